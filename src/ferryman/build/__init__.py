@@ -1,0 +1,1 @@
+"""Plan candidates, run them, repair what breaks the contract, choose and bundle."""

@@ -1,0 +1,1 @@
+"""The nouns of Ferryman: one a file, framework-free."""

@@ -1,0 +1,66 @@
+"""What is shipped: the chosen artifact with everything that others need to rely on it."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from ferryman.core.artifact import Artifact
+from ferryman.core.deployment import Deployment
+from ferryman.core.proof import Proof
+from ferryman.core.task import Answer, Item
+
+SPEC_VERSION = 1
+
+
+class FileEntry(BaseModel):
+    """Hold one file's digest and size."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+    size: int = Field(ge=0, description="bytes")
+
+
+class Manifest(BaseModel):
+    """Be `bundle.json`: the list of every other file.
+
+    `digest` names what the bundle *is*: it covers each file but those that hold timings (`measured`), so that the
+    same inputs give the same digest on every build.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    spec_version: int
+    name: str
+    digest: str
+    format: str = Field(description="the model's format: which runtime loads it")
+    precision: str
+    model: str = Field(description="path of the model's file or folder in the bundle")
+    files: dict[str, FileEntry]
+    measured: tuple[str, ...] = Field(description="files with timings, left out of `digest`")
+
+
+@dataclass(frozen=True, slots=True)
+class Golden:
+    """Hold one sample and the answer that the verified model gave for it."""
+
+    name: str
+    item: Item
+    answer: Answer
+
+
+@dataclass(frozen=True, slots=True)
+class Bundle:
+    """Hold a verified model and its evidence, as read from a folder or .ferry file whose digests were checked."""
+
+    path: Path
+    manifest: Manifest
+    deployment: Deployment
+    artifact: Artifact
+    proof: Proof
+    golden: tuple[Golden, ...]
+    tolerance: dict[str, float]
+    baseline: dict[str, Any]  # JSON statistics, each task's own
+    versions: dict[str, str]

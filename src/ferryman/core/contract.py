@@ -1,0 +1,79 @@
+"""The promise: what a model must keep, and how it is judged."""
+
+from collections.abc import Mapping
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+Preference = Literal["latency", "size", "memory", "accuracy"]
+
+
+class DriftPolicy(BaseModel):
+    """Say how often a false drift alarm may come."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    false_alarms: str = Field("1 per 30 days", pattern=r"^\d+ per \d+ (hour|day|week)s?$")
+
+
+class Contract(BaseModel):
+    """Hold the promises of ferryman.toml's `[contract]`; None where nothing is promised."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    metric: str | None = Field(None, description="The metric that must not drop; the task's usual one by default.")
+    max_drop: Share = Field(0.01, description="Largest loss of the metric, absolute, against the source model.")
+    max_score_shift: Share = Field(0.05, description="Largest mean change of confidence against the source model.")
+    max_error: Positive = Field(
+        1e-3, description="Largest relative tensor error of a candidate that keeps the source's precision."
+    )
+    p99_ms: Positive | None = Field(None, description="Largest 99th percentile of latency, in milliseconds.")
+    at_rps: Positive | None = Field(None, description="Requests a second (Poisson arrivals) at which p99_ms holds.")
+    max_size_mb: Positive | None = Field(None, description="Largest size of the model's files, in 10^6 bytes.")
+    max_rss_mb: Positive | None = Field(None, description="Largest resident memory of a serving process, 10^6 bytes.")
+    max_cold_start_s: Positive | None = Field(None, description="Longest time from process start to first answer.")
+    drift: DriftPolicy = Field(default_factory=DriftPolicy, description="How often a false drift alarm may come.")
+    prefer: Preference = Field("latency", description="Of the candidates that keep the promise, which is best.")
+
+
+class Clause(BaseModel):
+    """Hold one promise beside its measurement. `holds` is None where it was not measured."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    promised: float
+    measured: float | None
+    unit: str = ""
+    holds: bool | None = None
+
+
+_UNITS = {
+    "max_drop": "",
+    "max_score_shift": "",
+    "max_error": "",
+    "p99_ms": "ms",
+    "max_size_mb": "MB",
+    "max_rss_mb": "MB",
+    "max_cold_start_s": "s",
+}
+
+
+def judge(contract: Contract, measured: Mapping[str, float | None]) -> list[Clause]:
+    """Set each promise beside what was measured under the same name; NaN never holds."""
+    clauses = []
+    for name, unit in _UNITS.items():
+        promised = getattr(contract, name)
+        if promised is None or name not in measured:
+            continue
+        value = measured[name]
+        holds = None if value is None else bool(value <= promised)
+        clauses.append(Clause(name=name, promised=promised, measured=value, unit=unit, holds=holds))
+    return clauses
+
+
+def broken(clauses: list[Clause]) -> list[Clause]:
+    """Give the clauses that were measured and don't hold."""
+    return [clause for clause in clauses if clause.holds is False]

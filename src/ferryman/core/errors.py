@@ -1,0 +1,88 @@
+"""Every error that Ferryman raises on purpose.
+
+FerrymanError               ours: exit code 1
+├── UserError               the user's mistake: exit code 2
+│   ├── ConfigError         ferryman.toml
+│   ├── SourceError         the model file, or how it is loaded
+│   ├── DataError           calibration or evaluation data
+│   ├── InputError          one picture, row, tensor or request
+│   ├── BundleError         a bundle that is damaged, altered or too new
+│   ├── PlanError           no way from this format to that one
+│   └── MissingExtra        a plug-in whose packages are not installed
+├── StepError               a conversion that failed
+├── ContractBroken          the contract doesn't hold: exit code 3
+├── NotFound                no such model or version in this server
+├── NotReady                the model is loading, failed its golden samples, or drains
+├── TooLarge                a request over the server's limits
+└── Overloaded              the queue is full
+"""
+
+
+class FerrymanError(Exception):
+    """Carry what went wrong, and in `hint` the way out."""
+
+    exit_code = 1
+
+    def __init__(self, message: str, *, hint: str = "") -> None:
+        super().__init__(message)
+        self.hint = hint
+
+
+class UserError(FerrymanError):
+    """Say that the user's input can't be used as it is."""
+
+    exit_code = 2
+
+
+class ConfigError(UserError):
+    """Refuse a deployment file."""
+
+
+class SourceError(UserError):
+    """Refuse a model file."""
+
+
+class DataError(UserError):
+    """Refuse calibration or evaluation data."""
+
+
+class InputError(UserError):
+    """Refuse one input: a picture, a row, a tensor or a request."""
+
+
+class BundleError(UserError):
+    """Refuse a bundle."""
+
+
+class PlanError(UserError):
+    """Say that no chain of installed steps leads to a format."""
+
+
+class MissingExtra(UserError):
+    """Name the packages that a plug-in lacks and the command that adds them."""
+
+
+class StepError(FerrymanError):
+    """Report a conversion that failed, with its last words."""
+
+
+class ContractBroken(FerrymanError):
+    """Say which promises don't hold."""
+
+    exit_code = 3
+
+
+class NotFound(FerrymanError):
+    """Say that there is no such model or version."""
+
+
+class NotReady(FerrymanError):
+    """Say that a model can't answer now."""
+
+
+class TooLarge(FerrymanError):
+    """Refuse a request over a limit."""
+
+
+class Overloaded(FerrymanError):
+    """Refuse a request because the queue is full."""

@@ -1,0 +1,56 @@
+"""What loads an artifact and answers tensors with tensors."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Protocol, runtime_checkable
+
+from ferryman.core.artifact import Artifact
+from ferryman.core.signature import Array, Signature, Tensors
+
+
+class Session(Protocol):
+    """Answer with one loaded model. Safe to call from several threads at once."""
+
+    signature: Signature
+
+    def infer(self, inputs: Tensors) -> dict[str, Array]:
+        """Give every output for checked inputs; raises InputError for what the engine refuses."""
+
+    def close(self) -> None:
+        """Free the model; no call may follow."""
+
+
+class Runtime(Protocol):
+    """Load artifacts of some formats. `serves` is False where it exists only to measure a source against."""
+
+    name: ClassVar[str]
+    formats: ClassVar[frozenset[str]]
+    needs: ClassVar[tuple[str, ...]]
+    extra: ClassVar[str]
+    serves: ClassVar[bool]
+
+    def load(self, artifact: Artifact, *, threads: int) -> Session:
+        """Load `artifact`; `threads` is the number of cores that one call may use."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """Name one intermediate tensor: the node that makes it, its operator, and the stages that feed it."""
+
+    tensor: str
+    node: str
+    op: str
+    feeds: tuple[str, ...] = ()
+
+
+@runtime_checkable
+class Tracer(Protocol):
+    """Be a runtime that can show intermediate tensors, by the names they have in the source graph."""
+
+    def stages(self, artifact: Artifact) -> list[Stage]:
+        """List float tensors in topological order."""
+
+    def trace(
+        self, artifact: Artifact, inputs: Sequence[Tensors], tensors: Sequence[str]
+    ) -> Iterator[dict[str, Array]]:
+        """Give those of `tensors` that the artifact still has, for each of `inputs`."""

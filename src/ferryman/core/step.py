@@ -1,0 +1,44 @@
+"""What turns one artifact into another: import, optimize, export."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import ClassVar, Protocol
+
+from ferryman.core.artifact import Artifact
+from ferryman.core.progress import Progress, silent
+from ferryman.core.signature import Tensors
+
+
+@dataclass(frozen=True, slots=True)
+class StepContext:
+    """Give a step a folder of its own to write in, the user's calibration tensors, and someone to talk to.
+
+    `calibration` yields model inputs (batch of 1, or the model's fixed batch); it may decode pictures on access.
+    """
+
+    workspace: Path
+    calibration: Sequence[Tensors] = ()
+    seed: int = 0
+    threads: int = 1
+    progress: Progress = field(default=silent)
+
+
+class Step(Protocol):
+    """Turn an artifact of an accepted format into one of the produced format.
+
+    A step is a frozen dataclass: its fields are its options (in ferryman.toml and in the cache key), so `run`
+    depends on nothing but them, the source's bytes and the calibration tensors, and writes equal bytes each time.
+    `precision` is what the step makes of an "fp32" artifact; None keeps what there is.
+    """
+
+    name: ClassVar[str]
+    accepts: ClassVar[frozenset[str]]
+    produces: ClassVar[str]
+    precision: ClassVar[str | None]
+    calibrates: ClassVar[bool]
+    needs: ClassVar[tuple[str, ...]]
+    extra: ClassVar[str]
+
+    def run(self, source: Artifact, context: StepContext) -> Artifact:
+        """Write the new artifact under `context.workspace`; raises StepError, or DataError for bad calibration."""

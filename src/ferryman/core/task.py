@@ -1,0 +1,120 @@
+"""What a model's tensors mean: preprocessing, postprocessing and metrics, as data and four methods."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict
+
+from ferryman.core.runtime import Session
+from ferryman.core.signature import Array, Signature
+
+Item = Path | bytes | Array | Mapping[str, Any]  # a row's cells or named arrays: the user's own types
+"""One thing to ask about: an encoded picture (file or bytes), a decoded one (uint8 HxWx3 BGR), a table's row, or named arrays."""
+
+Answer = dict[str, Any]  # JSON: what the server sends, the golden samples hold and the metrics read
+Truth = Any  # what the data set says of one item, in the form that the task's `measure` takes
+
+
+class TaskSpec(BaseModel):
+    """Be the `[task]` section of ferryman.toml; each kind of task has a subclass with its own keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    kind: str
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Hold model inputs for some items and, per item, what `postprocess` needs to come back (scale, size)."""
+
+    inputs: dict[str, Array]
+    contexts: tuple[Any, ...]  # each task's own
+
+
+@dataclass(frozen=True, slots=True)
+class Samples:
+    """Hold items, their names for messages and, where the data set has labels, the truth of each."""
+
+    items: Sequence[Item]
+    names: Sequence[str]
+    truths: Sequence[Truth] | None = None
+    digest: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Agreement:
+    """Say how far two lists of answers are apart: every figure is a distance, 0 where they are equal.
+
+    `score_shift` (mean change of confidence) is there for each task that has scores.
+    """
+
+    figures: dict[str, float]
+
+    def beyond(self, tolerance: Mapping[str, float]) -> dict[str, float]:
+        """Give the figures that are over their tolerance; a figure that is not a number is always over."""
+        return {
+            name: self.figures.get(name, float("nan"))
+            for name, limit in tolerance.items()
+            if not self.figures.get(name, float("nan")) <= limit
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Measurement:
+    """Hold a metric's value on labelled data and a way to measure it again on resampled items.
+
+    `resampled` maps item indices, int64 [B, N], to the metric's value on each of the B resamples, float64 [B].
+    """
+
+    metric: str
+    value: float
+    higher_is_better: bool
+    resampled: Callable[[NDArray[np.int64]], NDArray[np.float64]]
+    figures: dict[str, float] = field(default_factory=dict)
+
+
+class Task(Protocol):
+    """Give one model's tensors their meaning. Built from its spec and the model's signature; holds no other state."""
+
+    kind: ClassVar[str]
+    Spec: ClassVar[type[TaskSpec]]
+    tolerance: ClassVar[Mapping[str, float]]
+    """The distances that count as the same answer from the same model (a golden sample)."""
+
+    def preprocess(self, items: Sequence[Item]) -> Batch:
+        """Turn items into model inputs; raises InputError that names what is wrong with which item."""
+
+    def postprocess(self, outputs: Mapping[str, Array], batch: Batch) -> list[Answer]:
+        """Turn model outputs into one answer an item."""
+
+    def agreement(self, reference: Sequence[Answer], answers: Sequence[Answer]) -> Agreement:
+        """Compare answers with those of a reference on the same items."""
+
+    def measure(self, answers: Sequence[Answer], truths: Sequence[Truth], metric: str | None) -> Measurement:
+        """Compute `metric` (None: the task's usual one); raises ConfigError for a metric that the task lacks."""
+
+
+class TaskFactory(Protocol):
+    """Be the class of a task: what its entry point names."""
+
+    kind: ClassVar[str]
+    Spec: ClassVar[type[TaskSpec]]
+
+    def __call__(self, spec: Any, signature: Signature) -> Task:  # its own Spec
+        """Bind the spec to a model; raises ConfigError where they don't fit."""
+
+
+def infer_items(task: Task, session: Session, items: Sequence[Item]) -> list[Answer]:
+    """Answer items with a loaded model, in calls of the model's batch where that is fixed."""
+    size = session.signature.max_batch or max(len(items), 1)
+    answers: list[Answer] = []
+    for start in range(0, len(items), size):
+        chunk = list(items[start : start + size])
+        padded = chunk + [chunk[-1]] * (size - len(chunk))
+        batch = task.preprocess(padded)
+        answers.extend(task.postprocess(session.infer(batch.inputs), batch)[: len(chunk)])
+    return answers

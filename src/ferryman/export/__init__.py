@@ -1,0 +1,1 @@
+"""Steps that write what a target runs: one format a file."""

@@ -1,0 +1,1 @@
+"""Load artifacts and answer tensors with tensors: one format a file."""

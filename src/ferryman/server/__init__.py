@@ -1,0 +1,1 @@
+"""Serve bundles over the Open Inference Protocol V2."""

@@ -1,0 +1,1 @@
+"""Load models and say when they are ready."""

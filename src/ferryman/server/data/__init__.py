@@ -1,0 +1,1 @@
+"""Answer requests: the data plane and its transports."""

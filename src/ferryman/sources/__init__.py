@@ -1,0 +1,1 @@
+"""Fetch, recognise and open trained models; import them to ONNX."""

@@ -1,0 +1,1 @@
+"""What tensors mean: preprocessing, postprocessing, data sets and metrics."""

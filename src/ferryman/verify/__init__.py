@@ -1,0 +1,1 @@
+"""Measure a candidate against its source: parity, accuracy, latency, memory."""
