@@ -14,24 +14,6 @@ Tensors = Mapping[str, Array]
 Dimension = Annotated[int, Field(ge=0)] | str
 """A fixed size, or the name of one that varies ("batch")."""
 
-DTYPES = frozenset(
-    [
-        "bool",
-        "uint8",
-        "uint16",
-        "uint32",
-        "uint64",
-        "int8",
-        "int16",
-        "int32",
-        "int64",
-        "float16",
-        "float32",
-        "float64",
-        "string",
-    ]
-)
-
 
 class TensorSpec(BaseModel):
     """Describe one tensor. `dtype` is numpy's name, or "string" for text (object arrays of str)."""

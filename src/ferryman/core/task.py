@@ -13,7 +13,7 @@ from ferryman.core.runtime import Session
 from ferryman.core.signature import Array, Signature
 
 Item = Path | bytes | Array | Mapping[str, Any]  # a row's cells or named arrays: the user's own types
-"""One thing to ask about: an encoded picture (file or bytes), a decoded one (uint8 HxWx3 BGR), a table's row, or named arrays."""
+"""One thing to ask about: a picture, encoded (file or bytes) or decoded (uint8 HxWx3 BGR), a table's row, or arrays."""
 
 Answer = dict[str, Any]  # JSON: what the server sends, the golden samples hold and the metrics read
 Truth = Any  # what the data set says of one item, in the form that the task's `measure` takes
