@@ -8,7 +8,7 @@ from ferryman.core.contract import Clause
 class Record(BaseModel):
     """Be a frozen part of the proof."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="strings")
 
 
 class Parity(Record):
@@ -41,6 +41,7 @@ class Latency(Record):
     source against itself: differences below it mean nothing.
     """
 
+    min_ms: float
     p50_ms: float
     p95_ms: float
     p99_ms: float

@@ -1,11 +1,17 @@
 """What loads an artifact and answers tensors with tensors."""
 
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Protocol, runtime_checkable
 
 from ferryman.core.artifact import Artifact
 from ferryman.core.signature import Array, Signature, Tensors
+
+
+def available_cores() -> int:
+    """Give the number of cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 class Session(Protocol):

@@ -3,12 +3,13 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
+from ferryman.core.plugins import find
 from ferryman.core.runtime import Session
 from ferryman.core.signature import Array, Signature
 
@@ -25,6 +26,10 @@ class TaskSpec(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     kind: str
+
+    def resolved(self, folder: Path) -> Self:
+        """Give this spec with what it names in files (labels) read from `folder`, so that it stands by itself."""
+        return self
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +111,12 @@ class TaskFactory(Protocol):
 
     def __call__(self, spec: Any, signature: Signature) -> Task:  # its own Spec
         """Bind the spec to a model; raises ConfigError where they don't fit."""
+
+
+def bind_task(spec: TaskSpec, signature: Signature) -> Task:
+    """Make the installed task of this kind for a model; raises ConfigError where they don't fit."""
+    task: Task = find("tasks", spec.kind).require()(spec, signature)
+    return task
 
 
 def infer_items(task: Task, session: Session, items: Sequence[Item]) -> list[Answer]:

@@ -1,0 +1,147 @@
+"""The verbs as functions: what the command line calls, and what a Python program may."""
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ferryman.build.cache import Cache
+from ferryman.build.init import Initialised, InitSettings, write_deployment
+from ferryman.build.plan import Plan
+from ferryman.build.run import Built, build_project, plan_project
+from ferryman.bundle.read import load_bundle
+from ferryman.client.http import Client
+from ferryman.core.bundle import Bundle
+from ferryman.core.deployment import Project, deployment_schema, load_project
+from ferryman.core.errors import ConfigError, FerrymanError
+from ferryman.core.plugins import KINDS, Plugin, broken_plugins, plugins, runtime_for
+from ferryman.core.progress import Progress, silent
+from ferryman.core.runtime import available_cores
+from ferryman.core.task import Answer, Item, Samples, bind_task, infer_items
+from ferryman.server.app import ServerSettings
+from ferryman.server.app import serve as serve_bundles
+from ferryman.tasks.draw import draw as draw_answer
+from ferryman.tasks.picture import read_picture
+from ferryman.verify.recheck import Verified, verify_bundle
+
+__all__ = [
+    "Answer",
+    "Built",
+    "Bundle",
+    "FerrymanError",
+    "Initialised",
+    "Plan",
+    "Plugin",
+    "Samples",
+    "Verified",
+    "broken",
+    "build",
+    "config",
+    "draw",
+    "infer",
+    "init",
+    "installed",
+    "load",
+    "plan",
+    "schema",
+    "serve",
+    "verify",
+]
+
+_VARIABLES = {"FERRYMAN_CACHE": "folder of the build cache; by default .ferryman beside ferryman.toml"}
+
+
+def config(environment: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """Give the environment variables that Ferryman reads, with their values ("" where unset)."""
+    return {name: environment.get(name, "") for name in _VARIABLES}
+
+
+def init(source: str, settings: InitSettings | None = None) -> Initialised:
+    """Write a ferryman.toml for a trained model, with a guess of its task and the reasons for it."""
+    return write_deployment(source, settings or InitSettings())
+
+
+def plan(project: Path = Path()) -> Plan:
+    """List the candidates that a build would try; runs no step."""
+    loaded = load_project(project)
+    return plan_project(loaded, _cache(loaded, fresh=False))
+
+
+def build(
+    project: Path = Path(), *, output: Path | None = None, fresh: bool = False, progress: Progress = silent
+) -> Built:
+    """Try every candidate, repair what breaks the contract, and bundle the best that holds.
+
+    Writes `output` (dist/<name> beside ferryman.toml by default). Results of earlier builds are used unless `fresh`.
+    """
+    loaded = load_project(project)
+    destination = output or loaded.folder / "dist" / loaded.deployment.model.name
+    return build_project(loaded, destination, _cache(loaded, fresh=fresh), progress=progress)
+
+
+def _cache(project: Project, *, fresh: bool) -> Cache:
+    folder = config()["FERRYMAN_CACHE"]
+    return Cache(Path(folder) if folder else project.folder / ".ferryman", fresh=fresh)
+
+
+def load(bundle: Path) -> Bundle:
+    """Read a bundle (folder or .ferry) and check every digest; raises BundleError."""
+    return load_bundle(bundle)
+
+
+def infer(target: str | Path, items: Sequence[Item], *, model: str | None = None, threads: int = 0) -> list[Answer]:
+    """Answer items with a bundle, or with a running server where `target` is a URL."""
+    if str(target).startswith(("http://", "https://")):
+        with Client(str(target)) as client:
+            name = model or _only_model(client)
+            return [client.infer_item(name, item) for item in items]
+    bundle = load_bundle(Path(target))
+    runtime = runtime_for(bundle.artifact.format, serves=True).require()()
+    session = runtime.load(bundle.artifact, threads=threads or available_cores())
+    try:
+        return infer_items(bind_task(bundle.deployment.task, bundle.artifact.signature), session, items)
+    finally:
+        session.close()
+
+
+def _only_model(client: Client) -> str:
+    names = client.models()
+    if len(names) != 1:
+        raise ConfigError(f"the server has {len(names)} models: {', '.join(names)}", hint="say which with --model")
+    return names[0]
+
+
+def draw(item: Path, answer: Answer, destination: Path) -> None:
+    """Draw an answer over its picture and write it (.jpg or .png)."""
+    import cv2
+
+    picture = draw_answer(read_picture(item, name=str(item)), answer)
+    if not cv2.imwrite(str(destination), picture):
+        raise ConfigError(f"can't write a picture to {destination}", hint="its name must end in .jpg or .png")
+
+
+def verify(bundle: Path, *, threads: int = 0, progress: Progress = silent) -> Verified:
+    """Check a bundle again on this machine: integrity, golden samples, contract."""
+    return verify_bundle(load_bundle(bundle), threads=threads or available_cores(), progress=progress)
+
+
+def serve(
+    bundles: Sequence[Path], settings: ServerSettings | None = None, *, on_ready: Callable[[str], None] | None = None
+) -> None:
+    """Serve bundles over the Open Inference Protocol V2 until SIGTERM; `on_ready` hears the URL."""
+    serve_bundles(bundles, settings or ServerSettings(), on_ready)
+
+
+def installed() -> list[Plugin]:
+    """List every plug-in: sources, steps, runtimes, tasks."""
+    return [plugin for kind in KINDS for plugin in plugins(kind).values()]
+
+
+def broken() -> dict[str, str]:
+    """Give the plug-ins that can't be loaded, with their errors."""
+    return {f"{kind} {name}": error for kind in KINDS for name, error in broken_plugins(kind).items()}
+
+
+def schema() -> dict[str, Any]:  # JSON schema
+    """Give the JSON schema of ferryman.toml, for editors."""
+    return deployment_schema()

@@ -1,0 +1,162 @@
+"""What earlier builds made and measured, found again by digest; safe to kill, safe to share between builds."""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from pydantic import JsonValue
+
+from ferryman.core.artifact import Artifact, digest_file, digest_path
+from ferryman.core.errors import FerrymanError
+from ferryman.core.signature import Signature
+
+_PACKAGES = ("numpy", "onnx", "onnxruntime", "openvino", "nncf", "torch", "scikit-learn", "skl2onnx", "xgboost")
+
+
+class Cache:
+    """Keep artifacts and JSON in a folder. Whatever is there is whole: everything is renamed into place."""
+
+    def __init__(self, folder: Path, *, fresh: bool = False) -> None:
+        self.folder = folder
+        self.hits = 0
+        self.misses = 0
+        self._fresh = fresh
+        self._made: set[str] = set()
+
+    def values(self, kind: str, key: JsonValue, make: Callable[[], JsonValue]) -> Any:  # JSON
+        """Give the JSON that `make` gave for this key before, or call it now."""
+        digest = digest_key([kind, key])
+        path = self.folder / "values" / f"{kind}-{digest[:24]}.json"
+        if self._usable(digest):
+            try:
+                stored = json.loads(path.read_text(encoding="utf-8"))
+                self.hits += 1
+                return stored
+            except (OSError, ValueError):
+                pass  # not there, or damaged: make it again
+        self.misses += 1
+        value = make()
+        self._made.add(digest)
+        with self._write_errors():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            scratch = path.with_suffix(f".{os.getpid()}.part")
+            scratch.write_text(json.dumps(value), encoding="utf-8")
+            scratch.replace(path)
+        return value
+
+    def artifact(self, kind: str, key: JsonValue, make: Callable[[Path], Artifact]) -> Artifact:
+        """Give the artifact that `make` wrote for this key before, or let it write one into an empty folder."""
+        digest = digest_key([kind, key])
+        home = self.folder / "artifacts" / f"{kind}-{digest[:24]}"
+        if self._usable(digest) and (stored := _read_artifact(home)) is not None:
+            self.hits += 1
+            return stored
+        self.misses += 1
+        scratch = self.folder / "artifacts" / f".{home.name}.{os.getpid()}"
+        with self._write_errors():
+            shutil.rmtree(scratch, ignore_errors=True)
+            scratch.mkdir(parents=True)
+            try:
+                made = make(scratch)
+                _write_artifact(scratch, home, made)
+                shutil.rmtree(home, ignore_errors=True)
+                scratch.replace(home)
+            finally:
+                shutil.rmtree(scratch, ignore_errors=True)
+        self._made.add(digest)
+        stored = _read_artifact(home)
+        if stored is None:
+            raise FerrymanError(f"{home} changed while it was written", hint="is another build using this cache?")
+        return stored
+
+    def _usable(self, digest: str) -> bool:
+        return not self._fresh or digest in self._made
+
+    def _write_errors(self) -> "_WriteErrors":
+        return _WriteErrors(self.folder)
+
+
+class _WriteErrors:
+    """Turn a full or read-only disk into an error that says so."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, OSError):
+            raise FerrymanError(
+                f"can't write under {self._folder}: {error.strerror or error}",
+                hint="free some space there, or point FERRYMAN_CACHE to another folder",
+            ) from error
+
+
+def digest_key(key: JsonValue) -> str:
+    """Give the sha256 of a key, the versions of what computes and our own code."""
+    text = json.dumps([key, _environment()], sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+@cache
+def _environment() -> dict[str, str]:
+    return {**package_versions(), "ferryman code": _code_digest()}
+
+
+@cache
+def package_versions() -> dict[str, str]:
+    """Give the versions of the installed packages that results depend on."""
+    found = {}
+    for package in ("ferryman", *_PACKAGES):
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def _code_digest() -> str:
+    root = Path(__file__).resolve().parents[1]
+    total = hashlib.sha256()
+    for path in sorted(root.rglob("*.py")):
+        if path.parent.name not in ("cli", "server", "client", "demo") and "report" not in path.name:
+            total.update(digest_file(path).encode())
+    return total.hexdigest()
+
+
+def _write_artifact(scratch: Path, home: Path, made: Artifact) -> None:
+    inside = made.path.is_relative_to(scratch)
+    record = {
+        "path": str(made.path.relative_to(scratch)) if inside else str(made.path.resolve()),
+        "format": made.format,
+        "signature": made.signature.model_dump(mode="json"),
+        "digest": made.digest,
+        "precision": made.precision,
+        "made_by": list(made.made_by),
+        "loader": dict(made.loader),
+    }
+    (scratch / "artifact.json").write_text(json.dumps(record), encoding="utf-8")
+
+
+def _read_artifact(home: Path) -> Artifact | None:
+    try:
+        record = json.loads((home / "artifact.json").read_text(encoding="utf-8"))
+        artifact = Artifact(
+            path=home / record["path"],
+            format=record["format"],
+            signature=Signature.model_validate(record["signature"]),
+            digest=record["digest"],
+            precision=record["precision"],
+            made_by=tuple(record["made_by"]),
+            loader=record["loader"],
+        )
+        return artifact if digest_path(artifact.path) == artifact.digest else None
+    except (OSError, ValueError, KeyError):
+        return None

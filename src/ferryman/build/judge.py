@@ -1,0 +1,45 @@
+"""Judge one artifact's accuracy by the contract; what has no measurement to stand on is not accepted."""
+
+from ferryman.core.contract import Clause, Contract, broken, judge
+from ferryman.core.task import Samples
+from ferryman.verify.examine import Examination
+
+_ACCURACY = ("max_drop", "max_score_shift")
+
+
+def accuracy_clauses(contract: Contract, examined: Examination, *, precision: str, samples: Samples) -> list[Clause]:
+    """Set the promises on accuracy beside what was measured.
+
+    A candidate in the source's own precision also has to give the same tensors (`max_error`). The metric is unmeasured
+    without labels, the score shift where the task has no scores.
+    """
+    measured: dict[str, float | None] = {"max_drop": examined.accuracy.drop if examined.accuracy else None}
+    if "score_shift" in examined.agreement:
+        measured["max_score_shift"] = examined.agreement["score_shift"]
+    if precision == "fp32" and samples.items:
+        measured["max_error"] = max(examined.parity.max_rel.values(), default=0.0)
+    return judge(contract, measured)
+
+
+def why_refused(clauses: list[Clause], *, precision: str) -> str:
+    """Say in a line why these clauses refuse a candidate; empty where they don't."""
+    if failing := broken(clauses):
+        return ", ".join(f"{clause.name} {_shown(clause)}" for clause in failing)
+    if precision != "fp32" and not any(clause.holds for clause in clauses if clause.name in _ACCURACY):
+        return "nothing measures what the lower precision costs: give data.evaluation with labels"
+    return ""
+
+
+def _shown(clause: Clause) -> str:
+    unit = f" {clause.unit}" if clause.unit else ""
+    return f"{clause.measured:.4g}{unit} > {clause.promised:g}{unit}"
+
+
+def badness(clauses: list[Clause]) -> float:
+    """Give how far the worst clause is over its promise, as a ratio: at most 1 where all hold."""
+    ratios = [
+        (clause.measured if clause.measured == clause.measured else float("inf")) / max(clause.promised, 1e-9)
+        for clause in clauses
+        if clause.measured is not None
+    ]
+    return max(ratios, default=0.0)

@@ -1,0 +1,164 @@
+"""Try a candidate, and when it breaks the contract repair it: head in float, calibrator, sensitive parts, layers."""
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from ferryman.build.judge import accuracy_clauses, badness, why_refused
+from ferryman.build.plan import Candidate
+from ferryman.build.sensitivity import Sensitivity, blame, rank_groups, rank_layers
+from ferryman.build.workshop import Workshop
+from ferryman.core.artifact import Artifact
+from ferryman.core.contract import Clause
+from ferryman.core.errors import FerrymanError, UserError
+from ferryman.core.plugins import find
+from ferryman.core.proof import Attempt, Divergence
+
+Options = dict[str, Any]  # a step's own
+
+
+@dataclass(slots=True)
+class Trial:
+    """Hold one try: the artifact that came out, its clauses and its line in the proof."""
+
+    attempt: Attempt
+    options: Options = field(default_factory=dict)
+    artifact: Artifact | None = None
+    clauses: list[Clause] = field(default_factory=list)
+
+    @property
+    def badness(self) -> float:
+        """Give how far this try is from holding; infinite where nothing came out."""
+        return badness(self.clauses) if self.artifact else float("inf")
+
+
+@dataclass(slots=True)
+class Outcome:
+    """Hold all tries at one candidate, the one that holds (if any), and where the first one diverged."""
+
+    trials: list[Trial]
+    divergence: Divergence | None = None
+
+    @property
+    def accepted(self) -> Trial | None:
+        """Give the try that keeps the promise."""
+        return next((trial for trial in self.trials if trial.attempt.holds), None)
+
+
+class Repairer:
+    """Climb the ladder of repairs for one candidate, until one holds or the time is up.
+
+    `graph` is the float ONNX graph that node names refer to. `learned` are options that held for a sibling
+    candidate: they are tried first after the head, since what is sensitive is mostly the network's own.
+    """
+
+    def __init__(self, workshop: Workshop, candidate: Candidate, graph: Artifact | None, *, deadline: float) -> None:
+        self._workshop = workshop
+        self._candidate = candidate
+        self._graph = graph
+        self._deadline = deadline
+        steps = candidate.steps[-1:]
+        self._known = {entry.name for name in steps for entry in fields(find("steps", name).cls)}
+
+    def run(self, learned: Options) -> Outcome:
+        """Try the candidate as ferryman.toml says; where it is refused, and repairs are on, go on."""
+        trials = [self._try("as configured", {})]
+        outcome = Outcome(trials)
+        first = trials[0]
+        if first.attempt.holds or first.artifact is None or not self._workshop.deployment.build.repair:
+            return outcome
+        if self._graph is not None:
+            outcome.divergence = blame(self._workshop, self._graph, first.artifact)
+        for label, options in self._ladder(trials, learned):
+            if time.monotonic() > self._deadline:
+                spent = Attempt(label=label, why="not tried: the time for repairs (build.budget_s) is up", holds=False)
+                trials.append(Trial(spent))
+                break
+            trials.append(self._try(label, options))
+            if trials[-1].attempt.holds:
+                break
+        return outcome
+
+    def _ladder(self, trials: list[Trial], learned: Options) -> Iterator[tuple[str, Options]]:
+        yield from self._rung("decode tail kept in float", {"exclude_tail": True})
+        yield from self._rung("head kept in float", {"exclude_head": True})
+        if learned:
+            yield from self._rung("as repaired in another format", learned)
+        best = self._best(trials)
+        for calibrator in ("percentile", "entropy"):
+            yield from self._rung(f"{calibrator} calibrator", {**best, "calibrator": calibrator})
+        if self._graph is not None and "only_nodes" in self._known:
+            yield from self._without_groups(trials, self._graph)
+            yield from self._without_layers(trials, self._graph)
+
+    def _rung(self, label: str, options: Options) -> Iterator[tuple[str, Options]]:
+        if set(options) <= self._known:
+            yield label, options
+
+    def _without_groups(self, trials: list[Trial], graph: Artifact) -> Iterator[tuple[str, Options]]:
+        """Keep the most sensitive kinds of operators in float, one more at each try."""
+        base = self._best(trials)
+        ranked = rank_groups(self._workshop, self._candidate, graph, base)
+        for count in range(1, len(ranked)):
+            yield _groups_label(ranked[:count]), {**base, "exclude_nodes": _nodes(ranked[:count])}
+
+    def _without_layers(self, trials: list[Trial], graph: Artifact) -> Iterator[tuple[str, Options]]:
+        """Keep the layers that lose most themselves in float: a tenth, a quarter, half of them."""
+        best = min(trials, key=lambda trial: trial.badness)
+        if best.artifact is None:
+            return
+        layers = rank_layers(self._workshop, graph, best.artifact)
+        already = tuple(best.options.get("exclude_nodes", ()))
+        for share in (0.1, 0.25, 0.5):
+            count = max(1, round(len(layers) * share))
+            nodes = (*already, *(node for node in layers[:count] if node not in already))
+            yield f"{count} noisiest layers kept in float", {**best.options, "exclude_nodes": nodes}
+
+    def _best(self, trials: list[Trial]) -> Options:
+        return min(trials, key=lambda trial: trial.badness).options
+
+    def _try(self, label: str, options: Options) -> Trial:
+        workshop, candidate = self._workshop, self._candidate
+        started = time.monotonic()
+        try:
+            artifact = workshop.make(candidate, options)
+            examined = workshop.examine(artifact, candidate.name, interval=False)
+        except UserError as error:
+            if not candidate.steps:
+                raise
+            return Trial(Attempt(label=label, options=_brief(options), holds=False, error=f"{error}"))
+        except FerrymanError as error:
+            return Trial(Attempt(label=label, options=_brief(options), holds=False, error=f"{error}"))
+        contract = workshop.deployment.contract
+        clauses = accuracy_clauses(contract, examined, precision=candidate.precision, samples=workshop.samples)
+        why = why_refused(clauses, precision=candidate.precision)
+        figures = {clause.name: clause.measured for clause in clauses if clause.measured is not None}
+        if examined.accuracy:
+            figures[examined.accuracy.metric] = examined.accuracy.value
+        figures["size_mb"] = artifact.size_bytes / 1e6
+        attempt = Attempt(
+            label=label,
+            why=why,
+            options=_brief(options),
+            figures=figures,
+            holds=not why,
+            seconds=round(time.monotonic() - started, 2),
+        )
+        workshop.progress(candidate.name, note=f"{label}: " + ("holds" if not why else f"refused, {why}"))
+        return Trial(attempt, options, artifact, clauses)
+
+
+def _nodes(ranked: list[Sensitivity]) -> tuple[str, ...]:
+    return tuple(node for group in ranked for node in group.nodes)
+
+
+def _groups_label(ranked: list[Sensitivity]) -> str:
+    return "kept in float: " + ", ".join(f"{group.name} ({group.harm:.3f})" for group in ranked)
+
+
+def _brief(options: Options) -> dict[str, object]:
+    return {
+        key: f"{len(value)} nodes" if isinstance(value, tuple) and len(value) > 3 else value
+        for key, value in options.items()
+    }

@@ -1,0 +1,127 @@
+"""Judge what was measured, choose the winner and write the proof."""
+
+import platform
+from dataclasses import dataclass
+from pathlib import Path
+
+from ferryman.build.cache import package_versions
+from ferryman.build.choose import choose, latency_figures
+from ferryman.build.judge import why_refused
+from ferryman.build.performance import footprint, measure_latency
+from ferryman.build.plan import Candidate
+from ferryman.build.workshop import Workshop
+from ferryman.core.artifact import Artifact
+from ferryman.core.contract import broken, judge
+from ferryman.core.errors import FerrymanError
+from ferryman.core.proof import CandidateProof, Proof
+from ferryman.core.runtime import available_cores
+
+_SOURCE = "\0source"
+
+
+@dataclass(slots=True)
+class Result:
+    """Hold a candidate's line in the proof and, while it keeps the contract, its artifact."""
+
+    candidate: Candidate
+    proof: CandidateProof
+    artifact: Artifact | None = None
+
+
+def measure(workshop: Workshop, results: list[Result]) -> list[Result]:
+    """Measure those that kept their accuracy, and judge the rest of the contract."""
+    held = [result for result in results if result.artifact is not None]
+    if not held:
+        return results
+    artifacts = {result.candidate.name: result.artifact for result in held if result.artifact is not None}
+    latencies = measure_latency(workshop, {_SOURCE: workshop.source, **artifacts}, _SOURCE)
+    for result in held:
+        artifact = artifacts[result.candidate.name]
+        latency = latencies[result.candidate.name]
+        prints = footprint(workshop, artifact, result.candidate.name)
+        contract = workshop.deployment.contract
+        figures: dict[str, float | None] = {
+            **latency_figures(contract, latency),
+            "max_size_mb": prints.size_mb,
+            "max_rss_mb": prints.rss_mb,
+            "max_cold_start_s": prints.cold_start_s,
+        }
+        clauses = judge(contract, figures)
+        update: dict[str, object] = {"latency": latency, "footprint": prints}
+        update["clauses"] = (*result.proof.clauses, *clauses)
+        if broken(clauses):
+            update |= {"status": "refused", "reason": why_refused(clauses, precision="fp32")}
+        result.proof = result.proof.model_copy(update=update)
+    return results
+
+
+def conclude(workshop: Workshop, results: list[Result]) -> tuple[Proof, Artifact]:
+    """Choose the winner, or fall back to the source model as it is."""
+    contract = workshop.deployment.contract
+    winner = choose([result.proof for result in results], contract.prefer)
+    fallback = _fallback(workshop, results)
+    chosen = next((r for r in results if winner and r.proof.name == winner.name), fallback)
+    if chosen.artifact is None:
+        reasons = "; ".join(f"{result.proof.name}: {result.proof.reason}" for result in results)
+        raise FerrymanError(f"no candidate could be made: {reasons}", hint="ferryman doctor says what is missing")
+    unmeasured = [clause.name for clause in chosen.proof.clauses if clause.holds is None]
+    if winner:
+        verdict = f"{winner.name} keeps the contract and is the best by {contract.prefer}"
+        if unmeasured:
+            verdict += f"; not measured: {', '.join(unmeasured)} (give data.evaluation with labels)"
+    else:
+        verdict = (
+            f"NO candidate keeps the contract: the bundle holds the source model as it is ({chosen.proof.name}), "
+            f"which breaks it too ({chosen.proof.reason})"
+        )
+    source = workshop.source_figures
+    proof = Proof(
+        model=workshop.deployment.model.name,
+        source_digest=workshop.source.digest,
+        source_format=workshop.source.format,
+        samples=len(workshop.samples.items),
+        metric=source.get("metric"),
+        source_value=source.get("value"),
+        source_figures=source.get("figures", {}),
+        winner=chosen.proof.name,
+        holds=winner is not None,
+        verdict=verdict,
+        candidates=tuple(result.proof for result in results),
+        machine=_machine(workshop),
+        versions=package_versions(),
+        notes=tuple(str(repair) for repair in workshop.source.loader.get("repairs", ())),
+    )
+    return proof, chosen.artifact
+
+
+def _fallback(workshop: Workshop, results: list[Result]) -> Result:
+    """Give the full-precision candidate nearest to the source: no step at all, else the fewest."""
+    exact = [result for result in results if result.candidate.precision == "fp32" and not result.candidate.unavailable]
+    exact.sort(key=lambda result: len(result.candidate.steps))
+    for result in exact:
+        try:
+            result.artifact = result.artifact or workshop.make(result.candidate)
+            return result
+        except FerrymanError:
+            continue
+    return results[0]
+
+
+def _machine(workshop: Workshop) -> dict[str, str]:
+    model = next(
+        (
+            line.split(":", 1)[1].strip()
+            for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+            if line.startswith("model name")
+        )
+        if Path("/proc/cpuinfo").exists()
+        else iter(()),
+        platform.processor() or platform.machine(),
+    )
+    return {
+        "cpu": model,
+        "cores": str(available_cores()),
+        "threads": str(workshop.threads),
+        "system": f"{platform.system()} {platform.machine()}",
+        "python": platform.python_version(),
+    }

@@ -1,0 +1,99 @@
+"""Read what `ferryman infer` is asked about: pictures, tables, arrays, JSON."""
+
+import csv
+import json
+import sys
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ferryman.core.errors import InputError
+from ferryman.core.task import Item
+
+STDIN = "-"
+
+
+def read_items(names: Sequence[str]) -> list[tuple[str, Item]]:
+    """Give each item with a name for messages; raises InputError that names the file and what is wrong with it."""
+    items: list[tuple[str, Item]] = []
+    for name in names:
+        items.extend(_read(name))
+    if not items:
+        raise InputError(f"there is nothing to ask in {', '.join(names)}", hint="name a picture, a table or arrays")
+    return items
+
+
+def _read(name: str) -> list[tuple[str, Item]]:
+    if name == STDIN:
+        return _json_items("stdin", sys.stdin.read())
+    path = Path(name)
+    if not path.is_file():
+        state = "is a folder" if path.is_dir() else "doesn't exist"
+        raise InputError(f"{name} {state}", hint="name pictures, a .csv, .npz, .npy or .json file, or - for stdin")
+    suffix = path.suffix.lower()
+    try:
+        if suffix == ".csv":
+            return _rows(path)
+        if suffix == ".npz":
+            return [(name, _arrays(path))]
+        if suffix in (".json", ".jsonl"):
+            return _json_items(name, path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"{name} can't be read: {error}", hint="text must be UTF-8") from None
+    return [(name, path)]
+
+
+def _rows(path: Path) -> list[tuple[str, Item]]:
+    """Give each row as column -> number or text; an empty cell is missing."""
+    with path.open(encoding="utf-8-sig", newline="") as stream:
+        reader = csv.DictReader(stream, strict=True)
+        items: list[tuple[str, Item]] = []
+        for row in reader:
+            where = f"{path}:{reader.line_num}"
+            if None in row or None in row.values():
+                raise InputError(f"{where} has not {len(reader.fieldnames or [])} cells", hint="as the first line has")
+            items.append((where, {column: _cell(text) for column, text in row.items()}))
+    return items
+
+
+def _cell(text: str) -> float | int | str | None:
+    for read in (int, float):
+        try:
+            return read(text)
+        except ValueError:
+            continue
+    return text or None
+
+
+def _arrays(path: Path) -> dict[str, Any]:  # name -> array
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            return {name: archive[name] for name in archive.files}
+    except (ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise InputError(f"{path} is no .npz of plain arrays: {error}", hint="numpy.savez writes one") from None
+
+
+def _json_items(name: str, text: str) -> list[tuple[str, Item]]:
+    """Take one object, a list of them, or one object a line."""
+    try:
+        rows = _parse(text)
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{name} is not JSON: {error}", hint="an object, a list of objects, or one a line") from None
+    for row in rows:
+        if not isinstance(row, dict):
+            raise InputError(f"{name} holds a {type(row).__name__}, not rows", hint='a row is {"column": value, ...}')
+    return [(name if len(rows) == 1 else f"{name}[{index}]", row) for index, row in enumerate(rows)]
+
+
+def _parse(text: str) -> list[Any]:  # what the user wrote
+    try:
+        value = json.loads(text)
+    except json.JSONDecodeError:
+        lines = [line for line in text.splitlines() if line.strip()]
+        if len(lines) < 2:
+            raise
+        return [json.loads(line) for line in lines]
+    return value if isinstance(value, list) else [value]

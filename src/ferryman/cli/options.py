@@ -1,0 +1,55 @@
+"""Options that several verbs share, and checks of their values."""
+
+import argparse
+from pathlib import Path
+
+
+def add_json(parser: argparse.ArgumentParser) -> None:
+    """Let the verb answer in JSON."""
+    parser.add_argument("--json", action="store_true", help="answer in JSON on stdout")
+
+
+def add_project(parser: argparse.ArgumentParser) -> None:
+    """Take a project: a folder with a ferryman.toml, or the file itself."""
+    parser.add_argument(
+        "project", nargs="?", type=Path, default=Path("."), metavar="PROJECT",
+        help="ferryman.toml or its folder (default: this folder)",
+    )  # fmt: skip
+
+
+def port_number(text: str) -> int:
+    """Read a TCP port; 0 asks for any free one."""
+    number = count(text)
+    if number > 65535:
+        raise argparse.ArgumentTypeError(f"{text} is no port: 0 to 65535")
+    return number
+
+
+def count(text: str) -> int:
+    """Read a whole number that is not negative."""
+    if not text.isascii() or not text.isdigit():
+        raise argparse.ArgumentTypeError(f"'{text}' is no whole number of 0 or more")
+    return int(text)
+
+
+def share(text: str) -> float:
+    """Read a number from 0 to 1."""
+    number = _number(text)
+    if not 0 <= number <= 1:
+        raise argparse.ArgumentTypeError(f"{text} is not between 0 and 1")
+    return number
+
+
+def positive(text: str) -> float:
+    """Read a finite number over 0."""
+    number = _number(text)
+    if not 0 < number < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text} is not over 0")
+    return number
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"'{text}' is no number") from None

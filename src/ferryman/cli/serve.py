@@ -1,0 +1,26 @@
+"""`ferryman serve`: answer over HTTP."""
+
+import argparse
+from pathlib import Path
+
+from ferryman import api
+from ferryman.cli.options import count, port_number, positive
+
+EXAMPLE = "ferryman serve dist/street --port 8080"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Take the bundles, the address and the limits."""
+    parser.add_argument("bundles", nargs="+", type=Path, metavar="BUNDLE", help="a bundle's folder or .ferry file")
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: this machine only)")
+    parser.add_argument("--port", type=port_number, default=8080, help="port to listen on; 0: any free one")
+    parser.add_argument("--threads", type=count, default=0, help="cores for one inference; 0: all there are")
+    parser.add_argument(
+        "--max-body-mb", type=positive, default=32.0, metavar="MB", help="largest request that is read (default: 32)"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Serve until stopped; ready only once the golden samples are answered right."""
+    api.serve(args.bundles, host=args.host, port=args.port, threads=args.threads, max_body_mb=args.max_body_mb)
+    return 0

@@ -1,0 +1,1 @@
+"""The model and the pictures that the demo runs on."""

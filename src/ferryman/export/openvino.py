@@ -1,0 +1,103 @@
+"""Convert ONNX models to OpenVINO's format."""
+
+import re
+import shutil
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, ClassVar
+
+from ferryman.core.artifact import Artifact, digest_path
+from ferryman.core.errors import SourceError, StepError
+from ferryman.core.privacy import forbid_telemetry
+from ferryman.core.step import StepContext
+
+_NUMBERED = re.compile(r"[A-Za-z0-9]+_[0-9]+")
+
+
+@dataclass(frozen=True)
+class ToOpenVINO:
+    """Convert an ONNX model to OpenVINO's format, in the precision that it has."""
+
+    name: ClassVar[str] = "openvino"
+    accepts: ClassVar[frozenset[str]] = frozenset({"onnx"})
+    produces: ClassVar[str] = "openvino"
+    precision: ClassVar[str | None] = None
+    calibrates: ClassVar[bool] = False
+    needs: ClassVar[tuple[str, ...]] = ("openvino",)
+    extra: ClassVar[str] = "openvino"
+
+    def run(self, source: Artifact, context: StepContext) -> Artifact:
+        """Write the folder model; raises StepError for operators that OpenVINO doesn't have."""
+        return _convert(source, context.workspace, step=self.name, precision=source.precision, compress=False)
+
+
+@dataclass(frozen=True)
+class ToOpenVINOHalf:
+    """Convert an ONNX model to OpenVINO's format with weights kept in 16 bits: half the size, computed in float32."""
+
+    name: ClassVar[str] = "openvino-fp16"
+    accepts: ClassVar[frozenset[str]] = frozenset({"onnx"})
+    produces: ClassVar[str] = "openvino"
+    precision: ClassVar[str | None] = "fp16"
+    calibrates: ClassVar[bool] = False
+    needs: ClassVar[tuple[str, ...]] = ("openvino",)
+    extra: ClassVar[str] = "openvino"
+
+    def run(self, source: Artifact, context: StepContext) -> Artifact:
+        """Write the folder model; raises StepError for operators that OpenVINO doesn't have."""
+        return _convert(source, context.workspace, step=self.name, precision="fp16", compress=True)
+
+
+def _convert(source: Artifact, workspace: Path, *, step: str, precision: str, compress: bool) -> Artifact:
+    forbid_telemetry()
+    import openvino
+
+    if not source.path.is_file():
+        raise SourceError(f"there is no ONNX file {source.path}", hint="the artifact was moved or removed")
+    try:
+        model = openvino.convert_model(str(source.path))
+    except Exception as error:  # noqa: BLE001 - the front end's errors share no base
+        raise StepError(
+            f"{step}: OpenVINO can't convert {source.path.name}: {_reason_of(error)}",
+            hint="serve it with ONNX Runtime instead, or export it without these operators",
+        ) from error
+    _make_reproducible(model)
+    partial, folder = workspace / "model.partial", workspace / "model"
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    openvino.save_model(model, partial / "model.xml", compress_to_fp16=compress)
+    shutil.rmtree(folder, ignore_errors=True)
+    partial.replace(folder)
+    return replace(
+        source,
+        path=folder,
+        format="openvino",
+        digest=digest_path(folder),
+        precision=precision,
+        made_by=(*source.made_by, step),
+        loader={},
+    )
+
+
+def _make_reproducible(model: Any) -> None:  # openvino.Model
+    """Rename nodes that OpenVINO has numbered with a counter of the process after the node that they feed."""
+    for node in reversed(model.get_ordered_ops()):
+        numbered = _NUMBERED.fullmatch(node.get_friendly_name())
+        if not numbered or any(output.get_names() for output in node.outputs()):
+            continue
+        fed = [
+            (target.get_node().get_friendly_name(), target.get_index())
+            for output in node.outputs()
+            for target in output.get_target_inputs()
+        ]
+        if fed:
+            node.set_friendly_name("{}/input{}".format(*min(fed)))
+    if model.has_rt_info(["conversion_parameters", "input_model"]):
+        model.set_rt_info("", ["conversion_parameters", "input_model"])  # the name of a file on this machine
+
+
+def _reason_of(error: BaseException) -> str:
+    """Give the lines that name operators, or else the last one."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    about = [line for line in lines if "No conversion rule" in line or "not supported" in line or "onnx op" in line.lower()]
+    return ("; ".join(about) or (lines[-1] if lines else type(error).__name__))[:400]

@@ -1,0 +1,238 @@
+"""Find the range of each tensor on calibration data: min-max, percentile or least information lost."""
+
+import hashlib
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ferryman.core.errors import DataError, StepError
+from ferryman.core.signature import Tensors
+from ferryman.core.step import StepContext
+from ferryman.optimize._onnx import Model, reason_of, serialize
+
+BINS = 2048
+_LEVELS = 128  # what is left of a tensor's magnitudes in 8 bits with a sign
+_VALUES_PER_SAMPLE = 32768  # of one tensor in a histogram: a percentile needs no more
+_ELEMENTS_AT_ONCE = 2**26  # 256 MiB of float32 fetched in one run
+
+Floats = NDArray[np.float64]
+Counts = NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Ranges:
+    """Hold each tensor's extremes over all samples, [N], and if it was asked for a histogram between them, [N, BINS]."""
+
+    names: tuple[str, ...]
+    low: Floats
+    high: Floats
+    histogram: Counts | None = None
+
+    def limits(self, calibrator: str, percentile: float) -> dict[str, tuple[float, float]]:
+        """Give the range that each tensor's 8 bits shall cover."""
+        found: dict[str, tuple[float, float]] = {}
+        for index, name in enumerate(self.names):
+            low, high = float(self.low[index]), float(self.high[index])
+            if self.histogram is not None and high > low:
+                counts = self.histogram[index]
+                if calibrator == "percentile":
+                    low, high = _percentile(counts, low, high, percentile)
+                else:
+                    low, high = _least_loss(counts, low, high)
+            found[name] = (low, high)
+        return found
+
+
+def measure(model: Model, tensors: Sequence[str], context: StepContext, *, with_histogram: bool) -> Ranges:
+    """Run the calibration samples through `model`; results are kept in `context.cache` by the bytes they come from."""
+    content = serialize(model, "int8")
+    if context.cache is None:
+        return _measure(model, content, tensors, context, with_histogram=with_histogram)
+    identity = hashlib.sha256(content)
+    identity.update("\0".join(tensors).encode())
+    identity.update((context.calibration_digest or _digest(context.calibration)).encode())
+    identity.update(f"{len(context.calibration)} {with_histogram} {BINS} {_VALUES_PER_SAMPLE}".encode())
+    file = context.cache / f"ranges-{identity.hexdigest()}.npz"
+    if not file.is_file():
+        ranges = _measure(model, content, tensors, context, with_histogram=with_histogram)
+        _save(ranges, file)
+    return _read(file)
+
+
+def _measure(
+    model: Model, content: bytes, tensors: Sequence[str], context: StepContext, *, with_histogram: bool
+) -> Ranges:
+    low, high = _extremes(model, tensors, context)
+    infinite = [name for name, least, most in zip(tensors, low, high, strict=True) if not np.isfinite(most - least)]
+    if infinite:
+        raise StepError(
+            f"int8: tensor '{infinite[0]}' is not finite on the calibration data",
+            hint="keep the layer that makes it in float: exclude_nodes",
+        )
+    histogram = _histogram(content, tensors, low, high, context) if with_histogram else None
+    return Ranges(names=tuple(tensors), low=low, high=high, histogram=histogram)
+
+
+def _extremes(model: Model, tensors: Sequence[str], context: StepContext) -> tuple[Floats, Floats]:
+    """Let the engine itself reduce each tensor, so that only two numbers of it come out."""
+    import onnx
+
+    augmented = onnx.ModelProto()
+    augmented.CopyFrom(model)
+    del augmented.graph.output[:]
+    for index, name in enumerate(tensors):
+        for op in ("ReduceMin", "ReduceMax"):
+            output = f"ferryman_{op}_{index}"
+            augmented.graph.node.append(onnx.helper.make_node(op, [name], [output], name=output, keepdims=0))
+            augmented.graph.output.append(onnx.ValueInfoProto(name=output))
+    low, high = np.full(len(tensors), np.inf), np.full(len(tensors), -np.inf)
+    engine = _engine(serialize(augmented, "int8"), context.threads)
+    for outputs in _run(engine, [output.name for output in augmented.graph.output], context, "find ranges"):
+        values = np.array([float(value) for value in outputs]).reshape(-1, 2)
+        low, high = np.minimum(low, values[:, 0]), np.maximum(high, values[:, 1])
+    return low, high
+
+
+def _histogram(
+    content: bytes, tensors: Sequence[str], low: Floats, high: Floats, context: StepContext
+) -> Counts:
+    """Count values between the extremes, of each tensor and sample evenly spaced ones."""
+    import onnx
+
+    augmented = onnx.ModelProto.FromString(content)
+    inputs = {entry.name for entry in augmented.graph.input}
+    present = {output.name for output in augmented.graph.output}
+    shown = [name for name in tensors if name not in inputs]
+    augmented.graph.output.extend(onnx.ValueInfoProto(name=name) for name in shown if name not in present)
+    engine = _engine(serialize(augmented, "int8"), context.threads)
+    counts = np.zeros((len(tensors), BINS), dtype=np.int64)
+    rows = {name: row for row, name in enumerate(tensors)}
+    for part in _parts(augmented, shown):
+        for sample, outputs in zip(
+            context.calibration, _run(engine, part, context, "count values"), strict=True
+        ):
+            given = [(name, sample[name]) for name in rows if name in inputs and part[0] == shown[0]]
+            for name, value in (*given, *zip(part, outputs, strict=True)):
+                row = rows[name]
+                counts[row] += _count(np.asarray(value), low[row], high[row])
+    return counts
+
+
+def _count(values: NDArray[Any], low: float, high: float) -> Counts:  # float16, 32 or 64
+    flat = values.reshape(-1)[:: max(1, values.size // _VALUES_PER_SAMPLE)]
+    if not high > low or not flat.size:
+        return np.zeros(BINS, dtype=np.int64)
+    bins = ((flat.astype(np.float64) - low) * (BINS / (high - low))).astype(np.int64)
+    return np.bincount(np.clip(bins, 0, BINS - 1), minlength=BINS)
+
+
+def _parts(model: Model, names: Sequence[str]) -> Iterator[list[str]]:
+    """Split tensors so that those fetched in one run fit in memory."""
+    sizes = {
+        info.name: int(np.prod([max(dim.dim_value, 1) for dim in info.type.tensor_type.shape.dim]))
+        for info in model.graph.value_info
+    }
+    part: list[str] = []
+    elements = 0
+    for name in names:
+        if part and elements + sizes.get(name, 1) > _ELEMENTS_AT_ONCE:
+            yield part
+            part, elements = [], 0
+        part.append(name)
+        elements += sizes.get(name, 1)
+    yield part
+
+
+def _engine(content: bytes, threads: int) -> Any:  # onnxruntime.InferenceSession
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    options.intra_op_num_threads = threads
+    try:
+        return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # noqa: BLE001 - ONNX Runtime's errors share no base
+        raise StepError(f"int8: the model can't be calibrated: {reason_of(error)}") from error
+
+
+def _run(engine: Any, outputs: list[str], context: StepContext, stage: str) -> Iterator[list[Any]]:
+    """Yield the arrays that `engine`, an onnxruntime.InferenceSession, answers to each sample."""
+    total = len(context.calibration)
+    for index, sample in enumerate(context.calibration):
+        try:
+            yield engine.run(outputs, dict(sample))
+        except Exception as error:  # noqa: BLE001 - ONNX Runtime's errors share no base
+            raise DataError(f"calibration sample {index} does not fit the model: {reason_of(error)}") from error
+        context.progress(stage, done=index + 1, total=total)
+
+
+def _percentile(counts: Counts, low: float, high: float, percentile: float) -> tuple[float, float]:
+    """Cut half of what is over the percentile from each side."""
+    share = np.cumsum(counts) / max(1, int(counts.sum()))
+    outside = (1 - percentile / 100) / 2
+    width = (high - low) / BINS
+    first = int(np.searchsorted(share, outside, side="right"))
+    last = int(np.searchsorted(share, 1 - outside, side="left"))
+    return low + first * width, low + (min(last, BINS - 1) + 1) * width
+
+
+def _least_loss(counts: Counts, low: float, high: float) -> tuple[float, float]:
+    """Clip at the magnitude that loses least information (Kullback-Leibler), as TensorRT's entropy calibration does."""
+    most = max(abs(low), abs(high))
+    centers = np.abs(low + (np.arange(BINS) + 0.5) * ((high - low) / BINS))
+    magnitudes = np.bincount(
+        np.minimum((centers * (BINS / most)).astype(np.int64), BINS - 1), weights=counts, minlength=BINS
+    )
+    ends = range(_LEVELS, BINS + 1, 16)
+    limit = min(ends, key=lambda end: _divergence(magnitudes, end)) / BINS * most
+    return max(low, -limit), min(high, limit)
+
+
+def _divergence(magnitudes: Floats, end: int) -> float:
+    inside = magnitudes[:end]
+    wanted = inside.copy()
+    wanted[-1] += magnitudes[end:].sum()
+    level = np.arange(end) * _LEVELS // end
+    filled = inside > 0
+    totals = np.bincount(level, weights=inside, minlength=_LEVELS)
+    members = np.bincount(level, weights=filled, minlength=_LEVELS)
+    spread = np.where(filled, totals[level] / np.maximum(members[level], 1), 0.0)
+    if not spread.sum():
+        return float("inf")
+    present = wanted > 0
+    reference = wanted[present] / wanted.sum()
+    kept = np.maximum(spread[present] / spread.sum(), 1e-9)
+    return float(np.sum(reference * np.log(reference / kept)))
+
+
+def _digest(calibration: Sequence[Tensors]) -> str:
+    total = hashlib.sha256()
+    for sample in calibration:
+        for name in sorted(sample):
+            value = np.ascontiguousarray(sample[name])
+            total.update(f"{name} {value.dtype} {value.shape}".encode() + value.tobytes())
+    return total.hexdigest()
+
+
+def _save(ranges: Ranges, file: Path) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    partial = file.with_name(f"{file.stem}.{os.getpid()}.partial.npz")
+    histogram = ranges.histogram if ranges.histogram is not None else np.zeros((0, BINS), dtype=np.int64)
+    np.savez(partial, names=np.array(ranges.names), low=ranges.low, high=ranges.high, histogram=histogram)
+    partial.replace(file)
+
+
+def _read(file: Path) -> Ranges:
+    with np.load(file, allow_pickle=False) as stored:
+        histogram = stored["histogram"]
+        return Ranges(
+            names=tuple(str(name) for name in stored["names"]),
+            low=stored["low"],
+            high=stored["high"],
+            histogram=histogram if len(histogram) else None,
+        )

@@ -1,0 +1,128 @@
+"""Quantize an OpenVINO model to INT8 with NNCF."""
+
+import contextlib
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from ferryman.core.artifact import Artifact
+from ferryman.core.errors import FerrymanError, StepError
+from ferryman.core.privacy import forbid_telemetry
+from ferryman.core.signature import Array, Tensors
+from ferryman.core.step import StepContext
+from ferryman.optimize._openvino import members_of, read, reason_of, write
+from ferryman.optimize._options import StaticOptions, check_samples, choose
+
+
+@dataclass(frozen=True)
+class OpenVINOInt8(StaticOptions):
+    """Quantize weights and activations of an OpenVINO model to INT8 with NNCF, with ranges from calibration data.
+
+    "minmax" takes the mean of each sample's extremes, "percentile" the mean of its percentiles.
+    """
+
+    name: ClassVar[str] = "openvino-int8"
+    accepts: ClassVar[frozenset[str]] = frozenset({"openvino"})
+    produces: ClassVar[str] = "openvino"
+    precision: ClassVar[str | None] = "int8"
+    calibrates: ClassVar[bool] = True
+    needs: ClassVar[tuple[str, ...]] = ("openvino", "nncf")
+    extra: ClassVar[str] = "openvino"
+    calibrators: ClassVar[tuple[str, ...]] = ("minmax", "percentile")
+
+    def run(self, source: Artifact, context: StepContext) -> Artifact:
+        """Write the folder model; raises DataError for too few samples, StepError where nothing can be quantized."""
+        model = read(source.path)
+        members = members_of(model)
+        chosen = choose([entry.layer for entry in members], self, None, self.name)
+        kept = {layer.name for layer in chosen}
+        ignored = [node for entry in members if entry.layer.name not in kept for node in entry.nodes]
+        check_samples(context.calibration, self.min_samples, source.signature)
+        quantized = _quantize(model, ignored, self, context)
+        context.progress("quantize", note=f"{len(chosen)} of {len(members)} layers")
+        return write(quantized, source, context.workspace, step=self.name, precision="int8")
+
+
+def _quantize(model: Any, ignored: list[str], options: OpenVINOInt8, context: StepContext) -> Any:  # openvino.Model
+    nncf = _import_nncf()
+    total = len(context.calibration)
+    seen: set[int] = set()
+
+    def feed(index: int) -> dict[str, Array]:
+        seen.add(index)  # NNCF reads the samples once for ranges and once to correct biases
+        context.progress("find ranges", done=len(seen), total=total)
+        return dict(_sample(context, index))
+
+    with _quiet():
+        try:
+            return nncf.quantize(
+                model,
+                nncf.Dataset(range(total), feed),
+                preset=nncf.QuantizationPreset.MIXED,
+                subset_size=total,
+                ignored_scope=nncf.IgnoredScope(names=ignored, validate=False),
+                advanced_parameters=_advanced(nncf, options),
+            )
+        except FerrymanError:
+            raise
+        except Exception as error:  # noqa: BLE001 - NNCF's and OpenVINO's errors share no base
+            raise StepError(
+                f"openvino-int8: NNCF failed: {reason_of(error)}",
+                hint="keep the layer that it names in float: exclude_nodes",
+            ) from error
+
+
+def _sample(context: StepContext, index: int) -> Tensors:
+    return context.calibration[index]
+
+
+def _advanced(nncf: Any, options: OpenVINOInt8) -> Any:  # the module; nncf.AdvancedQuantizationParameters
+    from nncf.quantization.advanced_parameters import QuantizationParameters
+    from nncf.quantization.range_estimator import (
+        AggregatorType,
+        RangeEstimatorParameters,
+        StatisticsCollectorParameters,
+        StatisticsType,
+    )
+
+    extra: dict[str, Any] = {}  # NNCF's own parameter classes
+    if options.calibrator == "percentile":
+        outside = (1 - options.percentile / 100) / 2
+        limit = StatisticsCollectorParameters(
+            statistics_type=StatisticsType.QUANTILE,
+            aggregator_type=AggregatorType.MEAN,
+            quantile_outlier_prob=outside,
+        )
+        extra["activations_range_estimator_params"] = RangeEstimatorParameters(min=limit, max=limit)
+    if not options.per_channel:
+        extra["weights_quantization_params"] = QuantizationParameters(per_channel=False)
+    return nncf.AdvancedQuantizationParameters(**extra)
+
+
+def _import_nncf() -> Any:  # the module
+    """Import NNCF, which makes its own class that of every logger created later, and put that back."""
+    forbid_telemetry()
+    before = logging.getLoggerClass()
+    try:
+        import nncf
+    finally:
+        logging.setLoggerClass(before)
+    return nncf
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep NNCF's log and progress bars from the terminal, as long as it works."""
+    import rich
+    from nncf.common.logging import nncf_logger
+
+    console = rich.get_console()
+    level, quiet = nncf_logger.level, console.quiet
+    nncf_logger.setLevel(logging.CRITICAL)
+    console.quiet = True
+    try:
+        yield
+    finally:
+        nncf_logger.setLevel(level)
+        console.quiet = quiet

@@ -1,0 +1,155 @@
+"""The Open Inference Protocol V2 over HTTP: translate requests for the dataplane, and its answers back.
+
+At the same address as tensors, POST a picture's bytes, or {"rows": [...]}, to get answers in the task's own words.
+"""
+
+from collections.abc import Sequence
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from ferryman.core.errors import InputError
+from ferryman.core.task import Item
+from ferryman.server.data.answers import Unsupported, guarded, json_response
+from ferryman.server.data.body import read_body
+from ferryman.server.data.dataplane import Dataplane
+from ferryman.server.data.messages import (
+    decode_rows,
+    decode_tensors,
+    describe_tensors,
+    encode_answers,
+    encode_tensors,
+    parse_json,
+    to_json,
+)
+
+_JSON_LENGTH = "inference-header-content-length"
+_BYTES = "application/octet-stream"
+_JSON = "application/json"
+
+
+class HttpV2:
+    """Translate between HTTP and a dataplane."""
+
+    def __init__(self, dataplane: Dataplane, *, server_version: str, max_body_bytes: int, receive_s: float) -> None:
+        self._dataplane = dataplane
+        self._server_version = server_version
+        self._max_body_bytes = max_body_bytes
+        self._receive_s = receive_s
+
+    def routes(self) -> list[Route]:
+        """Give every address of the protocol."""
+        routes = [
+            Route("/v2", guarded(self.describe_server)),
+            Route("/v2/health/live", guarded(self.tell_live)),
+            Route("/v2/health/ready", guarded(self.tell_ready)),
+        ]
+        for model in ("/v2/models/{model}", "/v2/models/{model}/versions/{version}"):
+            routes += [
+                Route(model, guarded(self.describe_model)),
+                Route(f"{model}/ready", guarded(self.tell_model_ready)),
+                Route(f"{model}/infer", guarded(self.infer), methods=["POST"]),
+            ]
+        return routes
+
+    async def describe_server(self, _: Request) -> Response:
+        """Answer GET /v2."""
+        server = {"name": "ferryman", "version": self._server_version, "extensions": ["binary_tensor_data"]}
+        return json_response(to_json(server))
+
+    async def tell_live(self, _: Request) -> Response:
+        """Answer GET /v2/health/live: the process answers."""
+        return json_response(b'{"live":true}')
+
+    async def tell_ready(self, _: Request) -> Response:
+        """Answer GET /v2/health/ready: every model answers its golden samples right, and the server is not stopping."""
+        reason = self._dataplane.why_not_ready()
+        if reason:
+            return json_response(to_json({"ready": False, "error": reason}), 503)
+        return json_response(b'{"ready":true}')
+
+    async def tell_model_ready(self, request: Request) -> Response:
+        """Answer GET /v2/models/{model}/ready."""
+        model = self._dataplane.find(*_address(request))
+        return json_response(to_json({"name": model.name, "ready": True}))
+
+    async def describe_model(self, request: Request) -> Response:
+        """Answer GET /v2/models/{model}."""
+        model = self._dataplane.find(*_address(request))
+        manifest = model.bundle.manifest
+        metadata = {
+            "name": model.name,
+            "versions": self._dataplane.versions(model.name),
+            "platform": manifest.format,
+            **describe_tensors(model.session.signature),
+            "parameters": {"task": model.task.kind, "precision": manifest.precision, "digest": manifest.digest},
+        }
+        return json_response(to_json(metadata))
+
+    async def infer(self, request: Request) -> Response:
+        """Answer POST /v2/models/{model}/infer."""
+        name, version = _address(request)
+        with self._dataplane.track(name):
+            self._dataplane.find(name, version)  # before the body: an unknown model needs no upload
+            is_picture = _is_picture(request)
+            body = await read_body(request, limit_bytes=self._max_body_bytes, deadline_s=self._receive_s)
+            if is_picture:
+                return await self._infer_items(name, version, [body])
+            split = _split_at(request, body)
+            raw = parse_json(memoryview(body)[:split])
+            if "rows" in raw:
+                return await self._infer_rows(name, version, decode_rows(raw))
+            asked = decode_tensors(raw, memoryview(body)[split:])
+            model = self._dataplane.find(name, version)
+            outputs = await self._dataplane.infer_tensors(name, version, asked.inputs, asked.outputs)
+        answer, blobs = encode_tensors(asked, outputs, name=name, version=model.version)
+        if not blobs:
+            return json_response(answer)
+        headers = {"Inference-Header-Content-Length": str(len(answer))}
+        return Response(b"".join((answer, *blobs)), headers=headers, media_type=_BYTES)
+
+    async def _infer_rows(self, name: str, version: str | None, rows: Sequence[Item]) -> Response:
+        if self._dataplane.find(name, version).takes != "row":
+            raise InputError(f"model '{name}' doesn't take rows", hint="see /docs for what it takes")
+        return await self._infer_items(name, version, rows)
+
+    async def _infer_items(self, name: str, version: str | None, items: Sequence[Item]) -> Response:
+        model = self._dataplane.find(name, version)
+        if isinstance(items[0], bytes) and model.takes != "picture":
+            raise Unsupported(f"model '{name}' doesn't take pictures", hint="see /docs for what it takes")
+        answers = await self._dataplane.infer_items(name, version, items)
+        return json_response(encode_answers(answers, name=name, version=model.version))
+
+
+def _address(request: Request) -> tuple[str, str | None]:
+    return request.path_params["model"], request.path_params.get("version")
+
+
+def _is_picture(request: Request) -> bool:
+    """Tell from the headers what the body is; raises Unsupported for what can't be read here."""
+    encoding = request.headers.get("content-encoding", "identity")
+    if encoding != "identity":
+        raise Unsupported(f"content-encoding {encoding!r:.40} can't be read", hint="send the body as it is")
+    content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if _JSON_LENGTH in request.headers:
+        readable = ("", _BYTES, _JSON)
+    else:
+        if content_type == _BYTES or content_type.startswith("image/"):
+            return True
+        readable = ("", _JSON)
+    if content_type not in readable:
+        raise Unsupported(
+            f"content-type {content_type!r:.60} can't be read", hint=f"send {_JSON}, or a picture as image/jpeg"
+        )
+    return False
+
+
+def _split_at(request: Request, body: bytes) -> int:
+    """Give the length of the JSON at the start of the body."""
+    declared = request.headers.get(_JSON_LENGTH)
+    if declared is None:
+        return len(body)
+    if not (declared.isascii() and declared.isdecimal()) or len(declared) > 18 or int(declared) > len(body):
+        raise InputError(f"inference-header-content-length {declared!r:.40} with a body of {len(body)} bytes")
+    return int(declared)

@@ -1,0 +1,47 @@
+"""Find which source plug-in a model file is for, and open it."""
+
+from pathlib import Path
+
+from ferryman.core.artifact import Artifact
+from ferryman.core.deployment import ModelSection
+from ferryman.core.errors import ConfigError, SourceError
+from ferryman.core.plugins import Plugin, plugins
+from ferryman.sources._content import looks_like
+
+
+def open_source(path: Path, model: ModelSection, workspace: Path) -> Artifact:
+    """Open a model file with the plug-in that `model.format` names, or whose `recognises` says so by content.
+
+    Repairs are written into `workspace`. Raises SourceError for what nobody recognises, ConfigError for an unknown
+    format, MissingExtra if the plug-in's packages are not installed.
+    """
+    plugin = _named(model.format) if model.format else _recognised(path)
+    if not path.is_file():
+        raise SourceError(f"{path} is {looks_like(path) if path.exists() else 'not there'}", hint="name a model file")
+    artifact: Artifact = plugin.require()().open(path, model, workspace)
+    return artifact
+
+
+def _named(name: str) -> Plugin:
+    known = plugins("sources")
+    if name not in known:
+        raise ConfigError(f"[model] format = '{name}' is not known", hint=f"known formats: {', '.join(known)}")
+    return known[name]
+
+
+def _recognised(path: Path) -> Plugin:
+    if not path.is_file() or path.stat().st_size == 0:
+        what = looks_like(path) if path.exists() else "not there"
+        raise SourceError(f"{path} is {what}, not a model file", hint="name the file that holds the trained model")
+    fits = [plugin for plugin in plugins("sources").values() if plugin.cls().recognises(path)]
+    by_name = [plugin for plugin in fits if path.suffix.lower() in plugin.cls.suffixes]
+    chosen = by_name if len(fits) > 1 and by_name else fits
+    if len(chosen) == 1:
+        return chosen[0]
+    if chosen:
+        names = ", ".join(plugin.name for plugin in chosen)
+        raise SourceError(f"{path} could be of several formats: {names}", hint="say which with [model] format = ...")
+    raise SourceError(
+        f"{path} is of no known format: it looks like {looks_like(path)}",
+        hint=f"known formats: {', '.join(plugins('sources'))}",
+    )

@@ -1,0 +1,94 @@
+"""Decode pictures from untrusted files and bytes."""
+
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ferryman.core.errors import InputError
+from ferryman.core.task import Item
+from ferryman.tasks.headers import BadPicture, Header, read_header
+
+Picture = NDArray[np.uint8]
+"""Pixels as uint8 [height, width, 3], blue first."""
+
+_MOST_BYTES = 512 * 1024 * 1024
+
+
+def read_picture(item: Item, *, name: str, max_pixels: int = 100_000_000) -> Picture:
+    """Give a picture's pixels as uint8 [height, width, 3] BGR; raises InputError that starts with `name`.
+
+    JPEG, PNG, WebP, GIF, BMP, TIFF and (where OpenCV has it) AVIF. Turned upright by its EXIF orientation; CMYK and
+    grey become BGR; 16-bit samples keep their high byte; alpha is dropped, not blended, as training code does
+    (PIL's convert("RGB"), cv2.imread); of an animation the first frame is taken. Refused before anything is decoded:
+    files that are cut off and headers of more than `max_pixels`.
+    """
+    if isinstance(item, np.ndarray):
+        return _check_pixels(item, name)
+    content = _read_bytes(item, name)
+    header = _read_checked_header(content, name, max_pixels)
+    return _decode(content, header, name)
+
+
+def read_picture_size(path: Path, *, name: str) -> tuple[int, int]:
+    """Give a picture file's upright height and width in pixels, decoding only where its header doesn't tell."""
+    content = _read_bytes(path, name)
+    header = _read_checked_header(content, name, 100_000_000)
+    if header.turned is None:
+        height, width = _decode(content, header, name).shape[:2]
+        return height, width
+    return (header.width, header.height) if header.turned else (header.height, header.width)
+
+
+def _check_pixels(pixels: NDArray[np.generic], name: str) -> Picture:
+    is_picture = pixels.ndim == 3 and pixels.shape[2] == 3 and pixels.size > 0
+    if pixels.dtype != np.uint8 or not is_picture:
+        raise InputError(
+            f"{name}: an array of {pixels.dtype} {list(pixels.shape)} is not a picture",
+            hint="decoded pictures are uint8 [height, width, 3], blue first",
+        )
+    return cast(Picture, pixels)
+
+
+def _read_bytes(item: Item, name: str) -> bytes:
+    if isinstance(item, bytes):
+        return item
+    if not isinstance(item, Path):
+        raise InputError(f"{name}: a {type(item).__name__} is not a picture", hint="give a path, bytes or an array")
+    try:
+        if item.stat().st_size > _MOST_BYTES:
+            raise InputError(f"{name}: the file has {item.stat().st_size} bytes; at most {_MOST_BYTES} are read")
+        return item.read_bytes()
+    except OSError as error:
+        raise InputError(f"{name}: {item} can't be read: {error.strerror or error}") from None
+
+
+def _read_checked_header(content: bytes, name: str, max_pixels: int) -> Header:
+    try:
+        header = read_header(content)
+    except BadPicture as error:
+        raise InputError(f"{name}: {error}", hint="JPEG, PNG, WebP, GIF, BMP and TIFF files can be read") from None
+    if header.width < 1 or header.height < 1:
+        raise InputError(f"{name}: its {header.format} header says {header.width} x {header.height} pixels")
+    if header.width * header.height > max_pixels:
+        raise InputError(
+            f"{name}: {header.width} x {header.height} pixels are over the limit of {max_pixels}",
+            hint="scale the picture down before sending it",
+        )
+    return header
+
+
+def _decode(content: bytes, header: Header, name: str) -> Picture:
+    import cv2
+
+    try:
+        pixels = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)
+    except cv2.error as error:
+        raise InputError(f"{name}: the {header.format} can't be decoded: {error.err or error}") from None
+    if pixels is None:
+        raise InputError(
+            f"{name}: the {header.format} is damaged, or of a kind that OpenCV {cv2.__version__} can't decode",
+            hint="save it again as an 8-bit PNG or JPEG",
+        )
+    return cast(Picture, pixels)

@@ -1,0 +1,82 @@
+"""Latency: runs taken turn by turn so that the machine's noise cancels, and open-loop Poisson arrivals."""
+
+import time
+from collections.abc import Callable, Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ferryman.core.progress import Progress, silent
+from ferryman.core.proof import Latency
+
+Call = Callable[[int], object]
+"""Answer the i-th request; the caller rotates its inputs by i."""
+
+WARM_UP = 3
+MIN_ROUNDS = 15
+MAX_ROUNDS = 300
+
+
+def compare_latency(
+    calls: Mapping[str, Call], source: str, *, budget_s: float, progress: Progress = silent
+) -> dict[str, Latency]:
+    """Time each call in every round, in an order that turns, and the source twice.
+
+    The second run of the source gives the noise: half the central 90 % of the source's ratio to itself. Rounds are as
+    many as fit in `budget_s`, within MIN_ROUNDS and MAX_ROUNDS.
+    """
+    names = [*calls, _AGAIN]
+    runs = {**calls, _AGAIN: calls[source]}
+    per_round = sum(_seconds(runs[name], index) for index in range(WARM_UP) for name in names) / WARM_UP
+    rounds = int(np.clip(budget_s / max(per_round, 1e-6), MIN_ROUNDS, MAX_ROUNDS))
+    times: dict[str, list[float]] = {name: [] for name in names}
+    for index in range(rounds):
+        turn = index % len(names)
+        for name in names[turn:] + names[:turn]:
+            times[name].append(_seconds(runs[name], index))
+        progress("latency", done=index + 1, total=rounds)
+    taken = {name: np.array(values) * 1e3 for name, values in times.items()}
+    low, high = np.percentile(taken[_AGAIN] / taken[source], [5, 95])
+    return {name: _summary(taken[name], taken[source], noise=float(high - low) / 2) for name in calls}
+
+
+_AGAIN = "\0the source again"
+
+
+def _seconds(call: Call, index: int) -> float:
+    start = time.perf_counter()
+    call(index)
+    return time.perf_counter() - start
+
+
+def _summary(taken: NDArray[np.float64], source: NDArray[np.float64], *, noise: float) -> Latency:
+    p50, p95, p99 = (float(value) for value in np.percentile(taken, [50, 95, 99]))
+    return Latency(
+        min_ms=float(taken.min()),
+        p50_ms=p50,
+        p95_ms=p95,
+        p99_ms=p99,
+        ratio=float(np.median(taken / source)),
+        noise=noise,
+        rounds=len(taken),
+    )
+
+
+def poisson_p99(call: Call, *, rps: float, seconds: float, seed: int) -> tuple[float, int]:
+    """Answer requests that arrive by themselves (open loop), and give the p99 from arrival to answer in ms.
+
+    A request that has to wait for the one before it pays for the wait, as a user would: no coordinated omission
+    (G. Tene, "How NOT to measure latency"). Returns the p99 and the number of requests.
+    """
+    rng = np.random.default_rng(seed)
+    count = max(int(rps * seconds), 20)
+    arrivals = np.cumsum(rng.exponential(1 / rps, size=count))
+    taken = np.empty(count)
+    start = time.perf_counter()
+    for index, arrival in enumerate(arrivals):
+        early = start + arrival - time.perf_counter()
+        if early > 0:
+            time.sleep(early)
+        call(index)
+        taken[index] = time.perf_counter() - start - arrival
+    return float(np.percentile(taken, 99) * 1e3), count
