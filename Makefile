@@ -15,7 +15,7 @@ setup:  ## make .venv with Ferryman, every extra and the test tools
 	@scripts/setup all
 
 demo: setup-core  ## from a trained model to a served, verified answer (core packages only; under 5 minutes)
-	@$(FERRYMAN) demo $(ARGS)
+	@$(FERRYMAN) demo --folder build/demo $(ARGS)
 
 test: setup  ## run the tests (ARGS="-k name" for some)
 	@scripts/test $(ARGS)

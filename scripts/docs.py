@@ -111,13 +111,11 @@ def settings_page() -> str:
         if name == "task":
             for task in raw["oneOf"]:
                 kind = task["properties"]["kind"]["const"]
-                said = task.get("description", "").split("\n")[0]
-                parts.append(f'## [task] with kind = "{kind}"\n\n{said}\n\n{table(task, definitions)}')
+                parts.append(f'## [task] with kind = "{kind}"\n\n{table(task, definitions)}')
             continue
         section = resolve(raw, definitions)
         if "properties" in section:
-            said = section.get("description", "").split("\n")[0]
-            parts.append(f"## [{name}]\n\n{said}\n\n{table(section, definitions)}")
+            parts.append(f"## [{name}]\n\n{table(section, definitions)}")
         else:
             parts.append(f"## [{name}.NAME]\n\n{section.get('description', '')}\n")
     return "\n".join(parts)

@@ -146,8 +146,8 @@ def terminal(tmp_path: Path) -> Iterator[Terminal]:
     """Give a terminal in a folder with what the README starts from: the shipped model, pictures and labels."""
     model = Path(ferryman.demo.__path__[0]) / "factory_nano.onnx"
     (tmp_path / "factory_nano.onnx").write_bytes(model.read_bytes())
-    write_dataset(tmp_path / "calib", count=24, seed=1000)
-    write_dataset(tmp_path / "val", count=32, seed=2000)
+    write_dataset(tmp_path / "calib", count=40, seed=11_000_000)
+    write_dataset(tmp_path / "val", count=40, seed=12_000_000)
     opened = Terminal(tmp_path)
     yield opened
     opened.close()

@@ -3,10 +3,10 @@
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 from ferryman.build.cache import Cache
-from ferryman.build.init import Initialised, InitSettings, write_deployment
+from ferryman.build.init import InitChoices, Initialised, InitSettings, write_deployment
 from ferryman.build.plan import Plan
 from ferryman.build.run import Built, build_project, plan_project
 from ferryman.bundle.read import load_bundle
@@ -17,7 +17,7 @@ from ferryman.core.errors import ConfigError, FerrymanError
 from ferryman.core.plugins import KINDS, Plugin, broken_plugins, plugins, runtime_for
 from ferryman.core.progress import Progress, silent
 from ferryman.core.runtime import available_cores
-from ferryman.core.task import Answer, Item, Samples, bind_task, infer_items
+from ferryman.core.task import Answer, Item, Samples, TaskSpec, bind_task, infer_items
 from ferryman.server.app import ServerSettings
 from ferryman.server.app import serve as serve_bundles
 from ferryman.tasks.draw import draw as draw_answer
@@ -56,9 +56,9 @@ def config(environment: Mapping[str, str] = os.environ) -> dict[str, str]:
     return {name: environment.get(name, "") for name in _VARIABLES}
 
 
-def init(source: str, settings: InitSettings | None = None) -> Initialised:
+def init(source: str, **settings: Unpack[InitChoices]) -> Initialised:
     """Write a ferryman.toml for a trained model, with a guess of its task and the reasons for it."""
-    return write_deployment(source, settings or InitSettings())
+    return write_deployment(source, InitSettings(**settings))
 
 
 def plan(project: Path = Path()) -> Plan:
@@ -111,11 +111,13 @@ def _only_model(client: Client) -> str:
     return names[0]
 
 
-def draw(item: Path, answer: Answer, destination: Path) -> None:
-    """Draw an answer over its picture and write it (.jpg or .png)."""
+def draw(target: str | Path, item: Path, answer: Answer, destination: Path) -> None:
+    """Draw the answer of a bundle or server over its picture and write that (.jpg or .png)."""
     import cv2
 
-    picture = draw_answer(read_picture(item, name=str(item)), answer)
+    is_remote = str(target).startswith(("http://", "https://"))
+    task = TaskSpec(kind="any") if is_remote else load_bundle(Path(target)).deployment.task
+    picture = draw_answer(task, read_picture(item, name=str(item)), answer)
     if not cv2.imwrite(str(destination), picture):
         raise ConfigError(f"can't write a picture to {destination}", hint="its name must end in .jpg or .png")
 
@@ -126,10 +128,18 @@ def verify(bundle: Path, *, threads: int = 0, progress: Progress = silent) -> Ve
 
 
 def serve(
-    bundles: Sequence[Path], settings: ServerSettings | None = None, *, on_ready: Callable[[str], None] | None = None
+    bundles: Sequence[Path],
+    *,
+    host: str = "127.0.0.1",
+    port: int = 8080,
+    threads: int = 0,
+    max_body_mb: float = 32.0,
+    on_ready: Callable[[str], None] | None = None,
 ) -> None:
     """Serve bundles over the Open Inference Protocol V2 until SIGTERM; `on_ready` hears the URL."""
-    serve_bundles(bundles, settings or ServerSettings(), on_ready)
+    limit = round(max_body_mb * 1e6)
+    settings = ServerSettings(host=host, port=port, threads=threads, max_body_bytes=limit)
+    serve_bundles(bundles, settings, on_ready or (lambda _: None))
 
 
 def installed() -> list[Plugin]:

@@ -5,7 +5,7 @@ import tempfile
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 from ferryman.core.artifact import Artifact
 from ferryman.core.deployment import ModelSection, parse_deployment
@@ -25,6 +25,18 @@ class Initialised:
     reasons: list[str]
     questions: list[str]
     artifact: Artifact
+
+
+class InitChoices(TypedDict, total=False):
+    """Be the keywords of `ferryman.api.init`: the fields of InitSettings."""
+
+    folder: Path
+    name: str | None
+    calibration: str | None
+    evaluation: str | None
+    labels: str | None
+    force: bool
+    dry_run: bool
 
 
 @dataclass(frozen=True, slots=True)

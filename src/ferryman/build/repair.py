@@ -7,7 +7,7 @@ from typing import Any
 
 from ferryman.build.judge import accuracy_clauses, badness, why_refused
 from ferryman.build.plan import Candidate
-from ferryman.build.sensitivity import Sensitivity, blame, rank_groups, rank_layers
+from ferryman.build.sensitivity import blame, rank_groups, rank_layers
 from ferryman.build.workshop import Workshop
 from ferryman.core.artifact import Artifact
 from ferryman.core.contract import Clause
@@ -81,42 +81,44 @@ class Repairer:
         return outcome
 
     def _ladder(self, trials: list[Trial], learned: Options) -> Iterator[tuple[str, Options]]:
-        yield from self._rung("decode tail kept in float", {"exclude_tail": True})
-        yield from self._rung("head kept in float", {"exclude_head": True})
         if learned:
             yield from self._rung("as repaired in another format", learned)
-        best = self._best(trials)
+        yield from self._rung("decode tail kept in float", {"exclude_tail": True})
+        yield from self._rung("head kept in float", {"exclude_head": True})
+        best = self._best(trials).options
         for calibrator in ("percentile", "entropy"):
             yield from self._rung(f"{calibrator} calibrator", {**best, "calibrator": calibrator})
         if self._graph is not None and "only_nodes" in self._known:
-            yield from self._without_groups(trials, self._graph)
+            yield from self._without_groups(self._graph)
             yield from self._without_layers(trials, self._graph)
 
     def _rung(self, label: str, options: Options) -> Iterator[tuple[str, Options]]:
         if set(options) <= self._known:
             yield label, options
 
-    def _without_groups(self, trials: list[Trial], graph: Artifact) -> Iterator[tuple[str, Options]]:
-        """Keep the most sensitive kinds of operators in float, one more at each try."""
-        base = self._best(trials)
+    def _without_groups(self, graph: Artifact) -> Iterator[tuple[str, Options]]:
+        """Quantize only layers with weights, with one more of their most sensitive kinds in float at each try."""
+        base: Options = {"exclude_head": True} if "exclude_head" in self._known else {}
         ranked = rank_groups(self._workshop, self._candidate, graph, base)
-        for count in range(1, len(ranked)):
-            yield _groups_label(ranked[:count]), {**base, "exclude_nodes": _nodes(ranked[:count])}
+        for count in range(len(ranked)):
+            rest = ranked[count:]
+            nodes = tuple(node for group in rest for node in group.nodes)
+            yield f"only {', '.join(group.name for group in rest)} in INT8", {**base, "only_nodes": nodes}
 
     def _without_layers(self, trials: list[Trial], graph: Artifact) -> Iterator[tuple[str, Options]]:
-        """Keep the layers that lose most themselves in float: a tenth, a quarter, half of them."""
-        best = min(trials, key=lambda trial: trial.badness)
+        """Keep the layers that lose most themselves in float: a twentieth, a tenth, a quarter, half of them."""
+        best = self._best(trials)
         if best.artifact is None:
             return
+        quantized = best.options.get("only_nodes", ())
         layers = rank_layers(self._workshop, graph, best.artifact)
-        already = tuple(best.options.get("exclude_nodes", ()))
-        for share in (0.1, 0.25, 0.5):
+        layers = [node for node in layers if not quantized or node in quantized]
+        for share in (0.05, 0.1, 0.25, 0.5):
             count = max(1, round(len(layers) * share))
-            nodes = (*already, *(node for node in layers[:count] if node not in already))
-            yield f"{count} noisiest layers kept in float", {**best.options, "exclude_nodes": nodes}
+            yield f"{count} noisiest layers in float", {**best.options, "exclude_nodes": tuple(layers[:count])}
 
-    def _best(self, trials: list[Trial]) -> Options:
-        return min(trials, key=lambda trial: trial.badness).options
+    def _best(self, trials: list[Trial]) -> Trial:
+        return min(trials, key=lambda trial: trial.badness)
 
     def _try(self, label: str, options: Options) -> Trial:
         workshop, candidate = self._workshop, self._candidate
@@ -147,14 +149,6 @@ class Repairer:
         )
         workshop.progress(candidate.name, note=f"{label}: " + ("holds" if not why else f"refused, {why}"))
         return Trial(attempt, options, artifact, clauses)
-
-
-def _nodes(ranked: list[Sensitivity]) -> tuple[str, ...]:
-    return tuple(node for group in ranked for node in group.nodes)
-
-
-def _groups_label(ranked: list[Sensitivity]) -> str:
-    return "kept in float: " + ", ".join(f"{group.name} ({group.harm:.3f})" for group in ranked)
 
 
 def _brief(options: Options) -> dict[str, object]:

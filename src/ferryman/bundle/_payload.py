@@ -25,7 +25,8 @@ def encode_item(item: Item, *, name: str) -> tuple[str, str, bytes]:
         return "array", "npz", encode_arrays({"item": item})
     if item and all(isinstance(value, np.ndarray) for value in item.values()):
         return "arrays", "npz", encode_arrays(item)
-    return "row", "json", encode_json({key: _plain(value, name=name, key=key) for key, value in item.items()})
+    row = {key: _plain(value, name=name, key=key) for key, value in item.items()}
+    return "row", "json", encode_json(row, is_ordered=True)
 
 
 def decode_item(kind: str, payload: bytes, *, origin: str) -> Item:

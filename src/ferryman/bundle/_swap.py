@@ -25,9 +25,13 @@ def staged_folder(destination: Path) -> Iterator[Path]:
 
     What dead processes left beside `destination` is cleared away first. Raises BundleError where the disk is full.
     """
-    recover(destination)
-    _clear_leftovers(destination)
-    staged, lock = _make_locked(destination)
+    try:
+        destination.parent.mkdir(parents=True, exist_ok=True)
+        recover(destination)
+        _clear_leftovers(destination)
+        staged, lock = _make_locked(destination)
+    except OSError as error:
+        raise explain(error, destination) from error
     try:
         yield staged
         sync_tree(staged)

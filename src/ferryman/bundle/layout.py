@@ -24,9 +24,12 @@ MEASURED = (PROOF,)
 MANIFEST_LIMIT_BYTES = 16 * 1024 * 1024
 
 
-def encode_json(value: Any) -> bytes:  # JSON with numbers that are not finite
-    """Give a JSON document's only spelling: sorted keys; NaN and infinities as {"$float": "nan"}."""
-    text = json.dumps(_tag(value), sort_keys=True, indent=1, ensure_ascii=False, allow_nan=False)
+def encode_json(value: Any, *, is_ordered: bool = False) -> bytes:  # JSON with numbers that are not finite
+    """Give a JSON document's only spelling: NaN and infinities as {"$float": "nan"}, keys sorted.
+
+    `is_ordered` keeps the order of keys, for a table's rows, where it may say which column is which.
+    """
+    text = json.dumps(_tag(value), sort_keys=not is_ordered, indent=1, ensure_ascii=False, allow_nan=False)
     return text.encode() + b"\n"
 
 

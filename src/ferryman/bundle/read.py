@@ -1,6 +1,7 @@
 """Read a bundle and believe nothing that its digests don't prove."""
 
 import os
+import shutil
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -41,7 +42,7 @@ def load_bundle(path: Path, *, unpack_into: Path | None = None) -> Bundle:
         recover(path)
     if not path.exists():
         raise BundleError(f"there is no bundle at {path}", hint="ferryman build makes bundles")
-    folder = path.resolve() if path.is_dir() else unpack(path, into=unpack_into)
+    folder = path.resolve() if path.is_dir() else _unpack_sound(path, unpack_into)
     manifest = read_manifest(folder)
     _check_files(folder, manifest)
     golden, tolerance = _read_golden(folder)
@@ -56,6 +57,17 @@ def load_bundle(path: Path, *, unpack_into: Path | None = None) -> Bundle:
         baseline=_read_table(folder, BASELINE),
         versions=_read_table(folder, VERSIONS),
     )
+
+
+def _unpack_sound(file: Path, into: Path | None) -> Path:
+    """Unpack, and once more where what was unpacked before has been damaged since."""
+    folder = unpack(file, into=into)
+    try:
+        _check_files(folder, read_manifest(folder))
+    except BundleError:
+        shutil.rmtree(folder)
+        return unpack(file, into=into)
+    return folder
 
 
 def _check_files(folder: Path, manifest: Manifest) -> None:

@@ -48,12 +48,6 @@ def write_bundle(  # noqa: PLR0913 - each part of a bundle is named
     """
     destination = destination.resolve()
     _refuse_foreign(destination)
-    try:
-        destination.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise BundleError(
-            f"{destination.parent} can't be made: {error.strerror}", hint="choose another place"
-        ) from None
     parts = {
         DEPLOYMENT: deployment.model_dump(mode="json"),
         PROOF: proof.model_dump(mode="json"),
@@ -81,7 +75,10 @@ def _refuse_foreign(destination: Path) -> None:
     hint = "choose another place, or remove it yourself"
     if not destination.is_dir() or not (destination / MANIFEST).is_file():
         raise BundleError(f"{destination} exists and is not a bundle", hint=hint)
-    listed = {*read_manifest(destination).files, MANIFEST}
+    try:
+        listed = {*read_manifest(destination).files, MANIFEST}
+    except BundleError as error:
+        raise BundleError(f"{destination} exists and is not a whole bundle: {error}", hint=hint) from None
     found = {file.relative_to(destination).as_posix() for file in destination.rglob("*") if not file.is_dir()}
     if extra := sorted(found - listed):
         raise BundleError(f"{destination} holds a file that is not the bundle's: {extra[0]}", hint=hint)
@@ -137,7 +134,7 @@ def _list_files(folder: Path) -> dict[str, FileEntry]:
 
 def _encode(part: Any, *, origin: str) -> bytes:  # JSON, or what a plug-in took for it
     try:
-        return encode_json(part)
+        return encode_json(part, is_ordered=origin == SAMPLES)
     except (TypeError, ValueError) as error:
         raise BundleError(f"{origin} can't be written: {error}", hint="only JSON values can be bundled") from None
 

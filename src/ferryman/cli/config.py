@@ -21,5 +21,5 @@ def run(args: argparse.Namespace) -> int:
         write_json(values)
     else:
         longest = max(map(len, values), default=0)
-        write_text("".join(f"{name:<{longest}}  {value}\n" for name, value in values.items()))
+        write_text("".join(f"{name:<{longest}}  {value or '(not set)'}\n" for name, value in values.items()))
     return 0

@@ -14,6 +14,7 @@ from ferryman.core.errors import UserError
 from ferryman.core.task import Answer, Item
 from ferryman.verify.columns import Paint
 
+_PICTURES = (".png", ".jpg", ".jpeg")
 EXAMPLE = "ferryman infer dist/street photo.jpg --draw boxes.png"
 
 
@@ -60,9 +61,11 @@ def _destinations(items: list[tuple[str, Item]], out: Path) -> list[tuple[Path, 
     pictures = [item for _, item in items if isinstance(item, Path)]
     if len(pictures) != len(items):
         raise UserError("--draw needs pictures", hint="leave --draw out for tables and arrays")
-    if len(pictures) == 1 and not out.is_dir():
+    if len(pictures) == 1 and out.suffix.lower() in _PICTURES:
         return [(pictures[0], out)]
-    if out.is_file():
-        raise UserError(f"--draw {out} is one file for {len(pictures)} pictures", hint="name a folder")
+    if out.suffix or out.is_file():
+        raise UserError(
+            f"--draw can't make {out} of {len(pictures)} pictures", hint="name a folder, or one .png or .jpg"
+        )
     out.mkdir(parents=True, exist_ok=True)
     return [(path, out / f"{index:03d}-{path.stem}.png") for index, path in enumerate(pictures)]

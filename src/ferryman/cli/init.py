@@ -9,15 +9,15 @@ from ferryman.cli.options import add_json
 from ferryman.cli.output import write_json, write_text
 from ferryman.cli.talk import say
 
-EXAMPLE = 'ferryman init yolox_nano.onnx --labels coco80.names --calibration "calib/*.jpg"'
+EXAMPLE = 'ferryman init yolox_nano.onnx --calibration "calib/*.jpg" --evaluation "val/*.jpg" --labels "val/*.txt"'
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Take the model and what is known of its data."""
-    parser.add_argument("source", metavar="MODEL", help="the trained model: a path or an http(s) URL")
+    parser.add_argument("source", metavar="MODEL", help="the trained model: a path (from --folder) or an http(s) URL")
     parser.add_argument("--folder", type=Path, default=Path("."), help="where ferryman.toml is written")
     parser.add_argument("--name", help="the model's name when it is served (default: from the file's name)")
-    parser.add_argument("--labels", help="file with one class name a line")
+    parser.add_argument("--labels", help="glob or file with the truth of --evaluation")
     parser.add_argument("--calibration", help="glob of unlabelled inputs for INT8")
     parser.add_argument("--evaluation", help="glob or file of labelled inputs for the metric")
     parser.add_argument("--force", action="store_true", help="replace a ferryman.toml that is there")
@@ -31,11 +31,11 @@ def run(args: argparse.Namespace) -> int:
         args.source,
         folder=args.folder,
         name=args.name,
-        force=args.force,
-        dry_run=args.dry_run,
         calibration=args.calibration,
         evaluation=args.evaluation,
         labels=args.labels,
+        force=args.force,
+        dry_run=args.dry_run,
     )
     if args.json:
         write_json(

@@ -36,8 +36,9 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         write_json(_as_json(bundle))
     elif args.html is None:
-        settings = {"width": terminal_width(), "color": has_color(sys.stdout)}
-        write_text(render_bundle(bundle, **settings) + "\n" + render_table(bundle.proof, **settings))
+        width, color = terminal_width(), has_color(sys.stdout)
+        write_text(render_bundle(bundle, width=width, color=color))
+        write_text("\n" + render_table(bundle.proof, width=width, color=color))
     return 0
 
 

@@ -5,7 +5,6 @@ import math
 import os
 import shutil
 import sys
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TextIO
@@ -53,12 +52,12 @@ def write_file(path: Path, text: str) -> None:
     """Write a file whole or not at all; raises UserError that names it."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(
-            "w", dir=path.parent, suffix=path.suffix, encoding="utf-8", delete=False
-        ) as new:
-            new.write(text)
-        os.chmod(new.name, 0o644)  # temporary files are the owner's only
-        os.replace(new.name, path)
+        unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+        try:
+            unfinished.write_text(text, encoding="utf-8")
+            unfinished.replace(path)
+        finally:
+            unfinished.unlink(missing_ok=True)
     except OSError as error:
         raise UserError(f"{path} can't be written: {error.strerror}", hint="name another file") from None
 

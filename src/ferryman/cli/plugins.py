@@ -7,10 +7,11 @@ from ferryman import api
 from ferryman.cli.options import add_json
 from ferryman.cli.output import has_color, terminal_width, write_json, write_text
 from ferryman.core.plugins import Plugin
-from ferryman.verify.columns import Cell, Column, Paint, fit, rows
+from ferryman.verify.columns import GAP, Cell, Column, Paint, fit, rows
 from ferryman.verify.figures import plain
 
 EXAMPLE = "ferryman plugins"
+_LEAST_SUMMARY = 20
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -25,8 +26,7 @@ def run(args: argparse.Namespace) -> int:
         write_json({"plugins": [_as_json(plugin) for plugin in installed], "broken": broken})
         return 0
     paint = Paint(has_color(sys.stdout))
-    kept, _ = fit(_columns(installed), terminal_width())
-    lines = rows(kept, paint) + [
+    lines = rows(_columns(installed, terminal_width()), paint) + [
         f"{paint('broken', 'red')} {plain(name)}: {plain(why)}" for name, why in broken.items()
     ]
     write_text("\n".join(lines) + "\n")
@@ -45,15 +45,23 @@ def _as_json(plugin: Plugin) -> dict[str, object]:
     }
 
 
-def _columns(installed: list[Plugin]) -> list[Column]:
+def _columns(installed: list[Plugin], width: int) -> list[Column]:
     states = tuple(
         Cell("✓ available", "green") if plugin.is_available else Cell(plugin.install_command, "yellow")
         for plugin in installed
     )
-    return [
+    columns = [
         Column("kind", tuple(Cell(plugin.kind[:-1]) for plugin in installed), is_text=True),
         Column("name", tuple(Cell(plain(plugin.name), "bold") for plugin in installed), is_text=True),
         Column("available", states, is_text=True),
         Column("package", tuple(Cell(plain(plugin.package)) for plugin in installed), 1, is_text=True),
-        Column("what it does", tuple(Cell(plain(plugin.summary), "dim") for plugin in installed), 2, is_text=True),
     ]
+    left = width - sum(column.width + len(GAP) for column in columns)
+    if left >= _LEAST_SUMMARY:
+        told = tuple(Cell(_cut(plain(plugin.summary), left), "dim") for plugin in installed)
+        columns.append(Column("what it does", told, 1, is_text=True))
+    return fit(columns, width)[0]
+
+
+def _cut(text: str, width: int) -> str:
+    return text if len(text) <= width else f"{text[: width - 1]}…"

@@ -1,10 +1,13 @@
 """`ferryman serve`: answer over HTTP."""
 
 import argparse
+import sys
 from pathlib import Path
 
 from ferryman import api
-from ferryman.cli.options import count, port_number, positive
+from ferryman.cli.options import add_json, count, port_number, positive
+from ferryman.cli.output import write_json
+from ferryman.cli.talk import say
 
 EXAMPLE = "ferryman serve dist/street --port 8080"
 
@@ -18,9 +21,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--max-body-mb", type=positive, default=32.0, metavar="MB", help="largest request that is read (default: 32)"
     )
+    add_json(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     """Serve until stopped; ready only once the golden samples are answered right."""
-    api.serve(args.bundles, host=args.host, port=args.port, threads=args.threads, max_body_mb=args.max_body_mb)
+
+    def tell(url: str) -> None:
+        if args.json:
+            write_json({"url": url})
+            sys.stdout.flush()
+        elif not args.quiet:
+            say(f"ready: {url} (Ctrl-C stops it)")
+
+    api.serve(
+        args.bundles,
+        host=args.host,
+        port=args.port,
+        threads=args.threads,
+        max_body_mb=args.max_body_mb,
+        on_ready=tell,
+    )
     return 0

@@ -66,7 +66,14 @@ class Listener:
             if note:
                 self._tell(f"{stage}: {note}", now_s)
             elif not self._is_live and (is_new or now_s - self._told_s > PLAIN_LINE_EVERY_S):
-                self._tell(f"{stage}{f' {done}/{total}' if total else ''}", now_s)
+                self._tell(f"{stage}{'' if is_new or not total else f' {done}/{total}'}", now_s)
+
+    def clear(self) -> None:
+        """Take the live line away until the next piece of news, so that something else can be written."""
+        with self._lock:
+            self._stage = ""
+            if self._is_live:
+                self._write("\r\x1b[K")
 
     def _tell(self, text: str, now_s: float) -> None:
         """Write a line that stays; the caller holds the lock."""

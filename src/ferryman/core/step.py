@@ -15,8 +15,8 @@ class StepContext:
     """Give a step a folder of its own to write in, the user's calibration tensors, and someone to talk to.
 
     `calibration` yields model inputs (batch of 1, or the model's fixed batch); it may decode pictures on access.
-    `calibration_digest` names its content, where the caller knows it. `cache` is a folder that outlives this run: a step
-    keeps there what it derives from equal bytes alone, so that tries which differ in their options share it.
+    `calibration_digest` names its content, where the caller knows it. `cache` is a folder that outlives this run: a
+    step keeps there what it derives from equal bytes alone, so that tries which differ in their options share it.
     """
 
     workspace: Path

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -47,19 +48,22 @@ def _scratch(scene: Scene, rng: np.random.Generator) -> Field | None:
     across = np.array([-along[1], along[0]]) * reach * rng.uniform(0.12, 0.5) * rng.choice([-1, 1])
     ramp = np.linspace(-1, 1, 40)[:, None]
     wobble = rng.uniform(-0.25, 0.25)
-    path = np.array(spot) + along * reach * ramp + across * (ramp**2 - 0.33 + wobble * ramp**3)
+    path = np.array(spot) + along * reach * ramp + across * (ramp**2 + wobble * ramp**3)
     canvas = np.zeros((scene.side, scene.side), np.uint8)
     fixed = np.round(path * 16).astype(np.int32)
-    width = max(1, round(rng.uniform(0.9, 2.2) * unit))
+    width = max(1, round(rng.uniform(0.7, 1.7) * unit))
     for step in range(len(fixed) - 1):
         taper = 1 - abs(step / 19.5 - 1) ** 4  # the tool bites in the middle and lifts at both ends
         ends = fixed[step].tolist(), fixed[step + 1].tolist()
         cv2.line(canvas, *ends, (int(110 + 145 * taper),), width, cv2.LINE_AA, shift=4)
-    line = as_field(canvas * np.float32(1 / 255)) * (scene.free > 0)
+    cv2.bitwise_and(canvas, scene.free, canvas)
+    _, pieces = cv2.connectedComponents((canvas > 60).view(np.uint8))
+    canvas[pieces != pieces[int(spot[1]), int(spot[0])]] = 0
+    line = as_field(canvas * np.float32(1 / 255))
     lip = np.roll(line, (round(1.3 * unit) or 1, round(scene.light[0]) or 1), (0, 1)) * (1 - line)
-    shine = rng.uniform(0.35, 0.75)
+    shine = rng.uniform(0.3, 0.8)
     scene.gloss += line * shine
-    scene.albedo *= 1 - (0.55 * lip * scene.solid)[..., None]
+    scene.albedo *= 1 - 0.55 * lip * scene.solid
     scene.height -= blur(line, 0.7 * unit) * rng.uniform(0.6, 1.2) * unit
     return line
 
@@ -72,13 +76,13 @@ def _dent(scene: Scene, rng: np.random.Generator) -> Field | None:
     xs, ys = grid(scene.side)
     turn, squash = rng.uniform(0, np.pi), rng.uniform(0.65, 1.0)
     dx, dy = xs - spot[0], ys - spot[1]
-    long = (dx * np.cos(turn) + dy * np.sin(turn)) / radius
-    short = (-dx * np.sin(turn) + dy * np.cos(turn)) / (radius * squash)
+    long = (dx * math.cos(turn) + dy * math.sin(turn)) / radius
+    short = (-dx * math.sin(turn) + dy * math.cos(turn)) / (radius * squash)
     reach = as_field(np.hypot(long, short))
     bowl = smoothstep(reach, 1.0, 0.0)
     rim = np.exp(-(((reach - 1.05) / 0.13) ** 2))
     scene.height -= radius * rng.uniform(0.3, 0.5) * bowl - radius * 0.03 * rim
-    scene.albedo *= (1 - 0.16 * bowl)[..., None]
+    scene.albedo *= 1 - 0.16 * bowl
     scene.gloss *= 1 - 0.5 * bowl
     return as_field((reach < 0.98).astype(np.float32))
 
@@ -97,7 +101,7 @@ def _hole(scene: Scene, rng: np.random.Generator) -> Field | None:
     facing = (xs - spot[0]) * scene.light[0] + (ys - spot[1]) * scene.light[1]
     # The wall away from the lamp catches some light, so that the pit reads as deep and not as a black dot.
     floor = 0.06 + 0.12 * smoothstep(as_field(facing), -radius * 0.5, radius * 1.6)
-    scene.albedo *= (1 - pit * (1 - floor))[..., None]
+    scene.albedo *= 1 - pit * (1 - floor)
     scene.gloss *= 1 - pit
     scene.gloss += burr * rng.uniform(0.25, 0.5)
     scene.height += blur(as_field(burr), 0.6 * unit) * 1.3 * unit
@@ -112,14 +116,14 @@ def _stain(scene: Scene, rng: np.random.Generator) -> Field | None:
         return None
     tints = ((0.30, 0.48, 0.66), (0.38, 0.40, 0.42), (0.66, 0.52, 0.42), (0.34, 0.40, 0.58))  # rust oil blue brown
     tint = np.asarray(tints[int(rng.choice(4, p=(0.4, 0.25, 0.15, 0.2)))], np.float32)
-    shape = fill(ragged(rng, radius, 0.34) + spot, scene.side) * (scene.free > 0)
+    shape = fill(ragged(rng, radius, 0.24) + spot, scene.side) * scene.solid
     soft = blur(as_field(shape), 1.2 * unit)
     # Liquid dries from the edge: the pigment gathers in a darker ring, as under a coffee cup.
     ring = np.clip(soft - blur(soft, 4.5 * unit), 0, 1) * soft
     cloud = texture("cloud", rng, scene.side)
     strength = soft * np.clip(rng.uniform(0.6, 0.9) + 0.12 * cloud, 0.35, 1) + 0.9 * ring
-    strength = np.clip(strength, 0, 1.15)[..., None]
-    scene.albedo *= 1 - strength * (1 - tint)
+    strength = as_field(np.clip(strength, 0, 1.15))
+    scene.albedo *= 1 - strength * (1 - tint)[:, None, None]
     scene.gloss *= 1 - 0.6 * soft
     return as_field(shape)
 

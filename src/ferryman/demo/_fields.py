@@ -92,10 +92,15 @@ def fill(points: npt.NDArray[Any], side: int) -> Field:
     return as_field(canvas * np.float32(1 / 255))
 
 
-def disc(x: float, y: float, radius: float, side: int) -> Field:
-    """Return a soft-edged disc as a mask from 0 to 1."""
-    xs, ys = grid(side)
-    return as_field(np.clip(radius + 0.5 - np.hypot(xs - x, ys - y), 0.0, 1.0))
+def pierce(mask: Field, circles: Sequence[tuple[float, float, float]]) -> Field:
+    """Return the mask with round, soft-edged openings, each given as x, y and radius."""
+    import cv2
+
+    left = np.full(mask.shape, 255, np.uint8)
+    for circle in circles:
+        x, y, radius = (round(value * (1 << _SUBPIXEL_BITS)) for value in circle)
+        cv2.circle(left, (x, y), radius, (0,), -1, cv2.LINE_AA, _SUBPIXEL_BITS)
+    return as_field(mask * (left * np.float32(1 / 255)))
 
 
 def rounded(corners: Sequence[tuple[float, float]], radius: float) -> npt.NDArray[np.float64]:

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-from ferryman.demo._fields import Field, Picture, as_field, blur, disc, fill, grid, rounded, smoothstep, texture
+from ferryman.demo._fields import Field, Picture, as_field, blur, fill, grid, pierce, rounded, smoothstep, texture
 
 _METALS = {  # blue, green, red reflectance
-    "steel": (0.50, 0.49, 0.47),
-    "aluminium": (0.66, 0.65, 0.635),
-    "brass": (0.30, 0.50, 0.60),
-    "gunmetal": (0.36, 0.335, 0.31),
-    "copper": (0.34, 0.43, 0.62),
+    "steel": (0.40, 0.39, 0.375),
+    "aluminium": (0.56, 0.55, 0.535),
+    "brass": (0.20, 0.42, 0.54),
+    "gunmetal": (0.22, 0.20, 0.185),
+    "copper": (0.24, 0.33, 0.54),
 }
 _METAL_ODDS = (0.38, 0.28, 0.12, 0.15, 0.07)
 _SHAPE_ODDS = (0.36, 0.27, 0.23, 0.14)
@@ -29,7 +30,7 @@ class Scene:
     light: tuple[float, float, float]
     height: Field  # pixels above the part's face
     solid: Field  # 1 where metal covers the belt
-    albedo: Field  # blue, green, red
+    albedo: Field  # three planes: blue, green, red
     gloss: Field
     free: Picture  # 255 where a defect may sit
 
@@ -53,9 +54,10 @@ _Shape = tuple[npt.NDArray[np.float64], list[tuple[float, float, float]], bool]
 def empty_scene(side: int, rng: np.random.Generator) -> Scene:
     """Return a scene without parts, lit from a random side."""
     bearing, elevation = rng.uniform(0, 2 * np.pi), rng.uniform(0.6, 0.95)
-    light = (np.cos(bearing) * np.cos(elevation), np.sin(bearing) * np.cos(elevation), np.sin(elevation))
+    flat = math.cos(elevation)
+    light = (math.cos(bearing) * flat, math.sin(bearing) * flat, math.sin(elevation))
     maps = [np.zeros((side, side), np.float32) for _ in range(3)]
-    albedo = np.zeros((side, side, 3), np.float32)
+    albedo = np.zeros((3, side, side), np.float32)
     free = np.zeros((side, side), np.uint8)
     return Scene(side, side / 320, light, maps[0], maps[1], albedo, maps[2], free)
 
@@ -134,7 +136,7 @@ def _tool_marks(part: Part, rng: np.random.Generator, side: int) -> tuple[Field,
     if not part.is_turned:
         angle = part.angle + float(rng.choice([0.0, np.pi / 2])) + 1e-3
         marks = texture("brushed", rng, side, angle, max(1.0, side / 320))
-        along = (dx * np.cos(angle) - dy * np.sin(angle)) / part.radius - rng.uniform(-0.5, 0.5)
+        along = (dx * math.cos(angle) - dy * math.sin(angle)) / part.radius - rng.uniform(-0.5, 0.5)
         streak = np.exp(-(((along + 0.10 * marks) / rng.uniform(0.25, 0.5)) ** 2))
         return marks, as_field(streak)
     rings = texture("brushed", rng, 512)
@@ -167,13 +169,13 @@ def _bolt(scene: Scene, rng: np.random.Generator, bolt: tuple[float, float, floa
     dx, dy = xs[rows, columns] - x, ys[rows, columns] - y
     reach = np.hypot(dx, dy)
     turn = float(rng.uniform(0, np.pi))
-    facets = [np.abs(dx * np.cos(turn + k * np.pi / 3) + dy * np.sin(turn + k * np.pi / 3)) for k in range(3)]
-    socket = smoothstep(as_field(np.max(facets, axis=0)), head * 0.52, head * 0.40)
+    facets = [np.abs(dx * math.cos(turn + k * math.pi / 3) + dy * math.sin(turn + k * math.pi / 3)) for k in range(3)]
+    socket = smoothstep(as_field(np.maximum(np.maximum(facets[0], facets[1]), facets[2])), head * 0.52, head * 0.40)
     dome = smoothstep(as_field(reach), head, head * 0.72)
     cover = np.clip(head + 0.5 - reach, 0, 1)
     scene.height[rows, columns] += dome * head * 0.35 - socket * head * 0.3
     shade = 1 - 0.72 * socket - 0.35 * smoothstep(as_field(np.abs(reach - head - 0.8)), 2.0, 0.0)
-    scene.albedo[rows, columns] *= shade[..., None]
+    scene.albedo[:, rows, columns] *= shade
     scene.gloss[rows, columns] *= 1 - 0.8 * cover
     keep_off = np.clip(head * 1.3 - reach, 0, 1) > 0
     scene.free[rows, columns][keep_off] = 0
@@ -185,9 +187,7 @@ def stamp(scene: Scene, part: Part, rng: np.random.Generator) -> None:
 
     side, unit = scene.side, scene.unit
     cover = fill(part.outline, side)
-    solid = cover.copy()
-    for x, y, radius in part.bores:
-        solid *= 1 - disc(x, y, radius, side)
+    solid = pierce(cover, part.bores)
     inner = np.asarray(solid > 0.5, np.uint8)
     depth = as_field(cv2.distanceTransform(inner, cv2.DIST_L2, 5))
     bevel = rng.uniform(2.0, 4.5) * unit
@@ -206,11 +206,12 @@ def stamp(scene: Scene, part: Part, rng: np.random.Generator) -> None:
         height -= 0.9 * unit * letters
         tone *= 1 - 0.35 * letters
         free[blur(letters, 3 * unit) > 0.02] = 0
-    where = inner > 0
     scene.solid = np.maximum(scene.solid, solid)
-    scene.height[where] = blur(as_field(height), 0.7 * unit)[where]
-    scene.albedo[cover > 0] = (metal * tone[..., None])[cover > 0]
-    scene.gloss[where] = (streak * (1 + 0.25 * marks) * rng.uniform(0.15, 0.4))[where]
-    scene.free[where] = free[where]
+    cv2.copyTo(blur(as_field(height), 0.7 * unit), inner, scene.height)
+    cv2.copyTo(as_field(streak * (1 + 0.25 * marks) * rng.uniform(0.25, 0.7)), inner, scene.gloss)
+    cv2.copyTo(free, inner, scene.free)
+    outer = (cover > 0).view(np.uint8)
+    for plane, reflectance in zip(scene.albedo, metal, strict=True):
+        cv2.copyTo(as_field(tone * reflectance), outer, plane)
     for bolt in part.bolts:
         _bolt(scene, rng, bolt)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,8 +38,7 @@ def render(seed: int, *, size: int = 320) -> tuple[Picture, list[Box]]:
     defects = damage(scene, rng, int(rng.choice(6, p=_DEFECT_COUNT_ODDS)))
     belt = _shadowed(_belt(rng, size, belt_angle), scene, rng)
     metal = _lit(scene, rng)
-    cover = scene.solid[..., None]
-    radiance = belt + (metal - belt) * cover
+    radiance = belt + (metal - belt) * scene.solid
     return _photograph(as_field(radiance), rng, belt_angle), _boxes(defects, scene)
 
 
@@ -91,8 +91,8 @@ def _lay_parts(scene: Scene, rng: np.random.Generator) -> None:
 def _belt(rng: np.random.Generator, side: int, angle: float) -> Field:
     unit = side / 320
     xs, ys = grid(side)
-    along = xs * np.cos(angle) + ys * np.sin(angle)
-    across = ys * np.cos(angle) - xs * np.sin(angle)
+    along = xs * math.cos(angle) + ys * math.sin(angle)
+    across = ys * math.cos(angle) - xs * math.sin(angle)
     wear = texture("brushed", rng, side, -angle - 1e-3, unit)
     relief = 0.35 * wear + 0.5 * texture("cloud", rng, side) + 0.9 * texture("speckle", rng, side, 0, unit)
     pattern, pitch = rng.integers(0, 3), rng.uniform(6, 11) * unit
@@ -101,10 +101,10 @@ def _belt(rng: np.random.Generator, side: int, angle: float) -> Field:
     elif pattern == 1:  # chevrons
         fold = np.abs(np.mod(across, 24 * unit) - 12 * unit)
         relief += 1.3 * np.tanh(2.5 * np.sin((along + fold) * (np.pi / pitch)))
-    tone = np.clip(rng.uniform(0.05, 0.10) * (1 + 0.16 * relief), 0.01, 1)
+    tone = np.clip(rng.uniform(0.014, 0.04) * (1 + 0.2 * relief), 0.01, 1)
     specks = smoothstep(texture("speckle", rng, side, 0, 1.3 * unit), rng.uniform(2.3, 3.2), 3.6)
-    tone += specks * rng.uniform(0.05, 0.25)
-    colour = as_field(tone[..., None] * as_field([1.06, 1.0, 0.97]))
+    tone += specks * rng.uniform(0.03, 0.2)
+    colour = as_field(tone * as_field([1.06, 1.0, 0.97])[:, None, None])
     if rng.random() < 0.3:
         _rails(colour, as_field(across - across.mean()), wear, rng)
     return colour
@@ -114,11 +114,11 @@ def _rails(colour: Field, across: Field, wear: Field, rng: np.random.Generator) 
     side = across.shape[0]
     edge = side * rng.uniform(0.42, 0.48)
     beyond = np.abs(across) - edge
-    profile = 0.30 + 0.16 * np.cos(beyond * (14.0 / side)) + 0.03 * wear
+    profile = 0.26 + 0.16 * np.cos(beyond * (14.0 / side)) + 0.03 * wear
     gap = smoothstep(as_field(beyond), -0.035 * side, 0.0)
-    colour *= (1 - 0.75 * gap)[..., None]
-    rail = smoothstep(as_field(beyond), 0.0, 0.006 * side)[..., None]
-    colour += rail * (as_field([1.0, 0.99, 0.97]) * profile[..., None] - colour)
+    colour *= 1 - 0.75 * gap
+    rail = smoothstep(as_field(beyond), 0.0, 0.006 * side)
+    colour += rail * (as_field([1.0, 0.99, 0.97])[:, None, None] * profile - colour)
 
 
 def _shadowed(belt: Field, scene: Scene, rng: np.random.Generator) -> Field:
@@ -130,16 +130,16 @@ def _shadowed(belt: Field, scene: Scene, rng: np.random.Generator) -> Field:
     cast = as_field(cv2.warpAffine(scene.solid, move, (scene.side, scene.side)))
     contact = blur(scene.solid, 2.5 * unit)
     dark = 0.72 * blur(cast, rng.uniform(2.5, 5.0) * unit) + 0.35 * contact
-    return as_field(belt * (1 - np.minimum(dark, 0.93))[..., None])
+    return as_field(belt * (1 - np.minimum(dark, 0.93)))
 
 
 def _lamp(scene: Scene, rng: np.random.Generator) -> Field:
     xs, ys = grid(scene.side)
     lx, ly, _ = scene.light
     ramp = ((xs - scene.side / 2) * lx + (ys - scene.side / 2) * ly) / scene.side
-    x, y = rng.uniform(0.25, 0.75, 2) * scene.side
+    x, y = (float(at) for at in rng.uniform(0.25, 0.75, 2) * scene.side)
     spot = np.exp(-((xs - x) ** 2 + (ys - y) ** 2) / (scene.side * rng.uniform(0.3, 0.6)) ** 2)
-    return as_field(0.82 + rng.uniform(0.2, 0.55) * ramp + rng.uniform(0.1, 0.4) * spot)
+    return as_field(0.75 + rng.uniform(0.3, 0.75) * ramp + rng.uniform(0.15, 0.5) * spot)
 
 
 def _lit(scene: Scene, rng: np.random.Generator) -> Field:
@@ -150,38 +150,39 @@ def _lit(scene: Scene, rng: np.random.Generator) -> Field:
     slope_y = as_field(cv2.Scharr(scene.height, cv2.CV_32F, 0, 1, scale=1 / 32))
     up = 1 / np.sqrt(1 + slope_x * slope_x + slope_y * slope_y)
     diffuse = np.maximum((lz - slope_x * lx - slope_y * ly) * up, 0)
-    length = np.sqrt(lx * lx + ly * ly + (lz + 1) ** 2)
+    length = math.sqrt(lx * lx + ly * ly + (lz + 1) ** 2)
     halfway = np.maximum((lz + 1 - slope_x * lx - slope_y * ly) * up * (1 / length), 0)
     mirror = as_field(cv2.pow(as_field(halfway), float(rng.uniform(24, 60))))
     lamp = _lamp(scene, rng)
     # Metal reflects the lamp in its own colour, so the highlight is scaled by the albedo too.
-    level = (0.24 + 0.80 * diffuse) * lamp + 0.55 * mirror * lamp
+    level = (0.15 + 0.85 * diffuse) * lamp + 0.55 * mirror * lamp
     glint = scene.gloss * lamp * (0.4 + 0.6 * diffuse)
-    return as_field(scene.albedo * (level + 0.7 * glint)[..., None] + (0.3 * glint)[..., None])
+    return as_field(scene.albedo * (level + 0.7 * glint) + 0.3 * glint)
 
 
 def _photograph(radiance: Field, rng: np.random.Generator, belt_angle: float) -> Picture:
     import cv2
 
-    side = radiance.shape[0]
+    side = radiance.shape[1]
     unit = side / 320
     smear = rng.uniform(0.0, 2.6) * unit
     if smear > 1:
         kernel = np.zeros((9, 9), np.uint8) if unit <= 2 else np.zeros((25, 25), np.uint8)
         mid = kernel.shape[0] // 2
-        step = np.array([np.cos(belt_angle), np.sin(belt_angle)]) * smear / 2 * 16
+        step = np.array([math.cos(belt_angle), math.sin(belt_angle)]) * smear / 2 * 16
         ends = [(int(mid * 16 + sign * step[0]), int(mid * 16 + sign * step[1])) for sign in (-1, 1)]
         cv2.line(kernel, ends[0], ends[1], (255,), 1, cv2.LINE_AA, shift=4)
-        radiance = as_field(cv2.filter2D(radiance, -1, as_field(kernel / kernel.sum())))
+        smeared = as_field(kernel / kernel.sum())
+        radiance = np.stack([as_field(cv2.filter2D(plane, -1, smeared)) for plane in radiance])
     xs, ys = grid(side)
     vignette = 1 - rng.uniform(0.1, 0.35) * ((xs / side - 0.5) ** 2 + (ys / side - 0.5) ** 2) * 2
     balance = as_field(rng.uniform(0.85, 1.3) * rng.uniform([0.94, 0.98, 0.94], [1.06, 1.02, 1.06]))
-    light = radiance * (vignette[..., None] * balance)
-    exposed = as_field(cv2.sqrt(np.clip(light, 0, None)))  # gamma 2, near enough to a camera's 2.2
+    light = radiance * (vignette * balance[:, None, None])
+    exposed = as_field(np.sqrt(np.maximum(light, 0)))  # gamma 2, near enough to a camera's 2.2
     # A soft shoulder keeps the highlights from clipping into flat white.
-    exposed = as_field(exposed * (1.18 - 0.30 * exposed * exposed.clip(0, 1.15)))
-    noise = np.stack([texture("grain", rng, side) for _ in range(3)], axis=-1)
+    exposed = as_field(exposed * (1.18 - 0.30 * exposed * np.minimum(exposed, 1.15)))
+    noise = np.stack([texture("grain", rng, side) for _ in range(3)])
     exposed += noise * np.float32(rng.uniform(0.004, 0.018)) * (0.5 + 0.5 * exposed)
-    raw = np.clip(exposed * 255, 0, 255).astype(np.uint8)
+    raw = cv2.merge(list(np.clip(exposed * 255, 0, 255).astype(np.uint8)))
     quality = [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(72, 96))]
     return np.asarray(cv2.imdecode(cv2.imencode(".jpg", raw, quality)[1], cv2.IMREAD_COLOR), np.uint8)

@@ -1,17 +1,15 @@
 """Convert ONNX models to OpenVINO's format."""
 
-import re
 import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from ferryman.core.artifact import Artifact, digest_path
 from ferryman.core.errors import SourceError, StepError
 from ferryman.core.privacy import forbid_telemetry
 from ferryman.core.step import StepContext
-
-_NUMBERED = re.compile(r"[A-Za-z0-9]+_[0-9]+")
+from ferryman.export._openvino_names import name_as_source
 
 
 @dataclass(frozen=True)
@@ -56,12 +54,12 @@ def _convert(source: Artifact, workspace: Path, *, step: str, precision: str, co
         raise SourceError(f"there is no ONNX file {source.path}", hint="the artifact was moved or removed")
     try:
         model = openvino.convert_model(str(source.path))
-    except Exception as error:  # noqa: BLE001 - the front end's errors share no base
+    except Exception as error:
         raise StepError(
             f"{step}: OpenVINO can't convert {source.path.name}: {_reason_of(error)}",
             hint="serve it with ONNX Runtime instead, or export it without these operators",
         ) from error
-    _make_reproducible(model)
+    name_as_source(model, source.path)
     partial, folder = workspace / "model.partial", workspace / "model"
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
@@ -79,25 +77,10 @@ def _convert(source: Artifact, workspace: Path, *, step: str, precision: str, co
     )
 
 
-def _make_reproducible(model: Any) -> None:  # openvino.Model
-    """Rename nodes that OpenVINO has numbered with a counter of the process after the node that they feed."""
-    for node in reversed(model.get_ordered_ops()):
-        numbered = _NUMBERED.fullmatch(node.get_friendly_name())
-        if not numbered or any(output.get_names() for output in node.outputs()):
-            continue
-        fed = [
-            (target.get_node().get_friendly_name(), target.get_index())
-            for output in node.outputs()
-            for target in output.get_target_inputs()
-        ]
-        if fed:
-            node.set_friendly_name("{}/input{}".format(*min(fed)))
-    if model.has_rt_info(["conversion_parameters", "input_model"]):
-        model.set_rt_info("", ["conversion_parameters", "input_model"])  # the name of a file on this machine
-
-
 def _reason_of(error: BaseException) -> str:
     """Give the lines that name operators, or else the last one."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    about = [line for line in lines if "No conversion rule" in line or "not supported" in line or "onnx op" in line.lower()]
+    about = [
+        line for line in lines if "No conversion rule" in line or "not supported" in line or "onnx op" in line.lower()
+    ]
     return ("; ".join(about) or (lines[-1] if lines else type(error).__name__))[:400]

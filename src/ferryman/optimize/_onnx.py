@@ -22,7 +22,7 @@ def load(path: Path) -> Model:
 
     try:
         return onnx.load(path)
-    except Exception as error:  # noqa: BLE001 - protobuf's and onnx's errors share no base
+    except Exception as error:
         raise SourceError(f"{path} can't be read as ONNX: {reason_of(error)}") from error
 
 
@@ -62,7 +62,7 @@ def verify_loads(content: bytes, step: str) -> None:
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
     try:
         onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # noqa: BLE001 - ONNX Runtime's errors share no base
+    except Exception as error:
         raise StepError(f"{step}: ONNX Runtime refuses the result: {reason_of(error)}") from error
 
 
@@ -85,7 +85,7 @@ def raise_opset(model: Model, least: int, step: str) -> Model:
         return model
     try:
         return onnx.version_converter.convert_version(model, least)
-    except Exception as error:  # noqa: BLE001 - the converter's C++ errors come as several types
+    except Exception as error:
         raise StepError(
             f"{step}: the model's opset {versions[0]} can't be raised to {least}: {reason_of(error)}",
             hint=f"export the model again with opset {least} or later",

@@ -6,6 +6,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from ferryman.core.artifact import Artifact, digest_path
 from ferryman.core.errors import SourceError
 from ferryman.core.privacy import forbid_telemetry
@@ -34,6 +36,20 @@ _OPS = {  # by OpenVINO's operator: ONNX's, and the kind of layer
     "PRelu": ("LeakyRelu", "activation"),
     "Sigmoid": ("Sigmoid", "activation"),
     "SoftMax": ("Softmax", "softmax"),
+    **{
+        op: (op, "layout")
+        for op in (
+            "Reshape",
+            "Transpose",
+            "Squeeze",
+            "Unsqueeze",
+            "Split",
+            "VariadicSplit",
+            "Slice",
+            "StridedSlice",
+            "Pad",
+        )
+    },
     "MVN": ("LayerNormalization", "norm"),
 }
 _WEIGHTED = {"Convolution", "GroupConvolution", "ConvolutionBackpropData", "GroupConvolutionBackpropData", "MatMul"}
@@ -94,7 +110,6 @@ def reason_of(error: BaseException) -> str:
 
 
 def _blob(path: Path) -> Any:  # openvino.Tensor
-    import numpy as np
     import openvino
 
     content = np.fromfile(path, dtype=np.uint8)
@@ -117,12 +132,13 @@ def _members(name: str, nodes: Sequence[Node]) -> Members:
     sources = [node.input_value(index).get_node() for node in nodes for index in range(node.get_input_size())]
     return Members(
         layer=Layer(
-            name=name,
+            # What was folded into a layer (its bias, a scale behind it) has taken its place as the last node.
+            name=main.get_friendly_name() if "/input" not in main.get_friendly_name() else name,
             op=op,
             kind=_conv_kind(main, kind),
             # Edges go by node: names of tensors are kept for the values that have one in the source graph.
             inputs=tuple(f"@{node.get_friendly_name()}" for node in sources if node.get_friendly_name() not in own),
-            outputs=(f"@{nodes[-1].get_friendly_name()}", *_tensors(nodes[-1])),
+            outputs=(f"@{nodes[-1].get_friendly_name()}", *_tensors(nodes[-1]), *sorted(own)),
             is_weighted=_has_weights(main),
         ),
         nodes=tuple(node.get_friendly_name() for node in nodes),
@@ -140,8 +156,8 @@ def _has_weights(node: Node) -> bool:
 
 
 def _is_constant(node: Node) -> bool:
-    """Tell whether a value is a constant, at first hand or through a change of type."""
-    while node.get_type_name() in ("Convert", "Reshape", "Transpose"):
+    """Tell whether a value is a constant, at first hand or through a change of type or scale."""
+    while node.get_type_name() in ("Convert", "Reshape", "Transpose", "Multiply", "Subtract", "FakeQuantize"):
         node = node.input_value(0).get_node()
     return bool(node.get_type_name() == "Constant")
 

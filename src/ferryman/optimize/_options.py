@@ -62,9 +62,7 @@ def check_samples(calibration: Sequence[Tensors], least: int, signature: Signatu
         raise DataError(f"calibration sample 0 does not fit the model: {error}", hint=error.hint) from error
 
 
-def choose(
-    layers: Sequence[Layer], options: StaticOptions, known: Collection[str] | None, step: str
-) -> list[Layer]:
+def choose(layers: Sequence[Layer], options: StaticOptions, known: Collection[str] | None, step: str) -> list[Layer]:
     """List the layers to quantize; raises ConfigError for a name not in `known`, StepError where none is left.
 
     `known` is None where the conversion has fused layers, so that a name may rightly be gone.
@@ -92,9 +90,7 @@ def choose(
     return chosen
 
 
-def _resolve(
-    names: Sequence[str], producers: dict[str, str], known: Collection[str] | None, option: str
-) -> set[str]:
+def _resolve(names: Sequence[str], producers: dict[str, str], known: Collection[str] | None, option: str) -> set[str]:
     """Give the layers for names of layers or of their tensors."""
     for name in names:
         if known is not None and name not in known and name not in producers:

@@ -26,7 +26,7 @@ Counts = NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True)
 class Ranges:
-    """Hold each tensor's extremes over all samples, [N], and if it was asked for a histogram between them, [N, BINS]."""
+    """Hold each tensor's extremes over all samples, [N], and where it was asked for a histogram between, [N, BINS]."""
 
     names: tuple[str, ...]
     low: Floats
@@ -98,9 +98,7 @@ def _extremes(model: Model, tensors: Sequence[str], context: StepContext) -> tup
     return low, high
 
 
-def _histogram(
-    content: bytes, tensors: Sequence[str], low: Floats, high: Floats, context: StepContext
-) -> Counts:
+def _histogram(content: bytes, tensors: Sequence[str], low: Floats, high: Floats, context: StepContext) -> Counts:
     """Count values between the extremes, of each tensor and sample evenly spaced ones."""
     import onnx
 
@@ -113,9 +111,7 @@ def _histogram(
     counts = np.zeros((len(tensors), BINS), dtype=np.int64)
     rows = {name: row for row, name in enumerate(tensors)}
     for part in _parts(augmented, shown):
-        for sample, outputs in zip(
-            context.calibration, _run(engine, part, context, "count values"), strict=True
-        ):
+        for sample, outputs in zip(context.calibration, _run(engine, part, context, "count values"), strict=True):
             given = [(name, sample[name]) for name in rows if name in inputs and part[0] == shown[0]]
             for name, value in (*given, *zip(part, outputs, strict=True)):
                 row = rows[name]
@@ -156,7 +152,7 @@ def _engine(content: bytes, threads: int) -> Any:  # onnxruntime.InferenceSessio
     options.intra_op_num_threads = threads
     try:
         return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # noqa: BLE001 - ONNX Runtime's errors share no base
+    except Exception as error:
         raise StepError(f"int8: the model can't be calibrated: {reason_of(error)}") from error
 
 
@@ -164,9 +160,15 @@ def _run(engine: Any, outputs: list[str], context: StepContext, stage: str) -> I
     """Yield the arrays that `engine`, an onnxruntime.InferenceSession, answers to each sample."""
     total = len(context.calibration)
     for index, sample in enumerate(context.calibration):
+        bad = [name for name, value in sample.items() if value.dtype.kind == "f" and not np.isfinite(value).all()]
+        if bad:
+            raise DataError(
+                f"calibration sample {index} holds values in '{bad[0]}' that are infinite or not a number",
+                hint="remove it from [data] calibration",
+            )
         try:
             yield engine.run(outputs, dict(sample))
-        except Exception as error:  # noqa: BLE001 - ONNX Runtime's errors share no base
+        except Exception as error:
             raise DataError(f"calibration sample {index} does not fit the model: {reason_of(error)}") from error
         context.progress(stage, done=index + 1, total=total)
 
@@ -185,9 +187,9 @@ def _least_loss(counts: Counts, low: float, high: float) -> tuple[float, float]:
     """Clip at the magnitude that loses least information (Kullback-Leibler), as TensorRT's entropy calibration does."""
     most = max(abs(low), abs(high))
     centers = np.abs(low + (np.arange(BINS) + 0.5) * ((high - low) / BINS))
-    magnitudes = np.bincount(
-        np.minimum((centers * (BINS / most)).astype(np.int64), BINS - 1), weights=counts, minlength=BINS
-    )
+    bins = np.minimum((centers * (BINS / most)).astype(np.int64), BINS - 1)
+    magnitudes = np.bincount(bins, weights=counts, minlength=BINS).astype(np.float64)
+    magnitudes[0] = min(magnitudes[0], magnitudes[1:].max())  # ReLU's zeros cost nothing, and would outweigh the rest
     ends = range(_LEVELS, BINS + 1, 16)
     limit = min(ends, key=lambda end: _divergence(magnitudes, end)) / BINS * most
     return max(low, -limit), min(high, limit)

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from ferryman.core.artifact import Artifact
-from ferryman.optimize._onnx import fold, infer_shapes, load, name_nodes, serialize, write
+from ferryman.optimize._onnx import fold, infer_shapes, load, name_nodes, write
 
 
 def clean(source: Artifact, workspace: Path) -> Artifact:
@@ -19,5 +19,4 @@ def clean(source: Artifact, workspace: Path) -> Artifact:
     if not named and len(folded.graph.node) == len(model.graph.node):
         return source
     cleaned = infer_shapes(folded)
-    serialize(cleaned, "clean")
     return write(cleaned, source, workspace, step="clean", precision=None)

@@ -3,23 +3,22 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-import numpy as np
-
 from ferryman.core.artifact import Artifact
 from ferryman.core.errors import StepError
 from ferryman.core.step import StepContext
 from ferryman.optimize._graph import layers_of, tail_of
-from ferryman.optimize._onnx import Model, infer_shapes, load, name_nodes, reason_of, write
+from ferryman.optimize._half import can_be_half, to_half
+from ferryman.optimize._onnx import fold, infer_shapes, load, name_nodes, raise_opset, write
 
-_LARGEST = 65504.0  # of a float16
+_OPSET_OF_HALF = 11  # before, some operators take no float16
 
 
 @dataclass(frozen=True)
 class HalfPrecision:
     """Turn weights and arithmetic of an ONNX model to float16; inputs and outputs stay float32.
 
-    Layers whose weights don't fit float16 stay in float32, and so does the tail behind the last weighted layer unless
-    `exclude_tail` is False: a float16 can't tell pixel 1000 from 1000.4.
+    What would overflow stays in float32: constants beyond 65504, exponentials, sums, norms. So does the tail behind the
+    last weighted layer unless `exclude_tail` is False: a float16 can't tell pixel 1000 from 1000.4.
     """
 
     name: ClassVar[str] = "fp16"
@@ -37,39 +36,16 @@ class HalfPrecision:
         object.__setattr__(self, "exclude_nodes", tuple(self.exclude_nodes))  # a list in TOML and JSON
 
     def run(self, source: Artifact, context: StepContext) -> Artifact:
-        """Write model.onnx; raises StepError where there is nothing to convert or the converter fails."""
-        from onnxruntime.transformers.float16 import DEFAULT_OP_BLOCK_LIST, convert_float_to_float16
-
-        model = infer_shapes(load(source.path))
+        """Write model.onnx; raises StepError where no layer with weights can be float16."""
+        model = infer_shapes(fold(raise_opset(load(source.path), _OPSET_OF_HALF, self.name)))
         name_nodes(model)
         layers = layers_of(model)
-        if not any(layer.is_weighted for layer in layers):
+        kept = {*self.exclude_nodes, *(tail_of(layers) if self.exclude_tail else ())}
+        chosen = can_be_half(model) - kept
+        if not any(layer.is_weighted and layer.name in chosen for layer in layers):
             raise StepError(
-                "fp16: nothing to convert: the model has no convolutions or matrix products",
+                "fp16: nothing to convert: no convolution or matrix product of the model can be float16",
                 hint="trees and linear ML operators compute in float32 only",
             )
-        blocked = {*self.exclude_nodes, *_too_large(model), *(tail_of(layers) if self.exclude_tail else ())}
-        try:
-            half = convert_float_to_float16(
-                model,
-                keep_io_types=True,
-                disable_shape_infer=True,
-                op_block_list=sorted(DEFAULT_OP_BLOCK_LIST),
-                node_block_list=sorted(blocked),
-            )
-        except Exception as error:  # noqa: BLE001 - the converter raises whatever its graph walk meets
-            raise StepError(f"fp16: the converter failed: {reason_of(error)}") from error
-        return write(half, source, context.workspace, step=self.name, precision=self.precision)
-
-
-def _too_large(model: Model) -> set[str]:
-    """Name the nodes with a constant that float16 would cut off."""
-    import onnx
-
-    large = {
-        tensor.name
-        for tensor in model.graph.initializer
-        if tensor.data_type == onnx.TensorProto.FLOAT
-        and np.abs(np.nan_to_num(onnx.numpy_helper.to_array(tensor))).max(initial=0.0) > _LARGEST
-    }
-    return {node.name for node in model.graph.node if large.intersection(node.input)}
+        to_half(model, chosen)
+        return write(model, source, context.workspace, step=self.name, precision=self.precision)

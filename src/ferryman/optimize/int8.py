@@ -53,7 +53,7 @@ class StaticInt8(StaticOptions):
 
 
 def prepare(model: Model) -> Model:
-    """Give the model with folded constants and batch normalization, shapes, and an opset that takes scales by channel."""
+    """Give the model with folded constants and batch normalization, shapes, and an opset with scales by channel."""
     raised = raise_opset(model, _OPSET_OF_PER_CHANNEL, "int8")
     folded = infer_shapes(fold(raised))
     name_nodes(folded)
@@ -95,7 +95,7 @@ def _quantize(
             {},
         )
         quantizer.quantize_model()
-    except Exception as error:  # noqa: BLE001 - the quantizer raises bare ValueError, KeyError and RuntimeError
+    except Exception as error:
         raise StepError(
             f"int8: ONNX Runtime's quantizer failed: {reason_of(error)}",
             hint="keep the layer that it names in float: exclude_nodes",

@@ -45,12 +45,9 @@ class DynamicInt8:
         model = raise_opset(load(source.path), _OPSET_OF_PER_CHANNEL, self.name)
         model = infer_shapes(fold(model))
         name_nodes(model)
-        chosen = [
-            layer.name
-            for layer in layers_of(model)
-            if layer.op in _OPS and layer.is_weighted and layer.name not in self.exclude_nodes
-        ]
-        if not chosen:
+        products = [layer for layer in layers_of(model) if layer.op in _OPS]
+        kept = [layer.name for layer in products if not layer.is_weighted or layer.name in self.exclude_nodes]
+        if len(kept) == len(products):
             raise StepError(
                 "int8-dynamic: nothing to quantize: the model has no matrix products (MatMul, Gemm) with weights",
                 hint="dynamic quantization has nothing to gain on convolutions; int8 with calibration data does",
@@ -65,10 +62,11 @@ class DynamicInt8:
                     op_types_to_quantize=list(_OPS),
                     per_channel=self.per_channel,
                     weight_type=QuantType.QInt8,
-                    nodes_to_quantize=chosen,
+                    # It turns each Gemm into a MatMul of that name first.
+                    nodes_to_exclude=[name for kept_name in kept for name in (kept_name, f"{kept_name}_MatMul")],
                     extra_options={"MatMulConstBOnly": True},
                 )
-            except Exception as error:  # noqa: BLE001 - the quantizer raises bare ValueError and RuntimeError
+            except Exception as error:
                 raise StepError(f"int8-dynamic: ONNX Runtime's quantizer failed: {reason_of(error)}") from error
             quantized = onnx.load(output)
         del quantized.metadata_props[:]

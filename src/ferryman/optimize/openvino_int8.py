@@ -66,7 +66,7 @@ def _quantize(model: Any, ignored: list[str], options: OpenVINOInt8, context: St
             )
         except FerrymanError:
             raise
-        except Exception as error:  # noqa: BLE001 - NNCF's and OpenVINO's errors share no base
+        except Exception as error:
             raise StepError(
                 f"openvino-int8: NNCF failed: {reason_of(error)}",
                 hint="keep the layer that it names in float: exclude_nodes",

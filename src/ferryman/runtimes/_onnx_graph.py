@@ -20,9 +20,7 @@ def list_stages(path: Path) -> list[Stage]:
 
     model = onnx.shape_inference.infer_shapes(_load(path))
     floats = {onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.DOUBLE}
-    types = {
-        info.name: info.type.tensor_type.elem_type for info in (*model.graph.value_info, *model.graph.output)
-    }
+    types = {info.name: info.type.tensor_type.elem_type for info in (*model.graph.value_info, *model.graph.output)}
     constant = {tensor.name for tensor in model.graph.initializer}
     stages: list[Stage] = []
     known: set[str] = set()
@@ -47,9 +45,7 @@ def trace_stages(path: Path, inputs: Sequence[Tensors], tensors: Sequence[str]) 
     made = {name for node in model.graph.node for name in node.output if name}
     shown = {name: _dequantized(name, made) for name in dict.fromkeys(tensors) if _dequantized(name, made)}
     present = {output.name for output in model.graph.output}
-    model.graph.output.extend(
-        onnx.ValueInfoProto(name=name) for name in sorted(set(shown.values()) - present)
-    )
+    model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in sorted(set(shown.values()) - present))
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
     with tempfile.TemporaryDirectory(prefix="ferryman-trace-") as folder:
@@ -58,12 +54,12 @@ def trace_stages(path: Path, inputs: Sequence[Tensors], tensors: Sequence[str]) 
         del model
         try:
             engine = onnxruntime.InferenceSession(str(copy), options, providers=["CPUExecutionProvider"])
-        except Exception as error:  # noqa: BLE001 - ONNX Runtime's errors share no base
+        except Exception as error:
             raise FerrymanError(f"{path.name} can't be traced: {_line(error)}") from error
         for item in inputs:
             try:
                 values = engine.run(list(shown.values()), dict(item)) if shown else []
-            except Exception as error:  # noqa: BLE001 - ONNX Runtime's errors share no base
+            except Exception as error:
                 raise InputError(f"{path.name} can't take an input of the trace: {_line(error)}") from error
             yield {name: np.asarray(value, dtype=np.float32) for name, value in zip(shown, values, strict=True)}
 
@@ -79,7 +75,7 @@ def _load(path: Path) -> Any:  # onnx.ModelProto
 
     try:
         return onnx.load(path)
-    except Exception as error:  # noqa: BLE001 - protobuf's and onnx's errors share no base
+    except Exception as error:
         raise SourceError(f"{path} can't be read as ONNX: {_line(error)}") from error
 
 

@@ -37,16 +37,23 @@ def add_stages(model: Any, tensors: Sequence[str]) -> dict[str, int]:  # openvin
             continue
         for output in node.outputs():
             made.update((name, _dequantized(output)) for name in wanted & set(output.get_names()))
-    shown: dict[str, int] = {}
-    for name in dict.fromkeys(tensors):
-        if name in made:
-            model.add_outputs([made[name]])
-            shown[name] = len(model.outputs) - 1
-    return shown
+    present = _results(model)
+    model.add_outputs([output for output in made.values() if _place(output) not in present])
+    results = _results(model)
+    return {name: results[_place(made[name])] for name in dict.fromkeys(tensors) if name in made}
+
+
+def _results(model: Any) -> dict[tuple[str, int], int]:  # openvino.Model
+    """Give the index among the outputs of `model` by the place that each comes from."""
+    return {_place(port.get_node().input_value(0)): index for index, port in enumerate(model.outputs)}
+
+
+def _place(output: Output) -> tuple[str, int]:
+    return output.get_node().get_friendly_name(), output.get_index()
 
 
 def _dequantized(output: Output) -> Output:
-    """Give the value as the next layers read it: behind the FakeQuantize node that all of them share, if there is one."""
+    """Give the value as the next layers read it: behind the one FakeQuantize node, if there is one."""
     consumers = [target.get_node() for target in output.get_target_inputs()]
     quantizers = [node for node in consumers if node.get_type_name() == "FakeQuantize"]
     return quantizers[0].output(0) if len(quantizers) == 1 else output

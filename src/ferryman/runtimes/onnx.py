@@ -128,7 +128,7 @@ def _spec(node: Any) -> TensorSpec:  # onnxruntime.NodeArg
 def _native(value: Array) -> Array:
     """Give an array in the form that the engine reads: native byte order, text as str objects."""
     if value.dtype.kind == "S":
-        return np.char.decode(value, "utf-8").astype(object)
+        return np.char.decode(value.astype(np.bytes_), "utf-8").astype(object)
     if value.dtype.kind == "U":
         return value.astype(object)
     return value if value.dtype.isnative else value.astype(value.dtype.newbyteorder("="))

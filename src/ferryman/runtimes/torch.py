@@ -67,9 +67,7 @@ class _TorchSession:
             finally:
                 torch.set_num_threads(before)
         leaves = [leaf for leaf in pytree.tree_leaves(answer) if leaf is not None]
-        return {
-            spec.name: leaf.detach().numpy() for spec, leaf in zip(self.signature.outputs, leaves, strict=True)
-        }
+        return {spec.name: leaf.detach().numpy() for spec, leaf in zip(self.signature.outputs, leaves, strict=True)}
 
     def close(self) -> None:
         """Free the module."""
@@ -101,7 +99,7 @@ def _load_weights(artifact: Artifact) -> _Call:
     import torch
 
     module = load_factory(artifact.loader["factory"], Path(artifact.loader["folder"]))()
-    if artifact.path.suffix.lower() == ".safetensors":
+    if artifact.loader["weights"] == "safetensors":
         from safetensors.torch import load_file
 
         state = load_file(artifact.path)

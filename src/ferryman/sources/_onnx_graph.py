@@ -2,7 +2,7 @@
 
 import hashlib
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +46,9 @@ def _spec(value: Any, role: str) -> TensorSpec:  # onnx.ValueInfoProto
     kind = value.type.WhichOneof("value")
     if kind != "tensor_type":
         what = (kind or "unknown").removesuffix("_type")
-        raise SourceError(f"{role} '{value.name}' is a {what}, not a tensor", hint="export the model with plain tensors")
+        raise SourceError(
+            f"{role} '{value.name}' is a {what}, not a tensor", hint="export the model with plain tensors"
+        )
     tensor = value.type.tensor_type
     if not tensor.HasField("shape"):
         raise SourceError(
@@ -88,6 +90,17 @@ def graphs_of(graph: Any) -> Iterator[Any]:  # onnx.GraphProto, and those nested
         for attribute in node.attribute:
             for inner in [attribute.g] if attribute.HasField("g") else attribute.graphs:
                 yield from graphs_of(inner)
+
+
+def rename_tensors(model: Model, names: Mapping[str, str]) -> None:
+    """Give tensors other names everywhere in a graph and the graphs inside its nodes."""
+    for graph in graphs_of(model.graph):
+        for value in (*graph.initializer, *graph.input, *graph.output):
+            value.name = names.get(value.name, value.name)
+        for node in graph.node:
+            for tensors in (node.input, node.output):
+                for index, name in enumerate(tensors):
+                    tensors[index] = names.get(name, name)
 
 
 def strip_metadata(model: Model) -> None:

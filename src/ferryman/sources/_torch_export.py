@@ -19,7 +19,7 @@ _NOISY_LOGGERS = ("torch.onnx._internal.exporter._registration", "torch.onnx._in
 def export_program(program: Program, signature: Signature) -> Model:
     """Turn an exported program into a graph."""
     with _quiet_export("the exported program"):
-        onnx_program = _modern(program, (), signature, dynamic_shapes=None)
+        onnx_program = _modern(program, signature)
     return _tidy(onnx_program, signature)
 
 
@@ -30,11 +30,12 @@ def export_weights(module: Module, signature: Signature) -> Model:
     names = sorted(dynamic_sizes(signature.inputs, 0))
     dims = {name: torch.export.Dim(name, min=1) for name in names}
     shapes = tuple(
-        {axis: dims[size] for axis, size in enumerate(spec.shape) if isinstance(size, str)}
-        for spec in signature.inputs
+        {axis: dims[size] for axis, size in enumerate(spec.shape) if isinstance(size, str)} for spec in signature.inputs
     )
     with _quiet_export("the module"):
-        onnx_program = _modern(module, _examples(signature), signature, dynamic_shapes=shapes)
+        # Not left to torch.onnx, which on failure goes on to looser ways that keep wrong guesses of sizes.
+        program = torch.export.export(module, _examples(signature), dynamic_shapes=shapes, strict=False)
+        onnx_program = _modern(program, signature)
     return _tidy(onnx_program, signature)
 
 
@@ -61,19 +62,11 @@ def export_torchscript(module: Module, signature: Signature) -> Model:
     return _tidy(onnx.load_from_string(buffer.getvalue()), signature)
 
 
-def _modern(module: Any, examples: Any, signature: Signature, *, dynamic_shapes: Any) -> Model:  # torch's own
+def _modern(program: Program, signature: Signature) -> Model:
     import torch
 
-    program = torch.onnx.export(
-        module,
-        examples,
-        dynamo=True,
-        external_data=False,
-        dynamic_shapes=dynamic_shapes,
-        verbose=False,
-        **_names(signature),
-    )
-    return program.model_proto
+    exported = torch.onnx.export(program, (), dynamo=True, external_data=False, verbose=False, **_names(signature))
+    return exported.model_proto
 
 
 def _names(signature: Signature) -> dict[str, list[str]]:
@@ -102,7 +95,7 @@ def _quiet_export(what: str) -> Iterator[None]:
             yield
     except FerrymanError:
         raise
-    except Exception as error:  # noqa: BLE001 - torch's exporters raise anything
+    except Exception as error:  # torch's exporters raise anything
         raise StepError(f"torch can't export {what} to ONNX: {_reason(error)}", hint=_hint(error)) from error
     finally:
         for logger, level in zip(loggers, levels, strict=True):
@@ -118,6 +111,8 @@ def _reason(error: BaseException) -> str:
 
 
 def _hint(error: BaseException) -> str:
+    if "DictConstruct" in str(error):
+        return "TorchScript that returns a dictionary has no way to ONNX: return a tuple, or save it as .pt2"
     if "onstraint" in _reason(error) or "specialized" in _reason(error):
         return "the module fixes a size that [model] inputs calls dynamic: write the number there"
     return "export the model to ONNX or .pt2 yourself and name that file as the source"

@@ -35,7 +35,7 @@ def load_program(path: Path) -> Program:
     try:
         with torch_notices_hidden():
             program = torch.export.load(path)
-    except Exception as error:  # noqa: BLE001 - torch raises anything for a damaged archive, RuntimeError to KeyError
+    except Exception as error:  # torch raises anything for a damaged archive, RuntimeError to KeyError
         raise SourceError(
             f"{path} can't be loaded by torch.export: {_first_line(error)}",
             hint=f"it looks like {looks_like(path)}; save it again with torch.export.save",
@@ -108,7 +108,8 @@ def _call_factory(factory: str, folder: Path) -> Module:
         needed = [
             name
             for name, parameter in inspect.signature(function).parameters.items()
-            if parameter.default is parameter.empty and parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
+            if parameter.default is parameter.empty
+            and parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
         ]
     except (TypeError, ValueError):
         needed = []
@@ -119,7 +120,7 @@ def _call_factory(factory: str, folder: Path) -> Module:
         )
     try:
         module = function()
-    except Exception as error:  # noqa: BLE001 - the user's own code
+    except Exception as error:  # the user's own code
         raise ConfigError(f"[model] factory = '{factory}' fails: {type(error).__name__}: {error}") from error
     if not isinstance(module, torch.nn.Module):
         raise ConfigError(

@@ -73,7 +73,7 @@ def _call(module: Module, inputs: Sequence[TensorSpec], sizes: Mapping[str, int]
     try:
         with torch.no_grad():
             answer = module(*(torch.from_numpy(array) for array in arrays))
-    except Exception as error:  # noqa: BLE001 - the user's own code
+    except Exception as error:  # the user's own code
         shapes = ", ".join(f"{spec.name} {list(array.shape)}" for spec, array in zip(inputs, arrays, strict=True))
         words = (str(error).strip().splitlines() or [""])[-1]
         raise SourceError(

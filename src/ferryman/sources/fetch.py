@@ -7,8 +7,7 @@ import os
 import urllib.error
 import urllib.request
 from collections.abc import Mapping
-from email.message import Message
-from http.client import HTTPException, HTTPResponse
+from http.client import HTTPException, HTTPMessage, HTTPResponse
 from pathlib import Path, PurePosixPath
 from typing import IO
 from urllib.parse import SplitResult, unquote, urlsplit
@@ -21,9 +20,7 @@ _TIMEOUT_S = 30.0
 _CHUNK_BYTES = 1 << 20
 
 
-def fetch(
-    source: str, folder: Path, *, cache: Path, sha256: str | None = None, progress: Progress = silent
-) -> Path:
+def fetch(source: str, folder: Path, *, cache: Path, sha256: str | None = None, progress: Progress = silent) -> Path:
     """Give the local file of a model: a path relative to `folder`, or an http(s) URL downloaded into `cache`.
 
     Raises SourceError for what is missing, empty, unreachable or has another digest than `sha256`.
@@ -77,7 +74,7 @@ class _SafeRedirects(urllib.request.HTTPRedirectHandler):
     """Follow redirects, but never from https down to http."""
 
     def redirect_request(
-        self, req: urllib.request.Request, fp: IO[bytes], code: int, msg: str, headers: Message, newurl: str
+        self, req: urllib.request.Request, fp: IO[bytes], code: int, msg: str, headers: HTTPMessage, newurl: str
     ) -> urllib.request.Request | None:
         """Refuse a redirect that loses encryption."""
         if req.type == "https" and not newurl.startswith("https:"):
@@ -199,7 +196,7 @@ class _Download:
         ) from None
 
 
-def _strong_validator(headers: Mapping[str, str] | Message) -> str:
+def _strong_validator(headers: Mapping[str, str] | HTTPMessage) -> str:
     etag = headers.get("ETag") or ""
     return etag if etag.startswith('"') else headers.get("Last-Modified") or ""
 

@@ -113,7 +113,8 @@ class WeightsSource:
         folder = factory_folder(model.factory, path, workspace)
         signature = probe_signature(load_weights(path, model.factory, folder), inputs)
         specs = [spec.model_dump(mode="json") for spec in inputs]
-        loader = {"factory": model.factory, "folder": str(folder), "inputs": specs}
+        kind = "torch" if safetensors_header_bytes(path) is None else "safetensors"
+        loader = {"factory": model.factory, "folder": str(folder), "inputs": specs, "weights": kind}
         return Artifact(path, self.name, signature, _weights_digest(path, model, folder), loader=loader)
 
 

@@ -141,8 +141,8 @@ def _dense_shape(spec: DetectSpec, port: TensorSpec, class_count: int | None) ->
     rows, width = (second, first) if is_transposed else (first, second)
     if isinstance(width, str) or width <= box_width:
         raise ConfigError(
-            f"[task] decoder '{spec.decoder}': output '{port.name}' is {list(port.shape)}; it needs {box_width} numbers "
-            "of a box and at least one class in each row",
+            f"[task] decoder '{spec.decoder}': output '{port.name}' is {list(port.shape)}; it needs {box_width} "
+            "numbers of a box and at least one class in each row",
             hint="ferryman init guesses the decoder from the shapes",
         )
     return (rows if isinstance(rows, int) else None), width, is_transposed

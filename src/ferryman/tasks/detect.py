@@ -1,7 +1,7 @@
 """Object detection: pictures in, boxes with classes out."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
@@ -15,7 +15,7 @@ from ferryman.tasks.detect_spec import DetectSpec
 from ferryman.tasks.detections import compare_detections
 from ferryman.tasks.image import Placement, bind_image
 from ferryman.tasks.labels import label_of, require_resolved
-from ferryman.tasks.picture import read_picture
+from ferryman.tasks.picture import name_picture, read_picture
 
 
 class DetectTask:
@@ -44,7 +44,7 @@ class DetectTask:
 
     def preprocess(self, items: Sequence[Item]) -> Batch:
         """Decode pictures, fit them into the model's input; raises InputError."""
-        pictures = [read_picture(item, name=name_item(item, place)) for place, item in enumerate(items)]
+        pictures = [read_picture(item, name=name_picture(item, place)) for place, item in enumerate(items)]
         values, placements = self._port.write(pictures)
         return Batch(inputs={self._port.name: values}, contexts=placements)
 
@@ -64,7 +64,7 @@ class DetectTask:
         return measure_boxes(answers, truths, metric or "map", self._labels)
 
     def _finish(self, boxes: Boxes, placement: Placement) -> Answer:
-        boxes = boxes.take(np.isfinite(boxes.corners).all(axis=1))
+        boxes = boxes.take(np.flatnonzero(np.isfinite(boxes.corners).all(axis=1)))
         if self._suppresses:
             nms = self.spec.nms
             kept = suppress(boxes, overlap=nms.iou, most=nms.max, agnostic=nms.agnostic)
@@ -72,7 +72,7 @@ class DetectTask:
             kept = np.argsort(-boxes.scores, kind="stable")[: self.spec.nms.max]
         boxes = boxes.take(kept)
         corners = placement.to_picture(boxes.corners)
-        has_area = (corners[:, 2:] > corners[:, :2]).all(axis=1)
+        has_area = np.flatnonzero((corners[:, 2:] > corners[:, :2]).all(axis=1))
         boxes = boxes.take(has_area)
         classes: list[int] = boxes.classes.tolist()
         return {
@@ -81,8 +81,3 @@ class DetectTask:
             "classes": classes,
             "labels": [label_of(self._labels, number) for number in classes],
         }
-
-
-def name_item(item: Any, place: int) -> str:  # any kind of Item
-    """Name an item for messages: its file, or its place in the batch."""
-    return getattr(item, "name", None) or f"picture {place + 1}"

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 _JPEG_MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
 _JPEG_SIZES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+_BMP_HEADERS = tuple(struct.pack("<I", size) for size in (12, 40, 52, 56, 64, 108, 124))
 _TURNED = (5, 6, 7, 8)  # EXIF orientations that swap width and height
 
 
@@ -183,7 +184,6 @@ _READERS: tuple[tuple[Callable[[bytes], bool], Callable[[bytes], Header]], ...] 
     (lambda content: content.startswith((b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")), _read_tiff),
     (lambda content: content[4:12] in (b"ftypavif", b"ftypavis"), _read_avif),
 )
-_BMP_HEADERS = tuple(struct.pack("<I", size) for size in (12, 40, 52, 56, 64, 108, 124))
 
 _OTHERS: tuple[tuple[bytes, str], ...] = (
     (b"%PDF", "a PDF document"),
@@ -200,6 +200,14 @@ _OTHERS: tuple[tuple[bytes, str], ...] = (
     (b"\x1aE\xdf\xa3", "a WebM or Matroska video"),
 )
 
+_TEXTS: tuple[tuple[bytes, str], ...] = (
+    (b"<!doctype html", "a web page (was a download answered with an error page?)"),
+    (b"<html", "a web page (was a download answered with an error page?)"),
+    (b"<svg", "SVG; convert it to PNG"),
+    (b"<?xml", "SVG or XML; convert it to PNG"),
+    (b"version https://git-lfs", "a Git LFS pointer; run git lfs pull"),
+)
+
 
 def _describe(content: bytes) -> str:
     for start, meaning in _OTHERS:
@@ -210,12 +218,9 @@ def _describe(content: bytes) -> str:
         heic = brand in ("heic", "heix", "mif1", "msf1", "hevc")
         return "a HEIC picture; convert it to JPEG" if heic else f"a video (MP4 family, brand {brand!r})"
     start = content[:512].lstrip().lower()
-    if start.startswith((b"<!doctype html", b"<html")):
-        return "a web page (was a download answered with an error page?)"
-    if start.startswith((b"<svg", b"<?xml")):
-        return "SVG or XML; convert it to PNG"
-    if start.startswith(b"version https://git-lfs"):
-        return "a Git LFS pointer; run git lfs pull"
+    for beginning, meaning in _TEXTS:
+        if start.startswith(beginning):
+            return meaning
     if all(byte in b"\t\n\r" or 32 <= byte < 127 for byte in content[:256]):
         return f"text: {content[:40].decode('ascii')!r}"
     return f"unknown bytes: {content[:8].hex(' ')}"

@@ -37,7 +37,7 @@ def resolve_labels(labels: str | tuple[str, ...] | None, folder: Path) -> tuple[
     if not isinstance(labels, str):
         return labels
     if labels == "coco80":
-        return tuple(COCO80)
+        return COCO80
     return read_labels(folder / labels)
 
 

@@ -92,3 +92,8 @@ def _decode(content: bytes, header: Header, name: str) -> Picture:
             hint="save it again as an 8-bit PNG or JPEG",
         )
     return cast(Picture, pixels)
+
+
+def name_picture(item: Item, place: int) -> str:
+    """Name a picture for messages: its file, or its place in the batch."""
+    return item.name if isinstance(item, Path) else f"picture {place + 1}"

@@ -23,8 +23,7 @@ _HUES = 12
 
 def render_golden(bundle: Bundle) -> str:
     """Write a card a golden sample."""
-    shown_from = getattr(bundle.deployment.task, "show_score", None)
-    least = shown_from if is_number(shown_from) else 0.25
+    least = float(getattr(bundle.deployment.task, "show_score", 0.25))
     return "".join(_card(golden, least) for golden in bundle.golden)
 
 
@@ -84,7 +83,8 @@ def _draw_boxes(answer: Answer, least: float, side_px: int) -> str:
             f'<g class="box h{hues[label]}"><rect class="edge" x="{x1:.1f}" y="{y1:.1f}" width="{max(x2 - x1, 0):.1f}" '
             f'height="{max(y2 - y1, 0):.1f}" stroke-width="{line:.2f}"/><rect class="tab" x="{x1 - line / 2:.1f}" '
             f'y="{tab_y:.1f}" width="{0.58 * letters * len(told) + letters * 0.5:.1f}" height="{letters * 1.3:.1f}"/>'
-            f'<text x="{x1 + letters * 0.25:.1f}" y="{tab_y + letters:.1f}" font-size="{letters:.1f}">{text(told)}</text></g>'
+            f'<text x="{x1 + letters * 0.25:.1f}" y="{tab_y + letters:.1f}" '
+            f'style="font-size:{letters:.1f}px">{text(told)}</text></g>'
         )
     return "".join(parts)
 

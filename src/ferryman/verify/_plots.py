@@ -4,8 +4,10 @@ from ferryman.core.bundle import Bundle
 from ferryman.core.contract import Contract
 from ferryman.core.proof import CandidateProof, Proof
 from ferryman.verify._svg import Bar, Point, bars, histogram, scatter, text
-from ferryman.verify.figures import STATUS_SIGNS, in_order, is_number, load_rps, tail_latency
+from ferryman.verify.figures import STATUS_SIGNS, figure, in_order, is_number, load_rps, tail_latency
 
+_TELLING_SHIFT = 0.01
+_MOST_HISTOGRAMS = 4
 _LEGEND = (("winner", "winner"), ("accepted", "accepted"), ("repaired", "repaired"), ("refused", "refused"))
 
 
@@ -89,8 +91,12 @@ def _sizes(proof: Proof, contract: Contract) -> str:
 
 def _confidences(proof: Proof) -> list[str]:
     legend = '<div class="legend"><span>line: source</span><span>bars: candidate</span><span>root scale</span></div>'
-    return [
-        _card(f"Confidences of {candidate.name}", "against the source", histogram(*candidate.score_histogram), legend)
-        for candidate in in_order(proof)
-        if candidate.score_histogram and any(map(sum, candidate.score_histogram))
-    ]
+    cards = []
+    for candidate in in_order(proof):
+        shift = candidate.agreement.get("score_shift", 0.0)
+        is_telling = candidate.name == proof.winner or not shift < _TELLING_SHIFT
+        if candidate.score_histogram and any(map(sum, candidate.score_histogram)) and is_telling:
+            remark = f"mean shift against the source {figure(shift)}"
+            plot = histogram(*candidate.score_histogram)
+            cards.append(_card(f"Confidences of {candidate.name}", remark, plot, legend))
+    return cards[:_MOST_HISTOGRAMS]

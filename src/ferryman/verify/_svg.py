@@ -61,60 +61,86 @@ def ticks(low: float, high: float, count: int = 5) -> list[float]:
 
 
 def scatter(points: Sequence[Point], *, max_ms: float | None, max_drop: float, labels: tuple[str, str]) -> str:
-    """Draw change of the metric over latency, the region that keeps the promise shaded."""
-    height, left, top, bottom = 300, 52, 12, 258
-    across = Scale(0, 1.12 * max([point.latency_ms for point in points] + [max_ms or 0]), left, WIDTH - 8)
-    lows, highs = [point.change_low for point in points], [point.change_high for point in points]
-    reach = max(highs + [0]) - min([*lows, -max_drop]) or 1
-    up = Scale(min([*lows, -max_drop]) - 0.1 * reach, max(highs + [0]) + 0.12 * reach, bottom, top)
+    """Draw change of the metric over latency, the region that keeps the promise shaded.
+
+    A candidate that loses far more than is allowed is drawn as an arrow at the lower edge, so that the differences
+    which decide stay visible.
+    """
+    height, left, top, bottom = 300, 56, 12, 258
+    across = Scale(0, 1.12 * max([point.latency_ms for point in points] + [max_ms or 0]), left, WIDTH - 14)
+    lowest = max(min(point.change_low for point in points), -max(8 * max_drop, 0.02))
+    highest = max(0.0, *(point.change_high for point in points))
+    reach = highest - min(lowest, -max_drop) or 1
+    up = Scale(min(lowest, -max_drop) - 0.14 * reach, highest + 0.14 * reach, bottom, top)
     edge = across(max_ms) if max_ms else WIDTH - 8
+    spots = [(across(point.latency_ms), min(up(point.change), bottom - 9)) for point in points]
     parts = [
         f'<rect class="region" x="{left}" y="{top}" width="{edge - left:.1f}" height="{up(-max_drop) - top:.1f}"/>',
-        *(_tick_up(up(tick), significant(tick), left) for tick in ticks(up.low, up.high)),
+        *(_tick_up(up(tick), f"{round(tick, 9):+g}" if tick else "0", left) for tick in ticks(up.low, up.high)),
         *(_tick_across(across(tick), significant(tick), bottom, top) for tick in ticks(0, across.high)),
         f'<line class="source" x1="{left}" x2="{WIDTH - 8}" y1="{up(0):.1f}" y2="{up(0):.1f}"/>',
+        *(_draw_point(point, spot, up) for point, spot in zip(points, spots, strict=True)),
     ]
-    taken: list[tuple[float, float, float]] = []
-    for point in points:
-        parts.append(_draw_point(point, across(point.latency_ms), up))
-    for point in sorted(points, key=lambda one: up(one.change)):
-        parts.append(_place_label(point, across(point.latency_ms), up(point.change), taken))
+    taken = [(x - 7, y - 7, x + 7, y + 7) for x, y in spots]
+    for point, spot in zip(points, spots, strict=True):
+        parts.append(_place_label(point, spot, taken, is_off=up(point.change) > bottom))
+    middle = (left + WIDTH) / 2
     parts += [
-        f'<text class="axis" x="{(left + WIDTH) / 2:.0f}" y="{height - 8}" text-anchor="middle">{text(labels[0])}</text>',
+        f'<text class="axis" x="{middle:.0f}" y="{height - 8}" text-anchor="middle">{text(labels[0])}</text>',
         f'<text class="axis" transform="translate(11 {(top + bottom) / 2:.0f}) rotate(-90)" text-anchor="middle">'
         f"{text(labels[1])}</text>",
     ]
     return _figure(parts, height, f"{labels[1]} over {labels[0]}")
 
 
-def _draw_point(point: Point, x: float, up: Scale) -> str:
+def _draw_point(point: Point, spot: tuple[float, float], up: Scale) -> str:
+    x, y = spot
     title = f"{point.name}: {significant(point.latency_ms)} ms, change {significant(point.change)}"
+    if up(point.change) > up.start:
+        sign = f'<path class="arrow" d="M{x - 6:.1f} {y - 5:.1f}h12l-6 11z"/>'
+    else:
+        reach = (max(up(point.change_high), up.end), min(up(point.change_low), up.start))
+        sign = f'<line class="whisker" x1="{x:.1f}" x2="{x:.1f}" y1="{reach[0]:.1f}" y2="{reach[1]:.1f}"/>'
+        sign += f'<circle cx="{x:.1f}" cy="{y:.1f}" r="5"/>'
+    return f'<g class="k-{text(point.kind)}"><title>{text(title)}</title>{sign}</g>'
+
+
+def _place_label(
+    point: Point, spot: tuple[float, float], taken: list[tuple[float, float, float, float]], *, is_off: bool
+) -> str:
+    """Put a name at the first place around its point where it covers no point and no other name."""
+    x, y = spot
+    told = f"{point.name} {significant(point.change)}" if is_off else point.name
+    half = 3.2 * len(told)
+    middles = [(x + 9 + half, y + 4), (x - 9 - half, y + 4)]
+    middles += [
+        (x + side * half, y + 4 + away * _LINE) for away in (-1.3, 1.3, -2.3, 2.3, 3.3, 4.3) for side in (0, 1, -1)
+    ]
+    frames = [(mx - half, base - 10, mx + half, base + 3) for mx, base in middles]
+    free = [frame for frame in frames if _is_free(frame, taken)] or frames[:1]
+    taken.append(free[0])
+    left, _, right, bottom = free[0]
     return (
-        f'<g class="k-{text(point.kind)}"><title>{text(title)}</title><line class="whisker" x1="{x:.1f}" x2="{x:.1f}" '
-        f'y1="{up(point.change_low):.1f}" y2="{up(point.change_high):.1f}"/>'
-        f'<circle cx="{x:.1f}" cy="{up(point.change):.1f}" r="5"/></g>'
+        f'<text class="name" x="{(left + right) / 2:.1f}" y="{bottom - 3:.1f}" text-anchor="middle">{text(told)}</text>'
     )
 
 
-def _place_label(point: Point, x: float, y: float, taken: list[tuple[float, float, float]]) -> str:
-    """Put a name beside its point, lower and lower until it covers no other name."""
-    width = 6.2 * len(point.name)
-    is_right = x + 9 + width < WIDTH
-    left = x + 9 if is_right else x - 9 - width
-    baseline = y + 4
-    while any(abs(baseline - line) < _LINE and left < right and start < left + width for line, start, right in taken):
-        baseline += _LINE
-    taken.append((baseline, left, left + width))
-    anchor, at = ("start", x + 9) if is_right else ("end", x - 9)
-    return f'<text class="name" x="{at:.1f}" y="{baseline:.1f}" text-anchor="{anchor}">{text(point.name)}</text>'
+def _is_free(frame: tuple[float, float, float, float], taken: Sequence[tuple[float, float, float, float]]) -> bool:
+    left, top, right, bottom = frame
+    is_inside = left > 58 and right < WIDTH and top > 0 and bottom < 258
+    return is_inside and not any(
+        left < other[2] and other[0] < right and top < other[3] and other[1] < bottom for other in taken
+    )
 
 
 def bars(items: Sequence[Bar], *, limit: float | None, unit: str, marks: tuple[str, ...] = ()) -> str:
     """Draw a horizontal bar a candidate, dots at its lesser figures, and a line at the promise."""
-    left, row = 8 + 6.4 * max(len(item.name) for item in items), 27
+    left, row = 14 + 6.9 * max(len(item.name) for item in items), 27
     top = 22 if marks or limit else 8
     bottom = top + row * len(items)
-    across = Scale(0, 1.18 * max([value for item in items for value in item.values] + [limit or 0]) or 1, left, WIDTH)
+    across = Scale(
+        0, 1.18 * max([value for item in items for value in item.values] + [limit or 0]) or 1, left, WIDTH - 10
+    )
     parts = [_tick_across(across(tick), significant(tick), bottom, top) for tick in ticks(0, across.high)]
     for index, item in enumerate(items):
         parts.append(_bar(item, across, top + row * index + row / 2))
@@ -125,7 +151,9 @@ def bars(items: Sequence[Bar], *, limit: float | None, unit: str, marks: tuple[s
         anchor = "end" if x > WIDTH * 0.7 else "start"
         parts.append(f'<text class="promise" x="{x:.1f}" y="11" text-anchor="{anchor}">{text(told)}</text>')
     names = " · ".join(marks) + f", {unit}" if marks else unit
-    parts.append(f'<text class="axis" x="{(left + WIDTH) / 2:.0f}" y="{bottom + 30:.0f}" text-anchor="middle">{names}</text>')
+    parts.append(
+        f'<text class="axis" x="{(left + WIDTH) / 2:.0f}" y="{bottom + 30:.0f}" text-anchor="middle">{names}</text>'
+    )
     return _figure(parts, bottom + 36, f"{names} of each candidate")
 
 
@@ -137,8 +165,8 @@ def _bar(item: Bar, across: Scale, y: float) -> str:
     return (
         f'<g class="k-{text(item.kind)}"><title>{text(item.name)}: {text(shown)}</title>'
         f'<text class="name" x="{across.start - 7:.1f}" y="{y + 4:.1f}" text-anchor="end">{text(item.name)}</text>'
-        f'<rect class="bar" x="{across.start:.1f}" y="{y - 8:.1f}" width="{max(end - across.start, 1):.1f}" height="16" '
-        f'rx="3"/>{dots}{value}</g>'
+        f'<rect class="bar" x="{across.start:.1f}" y="{y - 8:.1f}" width="{max(end - across.start, 1):.1f}" '
+        f'height="16" rx="3"/>{dots}{value}</g>'
     )
 
 
@@ -168,7 +196,8 @@ def histogram(source: Sequence[float], candidate: Sequence[float]) -> str:
 
 
 def _root_ticks(highest: float) -> list[float]:
-    return [tick for tick in (1, 10, 100, 1000, 10_000, 100_000, 1_000_000) if tick <= highest][-3:]
+    """Give powers of ten that a root scale keeps apart from zero and from each other."""
+    return [tick for tick in (1.0, 10.0, 100.0, 1e3, 1e4, 1e5, 1e6) if highest / 90 <= tick <= highest]
 
 
 def _tick_across(x: float, label: str, bottom: float, top: float) -> str:
@@ -184,6 +213,4 @@ def _tick_up(y: float, label: str, left: float) -> str:
 
 
 def _figure(parts: Sequence[str], height: float, label: str) -> str:
-    return (
-        f'<svg viewBox="0 0 {WIDTH} {height:.0f}" role="img" aria-label="{text(label)}">' + "".join(parts) + "</svg>"
-    )
+    return f'<svg viewBox="0 0 {WIDTH} {height:.0f}" role="img" aria-label="{text(label)}">' + "".join(parts) + "</svg>"

@@ -80,7 +80,8 @@ def _ratio_db(signal: NDArray[np.float64], noise: NDArray[np.float64]) -> float:
     heard = signal > 1e-12 * max(float(signal.max(initial=0.0)), 1e-30)
     if not heard.any():
         return CLEAN_DB if not noise.any() else 0.0
-    ratios = 10 * np.log10(signal[heard] / np.maximum(noise[heard], 1e-300))
+    quiet = np.maximum(noise[heard], signal[heard] * 1e-9)  # no need to tell 90 dB from infinity
+    ratios = 10 * np.log10(signal[heard] / quiet)
     return float(np.percentile(np.clip(ratios, -40.0, CLEAN_DB), 10))
 
 

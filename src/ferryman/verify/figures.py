@@ -4,7 +4,7 @@ import math
 import unicodedata
 from collections.abc import Iterable
 
-from ferryman.core.contract import Clause
+from ferryman.core.contract import Clause, broken
 from ferryman.core.proof import Attempt, CandidateProof, Divergence, Proof
 
 NOT_MEASURED = "\N{EN DASH}"
@@ -116,7 +116,23 @@ def attempt_figures(attempt: Attempt) -> str:
     """Write what an attempt measured, or its error."""
     if attempt.error:
         return plain(attempt.error)
-    return "  ".join(f"{plain(name)} {significant(value)}" for name, value in attempt.figures.items())
+    return "  ".join(f"{figure_word(name)} {significant(value)}" for name, value in attempt.figures.items())
+
+
+def figure_word(name: str) -> str:
+    """Give the human word for an attempt's figure."""
+    return CLAUSE_WORDS.get(name, plain(name))
+
+
+def reasons(candidate: CandidateProof) -> list[str]:
+    """Say why a candidate is not simply accepted: the promises that it breaks, else its own words."""
+    over = [broken_clause(clause) for clause in broken(list(candidate.clauses))]
+    return over or ([plain(candidate.reason)] if candidate.reason else [])
+
+
+def repairs(candidate: CandidateProof) -> tuple[Attempt, ...]:
+    """Give the attempts where there was more than the first; that one is told by the candidate itself."""
+    return candidate.attempts if len(candidate.attempts) > 1 else ()
 
 
 def in_order(proof: Proof) -> list[CandidateProof]:

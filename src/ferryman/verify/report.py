@@ -11,7 +11,6 @@ from ferryman.verify.figures import (
     NOT_MEASURED,
     STATUS_SIGNS,
     attempt_figures,
-    broken_clause,
     diverges,
     drop_interval,
     figure,
@@ -19,6 +18,8 @@ from ferryman.verify.figures import (
     joined,
     load_rps,
     plain,
+    reasons,
+    repairs,
     significant,
     size,
     tail_latency,
@@ -104,18 +105,16 @@ def _status_cell(candidate: CandidateProof) -> Cell:
 
 def _why(candidate: CandidateProof, width: int, paint: Paint) -> list[str]:
     """Explain a candidate that did not simply hold: clauses, the diverging stage, the repairs."""
-    if candidate.status == "accepted" and not candidate.attempts:
+    if candidate.status == "accepted" and not repairs(candidate):
         return []
     sign = STATUS_SIGNS.get(candidate.status, "?")
-    style = _STATUS_STYLES.get(candidate.status, "")
-    reasons = [broken_clause(clause) for clause in broken(list(candidate.clauses))]
-    reason = "; ".join([*reasons, *([plain(candidate.reason)] if candidate.reason else [])])
+    reason = "; ".join(reasons(candidate))
     text = f"{sign} {plain(candidate.name)} {plain(candidate.status)}{f': {reason}' if reason else ''}"
     first, *others = wrap(text, width)
-    lines = [first.replace(sign, paint(sign, style), 1), *others]
+    lines = [first.replace(sign, paint(sign, _STATUS_STYLES.get(candidate.status, "")), 1), *others]
     if candidate.divergence:
         lines += wrap(diverges(candidate.divergence), width, indent="  ")
-    for number, attempt in enumerate(candidate.attempts, start=1):
+    for number, attempt in enumerate(repairs(candidate), start=1):
         mark = paint("✓", "green") if attempt.holds else paint("✗", "red")
         told = f"{plain(attempt.label)}  {attempt_figures(attempt)}  ({figure(attempt.seconds, 0)} s)"
         first, *others = wrap(f"{number} # {told}", width, indent="  ")
@@ -201,7 +200,11 @@ def _clause_lines(clauses: Sequence[Clause], paint: Paint) -> list[str]:
 
 def clause_columns(clauses: Sequence[Clause]) -> list[Column]:
     """Give the columns of a contract: promise, promised, measured, whether it holds."""
-    signs = {True: Cell("✓ holds", "green"), False: Cell("✗ broken", "red"), None: Cell(f"{NOT_MEASURED} not measured", "dim")}
+    signs = {
+        True: Cell("✓ holds", "green"),
+        False: Cell("✗ broken", "red"),
+        None: Cell(f"{NOT_MEASURED} not measured", "dim"),
+    }
     return [
         Column("promise", tuple(Cell(word(clause)) for clause in clauses), is_text=True),
         Column("promised", tuple(Cell(f"≤ {significant(one.promised, unit=one.unit)}") for one in clauses)),

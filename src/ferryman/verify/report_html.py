@@ -12,13 +12,15 @@ from ferryman.verify._svg import text
 from ferryman.verify.figures import (
     NOT_MEASURED,
     STATUS_SIGNS,
-    broken_clause,
     diverges,
     drop_interval,
     figure,
+    figure_word,
     in_order,
     is_number,
     load_rps,
+    reasons,
+    repairs,
     significant,
     size,
     tail_latency,
@@ -36,7 +38,7 @@ def render_html(bundle: Bundle) -> str:
         _section("The contract", _contract(_winner(proof))),
         _section("Candidates", _candidates(proof)),
         _section("What it costs, what it keeps", render_plots(bundle)),
-        _section("Why", "".join(_why(candidate) for candidate in in_order(proof))),
+        _section("Why", _reasons(proof)),
         _section("Golden samples", _golden(bundle)),
         _section("What is in it", _details(bundle)),
     ]
@@ -130,7 +132,7 @@ def _clause_row(clause: Clause) -> str:
 
 def _candidates(proof: Proof) -> str:
     rate = load_rps(proof)
-    titles = ("candidate", "verdict", proof.metric or "metric", "drop", "95 % of drop", "score shift", "p50 ms")
+    titles: tuple[str, ...] = ("candidate", "verdict", proof.metric or "metric", "drop (95 %)", "score shift", "p50 ms")
     titles += ("vs source", f"p99 ms at {rate:g}/s" if rate else "p99 ms", "size MB", "memory MB", "cold start s")
     head = "".join(f"<th{' class=left' if index < 2 else ''}>{text(title)}</th>" for index, title in enumerate(titles))
     body = "".join(_candidate_row(candidate, proof) for candidate in in_order(proof))
@@ -143,7 +145,6 @@ def _candidate_row(candidate: CandidateProof, proof: Proof) -> str:
     cells = [
         (figure(accuracy.value if accuracy else None), ""),
         (figure(accuracy.drop if accuracy else None, signed=True), "max_drop"),
-        (drop_interval(candidate), ""),
         (figure(candidate.agreement.get("score_shift")), "max_score_shift"),
         (figure(latency.p50_ms if latency else None, 2), ""),
         (figure(latency.ratio if latency else None, 2), ""),
@@ -152,12 +153,15 @@ def _candidate_row(candidate: CandidateProof, proof: Proof) -> str:
         (figure(footprint.rss_mb if footprint else None, 0), "max_rss_mb"),
         (figure(footprint.cold_start_s if footprint else None, 2), "max_cold_start_s"),
     ]
-    row = "".join(f"<td{' class=broken' if clause in wrong else ''}>{text(value)}</td>" for value, clause in cells)
+    intervals = {"max_drop": f"<small>{text(drop_interval(candidate))}</small>"} if accuracy else {}
+    row = "".join(
+        f"<td{' class=broken' if clause in wrong else ''}>{text(value)}{intervals.get(clause, '')}</td>"
+        for value, clause in cells
+    )
     is_winner = candidate.name == proof.winner
     name = f"<b>★ {text(candidate.name)}</b>" if is_winner else text(candidate.name)
-    return (
-        f"<tr{' class=winner' if is_winner else ''}><td>{name}</td><td class=left>{_pill(candidate.status)}</td>{row}</tr>"
-    )
+    kind = " class=winner" if is_winner else ""
+    return f"<tr{kind}><td>{name}</td><td class=left>{_pill(candidate.status)}</td>{row}</tr>"
 
 
 def _pill(status: str) -> str:
@@ -175,17 +179,26 @@ def _noise(proof: Proof) -> str:
     )
 
 
-def _why(candidate: CandidateProof) -> str:
-    """Explain a candidate that did not simply hold."""
-    if candidate.status == "accepted" and not candidate.attempts:
-        return ""
-    reasons = [broken_clause(clause) for clause in broken(list(candidate.clauses))]
-    reasons += [candidate.reason] if candidate.reason else []
-    listed = "".join(f"<li>{text(reason)}</li>" for reason in reasons)
-    rungs = "".join(_rung(number, attempt) for number, attempt in enumerate(candidate.attempts, start=1))
+def _reasons(proof: Proof) -> str:
+    """Give a card to each candidate that has a story, and one line to each that has none."""
+    stories, lines = [], []
+    for candidate in in_order(proof):
+        if candidate.divergence or repairs(candidate):
+            stories.append(_story(candidate))
+        elif candidate.status != "accepted":
+            told = text("; ".join(reasons(candidate)) or candidate.status)
+            name = f"<td>{text(candidate.name)}</td><td class=left>{_pill(candidate.status)}</td>"
+            lines.append(f'<tr>{name}<td class="left text">{told}</td></tr>')
+    listed = f'<div class="card wide"><table class="why">{"".join(lines)}</table></div>' if lines else ""
+    return "".join(stories) + listed
+
+
+def _story(candidate: CandidateProof) -> str:
+    listed = "".join(f"<li>{text(reason)}</li>" for reason in reasons(candidate))
+    rungs = "".join(_rung(number, attempt) for number, attempt in enumerate(repairs(candidate), start=1))
     return (
-        f'<div class="card" style="margin-bottom:16px"><h3>{text(candidate.name)} {_pill(candidate.status)}</h3>'
-        + (f'<ul class="why">{listed}</ul>' if listed else "")
+        f'<div class="card story"><h3>{text(candidate.name)} {_pill(candidate.status)}</h3>'
+        + (f"<ul>{listed}</ul>" if listed else "")
         + (_divergence(candidate.divergence) if candidate.divergence else "")
         + (f'<ol class="ladder">{rungs}</ol>' if rungs else "")
         + "</div>"
@@ -202,7 +215,7 @@ def _divergence(divergence: Divergence) -> str:
 
 def _rung(number: int, attempt: Attempt) -> str:
     figures = "".join(
-        f'<span class="chip">{text(name)} <b>{text(significant(value))}</b></span>'
+        f'<span class="chip">{text(figure_word(name))} <b>{text(significant(value))}</b></span>'
         for name, value in attempt.figures.items()
     )
     options = "".join(
@@ -233,10 +246,11 @@ def _details(bundle: Bundle) -> str:
         for kind, specs in (("in", signature.inputs), ("out", signature.outputs))
         for spec in specs
     ]
-    origin = [("source format", proof.source_format), ("source digest", proof.source_digest)]
+    origin: list[tuple[str, object]] = [("source format", proof.source_format), ("source digest", proof.source_digest)]
     origin += [("made by", " → ".join(bundle.artifact.made_by) or "the source as it is")]
     origin += [("samples", proof.samples), *(("note", note) for note in proof.notes)]
-    listed = [(path, f"{size(entry.size)}  {entry.sha256[:16]}…") for path, entry in sorted(bundle.manifest.files.items())]
+    entries = sorted(bundle.manifest.files.items())
+    listed = [(path, f"{size(entry.size)}  {entry.sha256[:16]}…") for path, entry in entries]
     blocks = [
         ("Signature", tensors),
         ("Task", list(bundle.deployment.task.model_dump(mode="json", exclude_none=True).items())),

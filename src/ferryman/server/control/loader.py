@@ -2,12 +2,13 @@
 
 import logging
 import os
+from collections.abc import Mapping, Sequence
 
 from ferryman.bundle.golden import GoldenCheck, check_golden
 from ferryman.core.bundle import Bundle
 from ferryman.core.errors import NotReady
 from ferryman.core.plugins import find, runtime_for
-from ferryman.core.runtime import Runtime, Session
+from ferryman.core.runtime import Runtime
 from ferryman.core.task import TaskFactory
 from ferryman.server.data.models import ServedModel, kind_of_items, version_of
 
@@ -37,7 +38,9 @@ class Loader:
             raise
         if wrong := [check for check in checks if check.beyond]:
             session.close()
-            raise NotReady(_explain(wrong, len(checks), bundle), hint="this bundle does not answer as it was verified")
+            raise NotReady(
+                _explain(wrong, checks, bundle.tolerance), hint="this machine or its engine computes otherwise"
+            )
         if not checks:
             _log.warning("model '%s' has no golden samples: it is served unchecked", self.name)
         return ServedModel(
@@ -45,7 +48,7 @@ class Loader:
             version=self.version,
             bundle=bundle,
             task=task,
-            session=_warm(session),
+            session=session,
             takes=kind_of_items(bundle),
         )
 
@@ -53,3 +56,8 @@ class Loader:
 def count_cores() -> int:
     """Count the cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _explain(wrong: Sequence[GoldenCheck], checks: Sequence[GoldenCheck], tolerance: Mapping[str, float]) -> str:
+    figures = ", ".join(f"{name} {value:.4g} over {tolerance[name]:.4g}" for name, value in wrong[0].beyond.items())
+    return f"answers {len(wrong)} of {len(checks)} golden samples wrong, first '{wrong[0].name}': {figures}"

@@ -6,7 +6,8 @@ import time
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-_log = logging.getLogger("ferryman.access")
+ACCESS_LOG = "ferryman.access"
+_log = logging.getLogger(ACCESS_LOG)
 
 
 class AccessLog:
@@ -16,6 +17,7 @@ class AccessLog:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on, and log it when it is answered."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return

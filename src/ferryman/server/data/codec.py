@@ -32,7 +32,8 @@ def check_shape(name: str, raw: Any) -> tuple[int, ...]:  # from outside
     is_shape = isinstance(raw, list) and all(type(size) is int and 0 <= size <= _MAX_SIZE for size in raw)
     if not is_shape or len(raw) > _MAX_DIMENSIONS:
         raise InputError(
-            f"input '{name}': {_show(raw)} is not a shape", hint=f"a list of at most {_MAX_DIMENSIONS} sizes of 0 or more"
+            f"input '{name}': {_show(raw)} is not a shape",
+            hint=f"a list of at most {_MAX_DIMENSIONS} sizes of 0 or more",
         )
     return tuple(raw)
 

@@ -13,6 +13,8 @@ from ferryman.server.data.metrics import Metrics, outcome_of
 from ferryman.server.data.models import ServedModel
 from ferryman.server.data.workers import Workers
 
+_LAST_ANSWER_S = 10.0
+
 
 @dataclass(slots=True)
 class _Slot:
@@ -61,6 +63,14 @@ class Dataplane:
         """Give the versions of a model, loaded or not, in the order of their announcement."""
         return list(self._slots.get(name, {}))
 
+    def index(self) -> list[dict[str, str]]:
+        """List every version of every model with its state, READY or UNAVAILABLE, and the reason."""
+        return [
+            {"name": name, "version": version, "state": "READY" if slot.model else "UNAVAILABLE", "reason": slot.reason}
+            for name, versions in self._slots.items()
+            for version, slot in versions.items()
+        ]
+
     def why_not_ready(self) -> str:
         """Give the reason why this server should get no requests, or nothing."""
         if self.is_draining:
@@ -105,10 +115,13 @@ class Dataplane:
         session = self._timed(model)
         return await self._workers.run(lambda: infer_items(model.task, session, items))
 
+    def abandon(self) -> None:
+        """Tell all who still wait for an answer that it will not come."""
+        self._workers.abandon(NotReady("the server stopped before the answer was there", hint="ask another one"))
+
     def close(self) -> None:
-        """Free the threads and the models; no call may follow."""
-        self._workers.close()
-        if self._workers.admitted == 0:  # a model that still answers is left to the end of the process
+        """Free the threads and the models; drops what still waits. No call may follow."""
+        if self._workers.close(deadline_s=_LAST_ANSWER_S):
             for model in self.models():
                 model.session.close()
 

@@ -13,6 +13,8 @@ class CloseWhileDraining:
         self._dataplane = dataplane
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on; while draining, add `Connection: close` to its answer."""
+
         async def add_close(message: Message) -> None:
             if message["type"] == "http.response.start" and self._dataplane.is_draining:
                 message["headers"] = [*message.get("headers", ()), (b"connection", b"close")]

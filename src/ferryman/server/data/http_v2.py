@@ -44,6 +44,7 @@ class HttpV2:
             Route("/v2", guarded(self.describe_server)),
             Route("/v2/health/live", guarded(self.tell_live)),
             Route("/v2/health/ready", guarded(self.tell_ready)),
+            Route("/v2/repository/index", guarded(self.list_models), methods=["GET", "POST"]),
         ]
         for model in ("/v2/models/{model}", "/v2/models/{model}/versions/{version}"):
             routes += [
@@ -57,6 +58,10 @@ class HttpV2:
         """Answer GET /v2."""
         server = {"name": "ferryman", "version": self._server_version, "extensions": ["binary_tensor_data"]}
         return json_response(to_json(server))
+
+    async def list_models(self, _: Request) -> Response:
+        """Answer POST /v2/repository/index (and GET): what is served here, and what isn't ready."""
+        return json_response(to_json(self._dataplane.index()))
 
     async def tell_live(self, _: Request) -> Response:
         """Answer GET /v2/health/live: the process answers."""
@@ -133,11 +138,11 @@ def _is_picture(request: Request) -> bool:
         raise Unsupported(f"content-encoding {encoding!r:.40} can't be read", hint="send the body as it is")
     content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if _JSON_LENGTH in request.headers:
-        readable = ("", _BYTES, _JSON)
+        readable = {"", _BYTES, _JSON}
     else:
         if content_type == _BYTES or content_type.startswith("image/"):
             return True
-        readable = ("", _JSON)
+        readable = {"", _JSON}
     if content_type not in readable:
         raise Unsupported(
             f"content-type {content_type!r:.60} can't be read", hint=f"send {_JSON}, or a picture as image/jpeg"

@@ -81,7 +81,7 @@ def decode_rows(raw: Mapping[str, Any]) -> list[dict[str, Any]]:  # from outside
     if "inputs" in raw:
         raise InputError("a request has either 'rows' or 'inputs'")
     rows = _objects(raw, "rows")
-    for number, row in enumerate(rows):
+    for number, row in enumerate(rows, start=1):
         for column, cell in row.items():
             if isinstance(cell, list | dict):
                 raise InputError(f"row {number}, column '{column}' holds no single value", hint="numbers, text or null")
@@ -197,4 +197,4 @@ def _flag(parameters: Mapping[str, Any], key: str) -> bool:  # from outside
 
 
 def _refuse_constant(name: str) -> float:
-    raise ValueError(f"{name} is not JSON; send it as the text \"{name}\"")
+    raise ValueError(f'{name} is not JSON; send it as the text "{name}"')

@@ -33,7 +33,9 @@ class Metrics:
             buckets=_BUCKETS_S,
             registry=registry,
         )
-        self.requests = Counter("ferryman_requests", "Requests by how they ended.", ["model", "outcome"], registry=registry)
+        self.requests = Counter(
+            "ferryman_requests", "Requests by how they ended.", ["model", "outcome"], registry=registry
+        )
         self.golden_ok = Gauge(
             "ferryman_golden_ok", "1 where the golden samples answered right, else 0.", ["model"], registry=registry
         )

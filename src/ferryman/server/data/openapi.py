@@ -35,6 +35,7 @@ def describe(models: Sequence[ServedModel], *, server_version: str) -> Json:
         "/v2": {"get": _read("Name, version and extensions of this server.")},
         "/v2/health/live": {"get": _read("The process answers.")},
         "/v2/health/ready": {"get": _read("Every model answers its golden samples right.", busy=True)},
+        "/v2/repository/index": {"post": _read("What is served here: names, versions, states.")},
         "/metrics": {"get": {"summary": "Figures for Prometheus.", "responses": {"200": {"description": "Text."}}}},
     }
     for model in models:
@@ -66,7 +67,7 @@ def _infer(model: ServedModel) -> Json:
     answer: list[Json] = [_answer_schema(tensors["outputs"])]
     if model.takes == "row":
         content["application/json"]["schema"]["anyOf"].append(_rows_schema())
-        content["application/json"]["example"] = {"rows": [_first_item(model)]}
+        content["application/json"]["example"] = {"rows": [_example_row(model)]}
     if model.takes == "picture":
         content |= {f"image/{kind}": {"schema": {"type": "string", "format": "binary"}} for kind in ("jpeg", "png")}
     if model.takes != "tensors":
@@ -78,9 +79,11 @@ def _infer(model: ServedModel) -> Json:
     }
 
 
-def _first_item(model: ServedModel) -> Json:
+def _example_row(model: ServedModel) -> Json:
+    """Show the columns and their kinds; the golden row's own values may be private."""
     item = model.bundle.golden[0].item
-    return dict(item) if isinstance(item, Mapping) else {}
+    columns = item.items() if isinstance(item, Mapping) else ()
+    return {column: "text" if isinstance(cell, str) else 0 for column, cell in columns}
 
 
 def _request_schema(inputs: Sequence[Mapping[str, Any]]) -> Json:

@@ -1,10 +1,12 @@
 """A few threads for inference and a queue with an end."""
 
 import asyncio
+import contextlib
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from typing import Any, TypeVar
 
 from ferryman.core.errors import Overloaded
@@ -22,13 +24,14 @@ class _Job:
 class Workers:
     """Run work in threads, in order; refuse it with Overloaded when `max_queue` others wait already.
 
-    Use from one event loop. The threads are daemons: a call that hangs in an engine can't keep the process alive.
+    Use from one event loop. The threads are daemons: an engine that hangs can't keep the process for ever.
     """
 
     def __init__(self, *, count: int, max_queue: int) -> None:
         self.admitted = 0
         self._capacity = count + max_queue
         self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
+        self._awaited: set[asyncio.Future[Any]] = set()  # each job's own result
         self._threads = [
             threading.Thread(target=self._work, name=f"ferryman-worker-{number}", daemon=True)
             for number in range(count)
@@ -45,20 +48,36 @@ class Workers:
         loop = asyncio.get_running_loop()
         future: asyncio.Future[_Result] = loop.create_future()
         self.admitted += 1
+        self._awaited.add(future)
+        future.add_done_callback(self._awaited.discard)
         self._jobs.put(_Job(loop, future, work))
         return await future
 
-    def close(self) -> None:
-        """Let each thread end after the work that is queued; does not wait."""
+    def abandon(self, error: Exception) -> None:
+        """Answer all that wait or run with `error`, now."""
+        for future in list(self._awaited):
+            if not future.done():
+                future.set_exception(error)
+
+    def close(self, *, deadline_s: float) -> bool:
+        """Drop the work that waits and let the threads end; False where an engine still runs at the deadline."""
+        with contextlib.suppress(Empty):
+            while True:
+                self._jobs.get_nowait()
         for _ in self._threads:
             self._jobs.put(None)
+        # An engine that runs while the interpreter ends would abort the process.
+        until_s = time.monotonic() + deadline_s
+        for thread in self._threads:
+            thread.join(max(0.0, until_s - time.monotonic()))
+        return not any(thread.is_alive() for thread in self._threads)
 
     def _work(self) -> None:
         while (job := self._jobs.get()) is not None:
             result: Any = None  # each job's own
             failure: BaseException | None = None
             try:
-                if not job.future.cancelled():
+                if not job.future.done():
                     result = job.work()
             except BaseException as error:  # noqa: BLE001 - carried to the request that waits, whatever it is
                 failure = error

@@ -1,0 +1,91 @@
+"""Read boxes from COCO's JSON."""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ferryman.core.errors import DataError
+from ferryman.core.task import Truth
+from ferryman.tasks.files import find_files, refuse_unlabelled, spread
+from ferryman.tasks.truths import Labelling, check_number
+
+
+def read_coco_boxes(files: Sequence[Path], labelling: Labelling) -> tuple[list[Path], list[Truth], list[Path]]:
+    """Give pictures, their boxes in pixels, and the JSON file.
+
+    Categories become class numbers by their names in [task] labels, else by the order of their ids. Pictures are found
+    by `file_name`, with or without its folders.
+    """
+    if labelling.pattern is None:
+        raise DataError("COCO data needs its JSON file", hint="set data.evaluation labels = 'annotations.json'")
+    path = find_files(labelling.pattern, labelling.folder, key="data.evaluation.labels")[0]
+    content = _load(path)
+    numbers = _class_numbers(content, labelling.labels, path)
+    ids = {Path(_field(image, "file_name", path)).name: _field(image, "id", path) for image in content["images"]}
+    pictures = [files[place] for place in spread(len(files), labelling.limit)]
+    refuse_unlabelled([str(picture) for picture in pictures if picture.name not in ids], len(pictures), str(path))
+    truths: dict[Any, dict[str, list[Any]]] = {  # by COCO's image id, a number or text
+        ids[picture.name]: {"boxes": [], "classes": [], "crowd": []} for picture in pictures
+    }
+    for place, annotation in enumerate(content["annotations"]):
+        truth = truths.get(_field(annotation, "image_id", path))
+        if truth is not None:
+            where = f"{path}, annotation {place + 1}"
+            truth["boxes"].append(_corners(_field(annotation, "bbox", path), where))
+            truth["classes"].append(_number(_field(annotation, "category_id", path), numbers, where))
+            truth["crowd"].append(int(bool(annotation.get("iscrowd", 0))))
+    return pictures, [truths[ids[picture.name]] for picture in pictures], [path]
+
+
+def _load(path: Path) -> Mapping[str, Any]:  # COCO's own JSON
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise DataError(f"{path} can't be read as JSON: {error}") from None
+    for key in ("images", "annotations"):
+        entries = content.get(key) if isinstance(content, dict) else None
+        if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
+            raise DataError(f"{path} is not COCO's JSON: it has no list '{key}'")
+    loaded: Mapping[str, Any] = content  # COCO's own JSON
+    return loaded
+
+
+def _field(entry: Mapping[str, Any], name: str, path: Path) -> Any:  # COCO's own JSON
+    if name not in entry:
+        raise DataError(f"{path}: an entry has no '{name}': {entry!s:.80}")
+    return entry[name]
+
+
+def _class_numbers(content: Mapping[str, Any], labels: tuple[str, ...] | None, path: Path) -> dict[Any, int]:
+    # Keys are COCO's category ids: numbers, in COCO itself with gaps.
+    categories = content.get("categories") or [
+        {"id": number, "name": str(number)} for number in {entry.get("category_id") for entry in content["annotations"]}
+    ]
+    names = {_field(entry, "id", path): str(entry.get("name", "")) for entry in categories}
+    if labels is not None and set(names.values()) <= set(labels):
+        return {key: labels.index(name) for key, name in names.items()}
+    if labels is not None and len(labels) != len(names):
+        stranger = next(name for name in names.values() if name not in labels)
+        raise DataError(
+            f"{path}: category '{stranger}' is not one of the {len(labels)} labels",
+            hint="use the same names in [task] labels",
+        )
+    return {key: place for place, key in enumerate(sorted(names, key=lambda key: (str(type(key)), key)))}
+
+
+def _number(category: Any, numbers: Mapping[Any, int], where: str) -> int:  # a COCO category id
+    if category not in numbers:
+        raise DataError(f"{where}: category_id {category!r} is not among the categories")
+    return check_number(numbers[category], None, where)
+
+
+def _corners(bbox: Any, where: str) -> list[float]:  # JSON
+    is_box = isinstance(bbox, list) and len(bbox) == 4 and all(isinstance(value, (int, float)) for value in bbox)
+    if not is_box or not all(math.isfinite(value) for value in bbox):
+        raise DataError(f"{where}: bbox {bbox!r:.80} is not four finite numbers: x, y, width, height")
+    left, top, width, height = bbox
+    if width < 0 or height < 0:
+        raise DataError(f"{where}: bbox {bbox!r:.80} has a negative side")
+    return [left, top, left + width, top + height]

@@ -1,0 +1,1 @@
+"""Bundles: what is written is what is read, or is refused."""

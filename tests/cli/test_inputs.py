@@ -1,0 +1,93 @@
+import io
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ferryman.cli.inputs import read_items
+from ferryman.core.errors import InputError
+
+Write = Callable[[str, str], str]
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Write:
+    def write_text(name: str, text: str) -> str:
+        (tmp_path / name).write_text(text, encoding="utf-8")
+        return str(tmp_path / name)
+
+    return write_text
+
+
+def test_a_picture_stays_a_path(write: Write) -> None:
+    name = write("photo.jpg", "")
+    assert read_items([name]) == [(name, Path(name))]
+
+
+def test_each_row_of_a_table_is_an_item_with_numbers_and_texts(write: Write) -> None:
+    name = write("rows.csv", "\ufeffcity,price,count\nBern,1.5,3\n,,\n")
+    items = read_items([name])
+    assert [row for _, row in items] == [
+        {"city": "Bern", "price": 1.5, "count": 3},
+        {"city": None, "price": None, "count": None},
+    ]
+    assert items[0][0] == f"{name}:2"
+
+
+def test_a_row_of_the_wrong_length_is_named(write: Write) -> None:
+    with pytest.raises(InputError, match=r"rows\.csv:3 has not 2 cells"):
+        read_items([write("rows.csv", "a,b\n1,2\n1\n")])
+
+
+def test_arrays_come_by_name(tmp_path: Path) -> None:
+    np.savez(tmp_path / "arrays.npz", images=np.ones((1, 2), np.float32))
+    [(_, item)] = read_items([str(tmp_path / "arrays.npz")])
+    assert isinstance(item, dict)
+    assert item["images"].dtype == np.float32
+
+
+def test_pickled_arrays_are_refused(tmp_path: Path) -> None:
+    np.savez(tmp_path / "arrays.npz", images=np.array([object()], dtype=object))
+    with pytest.raises(InputError, match=r"no \.npz of plain arrays"):
+        read_items([str(tmp_path / "arrays.npz")])
+
+
+@pytest.mark.parametrize(
+    ("text", "count"), [('{"a": 1}', 1), ('[{"a": 1}, {"a": 2}]', 2), ('{"a": 1}\n{"a": 2}\n\n{"a": 3}\n', 3)]
+)
+def test_json_holds_one_row_a_list_or_one_a_line(write: Write, text: str, count: int) -> None:
+    assert len(read_items([write("rows.json", text)])) == count
+
+
+@pytest.mark.parametrize("text", ["", "{", "[" * 100_000, "{'a': 1}", "a\nb"])
+def test_what_is_not_json_is_refused_with_the_files_name(write: Write, text: str) -> None:
+    with pytest.raises(InputError, match=r"rows\.json is not JSON"):
+        read_items([write("rows.json", text)])
+
+
+def test_json_that_is_no_row_is_refused(write: Write) -> None:
+    with pytest.raises(InputError, match="holds a int, not rows"):
+        read_items([write("rows.json", "[1, 2]")])
+
+
+def test_an_empty_table_is_nothing_to_ask(write: Write) -> None:
+    with pytest.raises(InputError, match="nothing to ask"):
+        read_items([write("rows.csv", "a,b\n")])
+
+
+def test_a_file_that_is_not_text_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "rows.csv").write_bytes(b"\xff\xfe\x00a")
+    with pytest.raises(InputError, match="can't be read"):
+        read_items([str(tmp_path / "rows.csv")])
+
+
+def test_a_dash_reads_json_from_stdin(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdin", io.StringIO('{"a": 1}'))
+    assert read_items(["-"]) == [("stdin", {"a": 1})]
+
+
+def test_a_folder_is_refused_with_what_can_be_named(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="is a folder"):
+        read_items([str(tmp_path)])
