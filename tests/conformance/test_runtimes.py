@@ -104,6 +104,8 @@ def test_loading_leaves_the_files_as_they_were(runtime: Plugin, artifact: Artifa
 
 
 def test_a_damaged_file_is_refused_with_an_error_of_ours(runtime: Plugin, artifact: Artifact) -> None:
+    if not runtime.cls.serves:
+        pytest.skip("only its source, which checks the file, ever hands it one")
     for path in [artifact.path] if artifact.path.is_file() else sorted(artifact.path.iterdir()):
         path.write_bytes(b"damaged")
     with pytest.raises(FerrymanError):

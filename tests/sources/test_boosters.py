@@ -166,7 +166,7 @@ def test_xgboost_models_without_a_way_to_onnx_are_refused(
     [
         ({"objective": "poisson"}, "poisson"),
         ({"linear_tree": True}, "linear leaves"),
-        ({"categorical_feature": [0]}, "categorical splits"),
+        ({"categories": [0]}, "categorical splits"),
     ],
 )
 def test_lightgbm_models_without_a_way_to_onnx_are_refused(
@@ -175,7 +175,9 @@ def test_lightgbm_models_without_a_way_to_onnx_are_refused(
     rows = np.stack([np.arange(200) % 4, np.arange(200)], axis=1).astype(float)
     settings = {"objective": "regression", "verbosity": -1, "min_data_per_group": 1, "cat_smooth": 0, **options}
     target = (rows[:, 0] == 2) * 5.0 + rows[:, 1] / 100
-    lightgbm.train(settings, lightgbm.Dataset(rows, target, params=settings), 3).save_model(tmp_path / "model.txt")
+    categories = settings.pop("categories", "auto")
+    table = lightgbm.Dataset(rows, target, params=settings, categorical_feature=categories)
+    lightgbm.train(settings, table, 3).save_model(tmp_path / "model.txt")
     with pytest.raises(SourceError, match=words):
         open_source(tmp_path / "model.txt", section(), tmp_path)
 

@@ -21,7 +21,7 @@ def test_the_interval_of_a_paired_drop_is_far_narrower_than_that_of_either_value
     source = (rng.random(500) < 0.7).astype(np.float64)
     candidate = source.copy()
     candidate[:5] = 0.0
-    accuracy = compare_metric(_measurement(source), _measurement(candidate), 500, seed=1, interval=True)
+    accuracy = compare_metric(_measurement(source), _measurement(candidate), 500, seed=1)
     assert accuracy.drop == source.mean() - candidate.mean()
     assert accuracy.drop_low <= accuracy.drop <= accuracy.drop_high
     assert accuracy.drop_high - accuracy.drop_low < 0.02
@@ -34,6 +34,5 @@ def test_a_larger_error_is_a_drop_where_lower_is_better() -> None:
         _measurement(worse, higher_is_better=False),
         10,
         seed=0,
-        interval=False,
     )
     assert accuracy.drop == 0.5

@@ -18,7 +18,8 @@ from ferryman.verify.latency import compare_latency, poisson_p99
 
 _TIMED_SAMPLES = 8
 _BUDGET_S = 8.0
-_POISSON_S = 6.0
+_POISSON_BUDGET_S = 45.0
+_POISSON_S = (4.0, 10.0)
 
 
 def measure_latency(workshop: Workshop, artifacts: dict[str, Artifact], source: str) -> dict[str, Latency]:
@@ -33,7 +34,10 @@ def measure_latency(workshop: Workshop, artifacts: dict[str, Artifact], source: 
         sessions = {name: workshop.open(artifact) for name, artifact in artifacts.items()}
         calls = {name: _call(session, singles) for name, session in sessions.items()}
         taken = compare_latency(calls, source, budget_s=_BUDGET_S, progress=workshop.progress)
-        taken = {name: _with_poisson(workshop, sessions[name], latency, name) for name, latency in taken.items()}
+        seconds = float(np.clip(_POISSON_BUDGET_S / len(calls), *_POISSON_S))
+        for name in taken:
+            if name != source:
+                taken[name] = _with_poisson(workshop, sessions[name], taken[name], name=name, seconds=seconds)
         for session in sessions.values():
             session.close()
         return {name: latency.model_dump_json() for name, latency in taken.items()}
@@ -58,7 +62,7 @@ def _call(session: Session, singles: list[Tensors]) -> Callable[[int], object]:
     return lambda index: session.infer(singles[index % len(singles)])
 
 
-def _with_poisson(workshop: Workshop, session: Session, latency: Latency, name: str) -> Latency:
+def _with_poisson(workshop: Workshop, session: Session, latency: Latency, *, name: str, seconds: float) -> Latency:
     contract = workshop.deployment.contract
     if contract.at_rps is None or contract.p99_ms is None:
         return latency
@@ -72,7 +76,6 @@ def _with_poisson(workshop: Workshop, session: Session, latency: Latency, name: 
         return workshop.task.postprocess(session.infer(batch.inputs), batch)
 
     workshop.progress(f"{name}: Poisson arrivals at {contract.at_rps:g} requests/s")
-    seconds = float(np.clip(100 / contract.at_rps, _POISSON_S, 4 * _POISSON_S))
     p99_ms, count = poisson_p99(answer, rps=contract.at_rps, seconds=seconds, seed=workshop.seed)
     update = {"poisson_p99_ms": p99_ms, "poisson_rps": contract.at_rps, "poisson_requests": count}
     return latency.model_copy(update=update)

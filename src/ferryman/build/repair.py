@@ -58,6 +58,7 @@ class Repairer:
         self._candidate = candidate
         self._graph = graph
         self._deadline = deadline
+        self._rankable: tuple[str, ...] = ()
         steps = candidate.steps[-1:]
         self._known = {entry.name for name in steps for entry in fields(find("steps", name).cls)}
 
@@ -90,7 +91,7 @@ class Repairer:
             yield from self._rung(f"{calibrator} calibrator", {**best, "calibrator": calibrator})
         if self._graph is not None and "only_nodes" in self._known:
             yield from self._without_groups(self._graph)
-            yield from self._without_layers(trials, self._graph)
+            yield from self._without_layers(trials)
 
     def _rung(self, label: str, options: Options) -> Iterator[tuple[str, Options]]:
         if set(options) <= self._known:
@@ -100,22 +101,22 @@ class Repairer:
         """Quantize only layers with weights, with one more of their most sensitive kinds in float at each try."""
         base: Options = {"exclude_head": True} if "exclude_head" in self._known else {}
         ranked = rank_groups(self._workshop, self._candidate, graph, base)
+        self._rankable = tuple(node for group in ranked for node in group.nodes)
         for count in range(len(ranked)):
             rest = ranked[count:]
             nodes = tuple(node for group in rest for node in group.nodes)
             yield f"only {', '.join(group.name for group in rest)} in INT8", {**base, "only_nodes": nodes}
 
-    def _without_layers(self, trials: list[Trial], graph: Artifact) -> Iterator[tuple[str, Options]]:
-        """Keep the layers that lose most themselves in float: a twentieth, a tenth, a quarter, half of them."""
-        best = self._best(trials)
-        if best.artifact is None:
-            return
-        quantized = best.options.get("only_nodes", ())
-        layers = rank_layers(self._workshop, graph, best.artifact)
-        layers = [node for node in layers if not quantized or node in quantized]
-        for share in (0.05, 0.1, 0.25, 0.5):
-            count = max(1, round(len(layers) * share))
-            yield f"{count} noisiest layers in float", {**best.options, "exclude_nodes": tuple(layers[:count])}
+    def _without_layers(self, trials: list[Trial]) -> Iterator[tuple[str, Options]]:
+        """Keep the most sensitive single layers in float: a twentieth, a tenth, a fifth ... of those in INT8."""
+        best = self._best(trials).options
+        nodes = tuple(best.get("only_nodes", self._rankable))
+        ranked = rank_layers(self._workshop, self._candidate, nodes, best, deadline=self._deadline)
+        for share in (0.05, 0.1, 0.2, 0.3, 0.5):
+            count = max(1, round(len(ranked) * share))
+            kept = tuple(layer.name for layer in ranked[:count])
+            if kept:
+                yield f"{count} most sensitive layers in float", {**best, "exclude_nodes": kept}
 
     def _best(self, trials: list[Trial]) -> Trial:
         return min(trials, key=lambda trial: trial.badness)
@@ -125,7 +126,7 @@ class Repairer:
         started = time.monotonic()
         try:
             artifact = workshop.make(candidate, options)
-            examined = workshop.examine(artifact, candidate.name, interval=False)
+            examined = workshop.examine(artifact, candidate.name)
         except UserError as error:
             if not candidate.steps:
                 raise

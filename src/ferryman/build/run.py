@@ -140,7 +140,7 @@ def _settle(workshop: Workshop, candidate: Candidate, outcome: Outcome) -> Resul
     )
     if trial.artifact is None:
         return Result(candidate, proof)
-    examined = workshop.examine(trial.artifact, candidate.name, interval=outcome.accepted is not None)
+    examined = workshop.examine(trial.artifact, candidate.name)
     held = "accepted" if len(attempts) == 1 else "repaired"
     proof = proof.model_copy(
         update={

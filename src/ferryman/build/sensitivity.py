@@ -1,5 +1,7 @@
 """Rank the parts of a graph by the harm that quantizing them does: measured, not guessed."""
 
+import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -10,6 +12,7 @@ from ferryman.build.workshop import Workshop
 from ferryman.core.artifact import Artifact
 from ferryman.core.errors import FerrymanError
 from ferryman.core.plugins import runtime_for
+from ferryman.core.progress import silent
 from ferryman.core.proof import Divergence
 from ferryman.core.runtime import Tracer
 from ferryman.optimize.groups import groups
@@ -47,13 +50,13 @@ def rank_groups(workshop: Workshop, candidate: Candidate, graph: Artifact, base:
 
 def _harm_of(workshop: Workshop, candidate: Candidate, options: dict[str, Any]) -> float | None:  # a step's own
     try:
-        artifact = workshop.make(candidate, options)
+        artifact = workshop.make(candidate, options, progress=silent)
     except FerrymanError:
         return None  # this kind of operator can't be quantized at all
 
     def measure() -> JsonValue:
         reference = workshop.calibration_reference
-        got = workshop.answer(artifact, reference.prepared, stage=f"{candidate.name}: sensitivity")
+        got = workshop.answer(artifact, reference.prepared, stage="", progress=silent)
         agreement = workshop.task.agreement(reference.given.answers, got.answers).figures
         calls = zip(reference.given.outputs, got.outputs, strict=True)
         pairs = [(want[name], out[name]) for want, out in calls for name in want if want[name].dtype.kind == "f"]
@@ -88,13 +91,16 @@ def blame(workshop: Workshop, graph: Artifact, artifact: Artifact) -> Divergence
     return Divergence.model_validate_json(stored) if stored else None
 
 
-def rank_layers(workshop: Workshop, graph: Artifact, artifact: Artifact) -> list[str]:
-    """List the nodes of `graph` by the noise that each adds itself in `artifact`, the noisiest first."""
-
-    def measure() -> JsonValue:
-        workshop.progress("which layers lose most?")
-        noises = sorted(trace_noise(workshop, graph, artifact), key=lambda noise: noise.loss_db, reverse=True)
-        return [noise.stage.node for noise in noises if noise.loss_db > 0]
-
-    key: JsonValue = [graph.digest, artifact.digest, workshop.samples.digest]
-    return cast(list[str], workshop.cache.values("layers", key, measure))
+def rank_layers(
+    workshop: Workshop, candidate: Candidate, nodes: Sequence[str], base: dict[str, Any], *, deadline: float
+) -> list[Sensitivity]:
+    """Quantize each layer by itself and measure, the most harmful first; as many layers as the time allows."""
+    ranked = []
+    for index, node in enumerate(nodes):
+        if time.monotonic() > deadline:
+            break
+        workshop.progress(f"{candidate.name}: how sensitive is each layer?", done=index, total=len(nodes))
+        harm = _harm_of(workshop, candidate, {**base, "only_nodes": (node,)})
+        if harm is not None:
+            ranked.append(Sensitivity(node, (node,), harm))
+    return sorted(ranked, key=lambda layer: layer.harm, reverse=True)

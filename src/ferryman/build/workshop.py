@@ -61,23 +61,27 @@ class Workshop:
         """Give the seed of everything random."""
         return self.deployment.build.seed
 
-    def make(self, candidate: Candidate, options: dict[str, Any] | None = None) -> Artifact:  # the last step's own
-        """Run a candidate's steps; `options` go to the last one, over what ferryman.toml sets."""
+    def make(
+        self, candidate: Candidate, options: dict[str, Any] | None = None, *, progress: Progress | None = None
+    ) -> Artifact:
+        """Run a candidate's steps; `options` (its own) go to the last one, over what ferryman.toml sets."""
         artifact = self.base
         for name in candidate.steps:
             chosen = dict(self.deployment.build.options.get(name, {}))
             if name == candidate.steps[-1]:
                 chosen |= options or {}
-            artifact = self._run_step(candidate, name, make_step(name, chosen), artifact)
+            artifact = self._run_step(
+                name, make_step(name, chosen), artifact, _named(candidate, progress or self.progress)
+            )
         return artifact
 
-    def _run_step(self, candidate: Candidate, name: str, step: Step, source: Artifact) -> Artifact:
+    def _run_step(self, name: str, step: Step, source: Artifact, progress: Progress) -> Artifact:
         settings = cast(dict[str, JsonValue], asdict(step))  # type: ignore[call-overload]  # steps are dataclasses
         samples = self.calibration if step.calibrates else None
         key: JsonValue = [name, settings, source.digest, samples.digest if samples else "", self._task_key]
 
         def run(workspace: Path) -> Artifact:
-            self.progress(candidate.name, note="" if not settings else f"{name} {_shown(settings)}".strip())
+            progress(f"{name} {_shown(settings)}".strip())
             calibration = CalibrationTensors(self.prepared_calibration) if samples else ()
             context = StepContext(
                 workspace,
@@ -86,18 +90,12 @@ class Workshop:
                 cache=self.cache.folder / "ranges",
                 seed=self.seed,
                 threads=self.threads,
-                progress=self._progress_of(candidate.name),
+                progress=progress,
             )
             made = step.run(source, context)
             return replace(made, made_by=(*source.made_by, name))
 
         return self.cache.artifact(name, key, run)
-
-    def _progress_of(self, name: str) -> Progress:
-        def tell(stage: str, *, done: int = 0, total: int = 0, note: str = "") -> None:
-            self.progress(f"{name}: {stage}", done=done, total=total, note=note)
-
-        return tell
 
     @cached_property
     def _task_key(self) -> JsonValue:
@@ -119,11 +117,13 @@ class Workshop:
         runtime: Runtime = runtime_for(artifact.format).require()()
         return runtime.load(artifact, threads=self.threads)
 
-    def answer(self, artifact: Artifact, prepared: PreparedSamples, *, stage: str) -> Answers:
+    def answer(
+        self, artifact: Artifact, prepared: PreparedSamples, *, stage: str, progress: Progress | None = None
+    ) -> Answers:
         """Run an artifact over samples."""
         session = self.open(artifact)
         try:
-            return answer_samples(self.task, session, prepared, progress=self.progress, stage=stage)
+            return answer_samples(self.task, session, prepared, progress=progress or self.progress, stage=stage)
         finally:
             session.close()
 
@@ -158,16 +158,16 @@ class Workshop:
         contract = self.deployment.contract
         return [artifact.digest, self.source.digest, self._task_key, self.samples.digest, contract.metric, self.seed]
 
-    def examine(self, artifact: Artifact, name: str, *, interval: bool) -> Examination:
+    def examine(self, artifact: Artifact, name: str) -> Examination:
         """Set an artifact beside the source on the user's samples."""
 
         def run() -> JsonValue:
             given = self.answer(artifact, self.prepared, stage=f"{name}: samples")
             metric = self.deployment.contract.metric
-            examined = self.reference.examine(given, metric=metric, seed=self.seed, interval=interval)
+            examined = self.reference.examine(given, metric=metric, seed=self.seed)
             return examined.model_dump_json()
 
-        stored = self.cache.values("examination", [self._examination_key(artifact), interval], run)
+        stored = self.cache.values("examination", self._examination_key(artifact), run)
         return Examination.model_validate_json(stored)
 
     def answers(self, artifact: Artifact, picked: list[int]) -> list[Answer]:
@@ -201,6 +201,13 @@ def make_step(name: str, options: dict[str, Any]) -> Step:  # the step's own opt
         return cast(Step, cls(**{key: tuple(v) if isinstance(v, list) else v for key, v in options.items()}))
     except (TypeError, ValueError) as error:
         raise ConfigError(f"build.options.{name}: {error}", hint="ferryman schema shows the steps' options") from None
+
+
+def _named(candidate: Candidate, progress: Progress) -> Progress:
+    def tell(stage: str, *, done: int = 0, total: int = 0, note: str = "") -> None:
+        progress(f"{candidate.name}: {stage}", done=done, total=total, note=note)
+
+    return tell
 
 
 def _shown(settings: dict[str, JsonValue]) -> str:

@@ -61,9 +61,9 @@ def _scratch(scene: Scene, rng: np.random.Generator) -> Field | None:
     canvas[pieces != pieces[int(spot[1]), int(spot[0])]] = 0
     line = as_field(canvas * np.float32(1 / 255))
     lip = np.roll(line, (round(1.3 * unit) or 1, round(scene.light[0]) or 1), (0, 1)) * (1 - line)
-    shine = rng.uniform(0.3, 0.8)
+    shine = rng.uniform(0.45, 0.9)
     scene.gloss += line * shine
-    scene.albedo *= 1 - 0.55 * lip * scene.solid
+    scene.albedo *= 1 - 0.6 * lip * scene.solid
     scene.height -= blur(line, 0.7 * unit) * rng.uniform(0.6, 1.2) * unit
     return line
 
@@ -103,7 +103,7 @@ def _hole(scene: Scene, rng: np.random.Generator) -> Field | None:
     floor = 0.06 + 0.12 * smoothstep(as_field(facing), -radius * 0.5, radius * 1.6)
     scene.albedo *= 1 - pit * (1 - floor)
     scene.gloss *= 1 - pit
-    scene.gloss += burr * rng.uniform(0.25, 0.5)
+    scene.gloss += burr * rng.uniform(0.3, 0.6) * (0.45 + 0.55 * smoothstep(as_field(-facing), -radius, radius))
     scene.height += blur(as_field(burr), 0.6 * unit) * 1.3 * unit
     return collar
 

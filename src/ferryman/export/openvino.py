@@ -53,7 +53,7 @@ def _convert(source: Artifact, workspace: Path, *, step: str, precision: str, co
     if not source.path.is_file():
         raise SourceError(f"there is no ONNX file {source.path}", hint="the artifact was moved or removed")
     try:
-        model = openvino.convert_model(str(source.path))
+        model = openvino.convert_model(source.path)  # not as text: that would be split at each comma
     except Exception as error:
         raise StepError(
             f"{step}: OpenVINO can't convert {source.path.name}: {_reason_of(error)}",

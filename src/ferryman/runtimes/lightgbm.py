@@ -23,7 +23,7 @@ class LightGBMRuntime:
         """Load the booster with so many threads."""
         import lightgbm
 
-        booster = lightgbm.Booster(model_file=artifact.path, params={"verbosity": -1})
+        booster = lightgbm.Booster(model_file=artifact.path)
         shape = artifact.signature.outputs[-1].shape
 
         def predict(inputs: Tensors) -> dict[str, Array]:

@@ -48,7 +48,7 @@ def load_booster(text: str, path: Path) -> Booster:
     # where an error ends the whole process. It also counts bytes, which rounding the thresholds changes.
     text = re.sub(r"^tree_sizes=.*\n", "", text, flags=re.MULTILINE)
     try:
-        return lightgbm.Booster(model_str=text, params={"verbosity": -1})
+        return lightgbm.Booster(model_str=text)
     except (lightgbm.basic.LightGBMError, ValueError) as error:
         raise SourceError(f"{path} is no sound LightGBM model: {error}", hint="save it again with save_model") from None
 

@@ -55,9 +55,13 @@ def load_booster(path: Path) -> Booster:
     return booster[: int(best) + 1] if best is not None else booster
 
 
+def _objective(booster: Booster) -> str:
+    return str(json.loads(booster.save_config())["learner"]["objective"]["name"])
+
+
 def _table(booster: Booster, path: Path) -> Table:
     learner = json.loads(booster.save_config())["learner"]
-    objective = learner["objective"]["name"]
+    objective = _objective(booster)
     kind = learner["gradient_booster"]["name"]
     if kind != "gbtree":
         raise SourceError(f"{path} is a '{kind}' model; only 'gbtree' converts to ONNX", hint="train with gbtree")
@@ -92,6 +96,8 @@ class XGBoostToOnnx:
         """Convert with onnxmltools and give the outputs the house's names and shapes."""
         booster = load_booster(source.path)
         booster.feature_names = None  # the converter knows features by number only
+        if _objective(booster) == "multi:softmax":
+            booster.set_param({"objective": "multi:softprob"})  # softmax answers labels only
         with converting(source):
             from onnxmltools.convert import convert_xgboost
             from onnxmltools.convert.common.data_types import FloatTensorType

@@ -8,8 +8,8 @@ from ferryman.core.task import Measurement
 RESAMPLES = 200
 
 
-def compare_metric(source: Measurement, candidate: Measurement, samples: int, *, seed: int, interval: bool) -> Accuracy:
-    """Give the drop (positive is worse) and, if asked, its 95 % interval by paired bootstrap over samples.
+def compare_metric(source: Measurement, candidate: Measurement, samples: int, *, seed: int) -> Accuracy:
+    """Give the drop (positive is worse) and its 95 % interval by paired bootstrap over samples.
 
     Paired: each resample draws the same items for both models, so that the luck of the draw cancels
     (Efron and Tibshirani, An Introduction to the Bootstrap, 1993, ch. 13).
@@ -17,7 +17,7 @@ def compare_metric(source: Measurement, candidate: Measurement, samples: int, *,
     sign = 1.0 if source.higher_is_better else -1.0
     drop = sign * (source.value - candidate.value)
     low, high = drop, drop
-    if interval and samples > 1:
+    if samples > 1:
         draws = np.random.default_rng(seed).integers(0, samples, size=(RESAMPLES, samples))
         drops = sign * (source.resampled(draws) - candidate.resampled(draws))
         low, high = (float(value) for value in np.nanpercentile(drops, [2.5, 97.5]))

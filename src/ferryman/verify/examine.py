@@ -110,13 +110,13 @@ class Reference:
     given: Answers
     measurement: Measurement | None
 
-    def examine(self, got: Answers, *, metric: str | None, seed: int, interval: bool) -> Examination:
-        """Set a candidate's answers beside the source's. `interval` asks for the bootstrap."""
+    def examine(self, got: Answers, *, metric: str | None, seed: int) -> Examination:
+        """Set a candidate's answers beside the source's."""
         truths = self.prepared.samples.truths
         accuracy = None
         if self.measurement is not None and truths is not None:
             measured = self.task.measure(got.answers, truths, metric)
-            accuracy = compare_metric(self.measurement, measured, len(truths), seed=seed, interval=interval)
+            accuracy = compare_metric(self.measurement, measured, len(truths), seed=seed)
         return Examination(
             parity=tensor_parity(self.given.outputs, got.outputs),
             agreement=self.task.agreement(self.given.answers, got.answers).figures,
