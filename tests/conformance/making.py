@@ -22,7 +22,9 @@ def make(format_name: str, folder: Path) -> Artifact:
     folder = folder / AWKWARD
     folder.mkdir(parents=True)
     if format_name not in _MAKERS:
-        pytest.skip(f"NOT TESTED: no model of format '{format_name}' is made here; add one to tests/conformance/making.py")
+        pytest.skip(
+            f"NOT TESTED: no model of format '{format_name}' is made here; add one to tests/conformance/making.py"
+        )
     return _MAKERS[format_name](folder)
 
 

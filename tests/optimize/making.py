@@ -41,7 +41,7 @@ def rows(count: int, *, batch: int = 1) -> list[Tensors]:
 
 
 def make_convolutions(path: Path, *, opset: int = 17, batch: int | str = "batch") -> Artifact:
-    """Write stem (conv, BN, ReLU) - depthwise - pointwise - add - concat - pool - two 1x1 heads - sigmoid, mul, concat."""
+    """Write stem (conv, BN, ReLU), depthwise, pointwise, add, concat, pool, two 1x1 heads and their decoding."""
     from onnx import TensorProto, helper, save
 
     weights = _Weights()
@@ -59,7 +59,9 @@ def make_convolutions(path: Path, *, opset: int = 17, batch: int | str = "batch"
         helper.make_node("MaxPool", ["concat"], ["pool"], name="pool", kernel_shape=[2, 2], strides=[2, 2]),
         _conv(weights, "box_head", "pool", (4, 2 * CHANNELS, 1, 1)),
         _conv(weights, "class_head", "pool", (6, 2 * CHANNELS, 1, 1)),
-        helper.make_node("Mul", ["box_head", weights.add("stride", np.float32([8.0]))], ["boxes"], name="decode"),
+        helper.make_node(
+            "Mul", ["box_head", weights.add("stride", np.array([8.0], dtype=np.float32))], ["boxes"], name="decode"
+        ),
         helper.make_node("Sigmoid", ["class_head"], ["scores"], name="sigmoid"),
         helper.make_node("Concat", ["boxes", "scores"], ["output"], name="join", axis=1),
     ]

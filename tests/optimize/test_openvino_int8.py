@@ -7,6 +7,7 @@ import pytest
 
 from ferryman.core.artifact import Artifact
 from ferryman.core.errors import ConfigError, DataError, StepError
+from ferryman.core.privacy import forbid_telemetry
 from ferryman.core.signature import Tensors
 from ferryman.core.step import StepContext
 from ferryman.export.openvino import ToOpenVINO
@@ -17,6 +18,7 @@ from ferryman.optimize.openvino_int8 import OpenVINOInt8
 from ferryman.runtimes.openvino import OpenVINORuntime
 from tests.optimize.making import artifact_of, context_of, make_convolutions, make_products, pictures, rows
 
+forbid_telemetry()  # or else the very import below would report to the maker
 pytest.importorskip("nncf", reason="NOT TESTED: the extra openvino is not installed")
 
 
@@ -86,9 +88,7 @@ def test_matrix_products_are_quantized(tmp_path: Path) -> None:
     )
 
 
-def test_progress_is_told_and_the_terminal_stays_silent(
-    tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_progress_is_told_and_the_terminal_stays_silent(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     heard: list[tuple[str, int, int]] = []
 
     def listen(stage: str, *, done: int = 0, total: int = 0, note: str = "") -> None:

@@ -139,7 +139,7 @@ def test_a_trace_gives_the_tensors_that_lead_to_the_answer(tmp_path: Path) -> No
     session = runtime.load(source, threads=1)
     for item, tensors in zip(items, traced, strict=True):
         assert set(tensors) == {"relu", "boxes", "output"}
-        assert tensors["relu"].min() >= 0  # type: ignore[operator]  # float32
+        assert tensors["relu"].min() >= 0
         np.testing.assert_allclose(tensors["output"], session.infer(item)["output"], rtol=1e-5, atol=1e-6)  # type: ignore[arg-type]  # float32
 
 

@@ -3,7 +3,6 @@
 import hashlib
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -16,67 +15,69 @@ CONTENT = bytes(range(256)) * 4000
 ETAG = '"one"'
 
 
-@dataclass
-class Site:
-    """A real server on a free port: /model.onnx answers ranges and etags, and can break off in the middle."""
+class Site(ThreadingHTTPServer):
+    """A real server on a free port that remembers what it was asked and can break off in the middle."""
 
-    url: str = ""
-    breaks_off_after: int | None = None
-    requests: list[dict[str, str]] = field(default_factory=list)
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.server_port}"
+        self.breaks_off_after: int | None = None
+        self.requests: list[dict[str, str]] = []
+
+
+class Handler(BaseHTTPRequestHandler):
+    """Answer /model.onnx with ranges and etags; other paths with what goes wrong."""
+
+    server: "Site"
+
+    def do_GET(self) -> None:
+        self.server.requests.append({key.lower(): value for key, value in self.headers.items()})
+        if self.path.startswith("/model.onnx"):
+            self._model()
+        elif self.path == "/empty.onnx":
+            self._answer(200, b"")
+        elif self.path == "/to-file":
+            self.send_response(302)
+            self.send_header("Location", "file:///etc/hostname")
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+        else:
+            self._answer(404, b"nothing here")
+
+    def _model(self) -> None:
+        if self.headers.get("If-None-Match") == ETAG:
+            self.send_response(304)
+            self.end_headers()
+            return
+        start = 0
+        if (asked := self.headers.get("Range")) and self.headers.get("If-Range") == ETAG:
+            start = int(asked.removeprefix("bytes=").removesuffix("-"))
+        self.send_response(206 if start else 200)
+        self.send_header("ETag", ETAG)
+        if start:
+            self.send_header("Content-Range", f"bytes {start}-{len(CONTENT) - 1}/{len(CONTENT)}")
+        self.send_header("Content-Length", str(len(CONTENT) - start))
+        self.end_headers()
+        self.wfile.write(CONTENT[start : self.server.breaks_off_after])
+
+    def _answer(self, status: int, body: bytes) -> None:
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Say nothing."""
 
 
 @pytest.fixture
 def site() -> Iterator[Site]:
-    state = Site()
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            state.requests.append({key.lower(): value for key, value in self.headers.items()})
-            if self.path.startswith("/model.onnx"):
-                self._model()
-            elif self.path == "/empty.onnx":
-                self._answer(200, b"")
-            elif self.path == "/to-file":
-                self.send_response(302)
-                self.send_header("Location", "file:///etc/hostname")
-                self.send_header("Content-Length", "0")
-                self.end_headers()
-            else:
-                self._answer(404, b"nothing here")
-
-        def _model(self) -> None:
-            if self.headers.get("If-None-Match") == ETAG:
-                self.send_response(304)
-                self.end_headers()
-                return
-            start = 0
-            if (asked := self.headers.get("Range")) and self.headers.get("If-Range") == ETAG:
-                start = int(asked.removeprefix("bytes=").removesuffix("-"))
-            self.send_response(206 if start else 200)
-            self.send_header("ETag", ETAG)
-            if start:
-                self.send_header("Content-Range", f"bytes {start}-{len(CONTENT) - 1}/{len(CONTENT)}")
-            self.send_header("Content-Length", str(len(CONTENT) - start))
-            self.end_headers()
-            self.wfile.write(CONTENT[start : state.breaks_off_after])
-
-        def _answer(self, status: int, body: bytes) -> None:
-            self.send_response(status)
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, format: str, *args: object) -> None:
-            """Say nothing."""
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    state.url = f"http://127.0.0.1:{server.server_port}"
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    yield state
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with Site() as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
 
 
 def test_a_path_is_relative_to_the_folder(tmp_path: Path) -> None:

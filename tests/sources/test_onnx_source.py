@@ -147,7 +147,7 @@ def test_an_unknown_operator_is_named(linear_onnx: Any, open_model: Open) -> Non
     linear_onnx.graph.node[0].domain = "acme.vision"
     linear_onnx.graph.node[0].op_type = "Blur"
     linear_onnx.opset_import.append(helper.make_opsetid("acme.vision", 1))
-    with pytest.raises(SourceError, match="acme.vision::Blur"):
+    with pytest.raises(SourceError, match=r"acme\.vision::Blur"):
         open_model(linear_onnx)
 
 

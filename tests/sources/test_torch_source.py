@@ -135,7 +135,9 @@ def check_parity(source: Artifact, imported: Artifact) -> None:
         assert list(wanted) == list(got) == [spec.name for spec in source.signature.outputs]
         for name, tensor in wanted.items():
             assert tensor.shape[0] == batch
-            np.testing.assert_allclose(got[name], tensor, rtol=1e-4, atol=1e-6)
+            np.testing.assert_allclose(
+                np.asarray(got[name], np.float64), np.asarray(tensor, np.float64), rtol=1e-4, atol=1e-6
+            )
     session.close()
 
 

@@ -1,10 +1,13 @@
 """What earlier builds made and measured, found again by digest; safe to kill, safe to share between builds."""
 
+import fcntl
 import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -16,6 +19,7 @@ from ferryman.core.artifact import Artifact, digest_file, digest_path
 from ferryman.core.errors import FerrymanError
 from ferryman.core.signature import Signature
 
+_SCRATCH = "unfinished-"
 _PACKAGES = ("numpy", "onnx", "onnxruntime", "openvino", "nncf", "torch", "scikit-learn", "skl2onnx", "xgboost")
 
 
@@ -43,11 +47,10 @@ class Cache:
         self.misses += 1
         value = make()
         self._made.add(digest)
-        with self._write_errors():
+        with self._write_errors(), self._scratch() as scratch:
             path.parent.mkdir(parents=True, exist_ok=True)
-            scratch = path.with_suffix(f".{os.getpid()}.part")
-            scratch.write_text(json.dumps(value), encoding="utf-8")
-            scratch.replace(path)
+            (scratch / path.name).write_text(json.dumps(value), encoding="utf-8")
+            (scratch / path.name).replace(path)
         return value
 
     def artifact(self, kind: str, key: JsonValue, make: Callable[[Path], Artifact]) -> Artifact:
@@ -58,17 +61,14 @@ class Cache:
             self.hits += 1
             return stored
         self.misses += 1
-        scratch = self.folder / "artifacts" / f".{home.name}.{os.getpid()}"
-        with self._write_errors():
-            shutil.rmtree(scratch, ignore_errors=True)
-            scratch.mkdir(parents=True)
-            try:
-                made = make(scratch)
-                _write_artifact(scratch, home, made)
-                shutil.rmtree(home, ignore_errors=True)
-                scratch.replace(home)
-            finally:
-                shutil.rmtree(scratch, ignore_errors=True)
+        with self._write_errors(), self._scratch() as scratch:
+            workspace = scratch / "artifact"
+            workspace.mkdir()
+            home.parent.mkdir(parents=True, exist_ok=True)
+            made = make(workspace)
+            _write_artifact(workspace, made)
+            shutil.rmtree(home, ignore_errors=True)
+            workspace.replace(home)
         self._made.add(digest)
         stored = _read_artifact(home)
         if stored is None:
@@ -77,6 +77,21 @@ class Cache:
 
     def _usable(self, digest: str) -> bool:
         return not self._fresh or digest in self._made
+
+    @contextmanager
+    def _scratch(self) -> Iterator[Path]:
+        """Give an empty folder that goes at the end, with those of builds that were killed."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        for leftover in self.folder.glob(f"{_SCRATCH}*"):
+            if (lock := _try_lock(leftover)) is not None:
+                shutil.rmtree(leftover, ignore_errors=True)
+                os.close(lock)
+        folder, lock = _make_locked(self.folder)
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+            os.close(lock)
 
     def _write_errors(self) -> "_WriteErrors":
         return _WriteErrors(self.folder)
@@ -97,6 +112,30 @@ class _WriteErrors:
                 f"can't write under {self._folder}: {error.strerror or error}",
                 hint="free some space there, or point FERRYMAN_CACHE to another folder",
             ) from error
+
+
+def _make_locked(parent: Path) -> tuple[Path, int]:
+    # Another build may take a folder for a leftover between its making and its locking: then make another one.
+    while True:
+        folder = Path(tempfile.mkdtemp(prefix=_SCRATCH, dir=parent))
+        if (lock := _try_lock(folder)) is not None:
+            return folder, lock
+
+
+def _try_lock(folder: Path) -> int | None:
+    """Lock a folder for as long as the descriptor is open; the system lets go when the process dies."""
+    try:
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if os.fstat(descriptor).st_ino == folder.stat().st_ino:
+            return descriptor
+    except OSError:
+        pass
+    os.close(descriptor)
+    return None
 
 
 def digest_key(key: JsonValue) -> str:
@@ -131,18 +170,19 @@ def _code_digest() -> str:
     return total.hexdigest()
 
 
-def _write_artifact(scratch: Path, home: Path, made: Artifact) -> None:
-    inside = made.path.is_relative_to(scratch)
+def _write_artifact(workspace: Path, made: Artifact) -> None:
+    inside = made.path.is_relative_to(workspace)
     record = {
-        "path": str(made.path.relative_to(scratch)) if inside else str(made.path.resolve()),
+        "path": str(made.path.relative_to(workspace)) if inside else str(made.path.resolve()),
         "format": made.format,
         "signature": made.signature.model_dump(mode="json"),
         "digest": made.digest,
+        "content": digest_path(made.path),  # a source's own digest may cover more than its file: its factory
         "precision": made.precision,
         "made_by": list(made.made_by),
         "loader": dict(made.loader),
     }
-    (scratch / "artifact.json").write_text(json.dumps(record), encoding="utf-8")
+    (workspace / "artifact.json").write_text(json.dumps(record), encoding="utf-8")
 
 
 def _read_artifact(home: Path) -> Artifact | None:
@@ -157,6 +197,6 @@ def _read_artifact(home: Path) -> Artifact | None:
             made_by=tuple(record["made_by"]),
             loader=record["loader"],
         )
-        return artifact if digest_path(artifact.path) == artifact.digest else None
+        return artifact if digest_path(artifact.path) == record["content"] else None
     except (OSError, ValueError, KeyError):
         return None

@@ -3,6 +3,7 @@
 from ferryman.core.contract import Clause, Contract, broken, judge
 from ferryman.core.task import Samples
 from ferryman.verify.examine import Examination
+from ferryman.verify.figures import significant, word
 
 _ACCURACY = ("max_drop", "max_score_shift")
 
@@ -24,15 +25,14 @@ def accuracy_clauses(contract: Contract, examined: Examination, *, precision: st
 def why_refused(clauses: list[Clause], *, precision: str) -> str:
     """Say in a line why these clauses refuse a candidate; empty where they don't."""
     if failing := broken(clauses):
-        return ", ".join(f"{clause.name} {_shown(clause)}" for clause in failing)
+        return ", ".join(f"{word(clause)} {_shown(clause)}" for clause in failing)
     if precision != "fp32" and not any(clause.holds for clause in clauses if clause.name in _ACCURACY):
         return "nothing measures what the lower precision costs: give data.evaluation with labels"
     return ""
 
 
 def _shown(clause: Clause) -> str:
-    unit = f" {clause.unit}" if clause.unit else ""
-    return f"{clause.measured:.4g}{unit} > {clause.promised:g}{unit}"
+    return f"{significant(clause.measured)} > {significant(clause.promised, unit=clause.unit)}"
 
 
 def badness(clauses: list[Clause]) -> float:

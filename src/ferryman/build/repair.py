@@ -11,11 +11,12 @@ from ferryman.build.sensitivity import blame, rank_groups, rank_layers
 from ferryman.build.workshop import Workshop
 from ferryman.core.artifact import Artifact
 from ferryman.core.contract import Clause
-from ferryman.core.errors import FerrymanError, UserError
+from ferryman.core.errors import ConfigError, FerrymanError, UserError
 from ferryman.core.plugins import find
 from ferryman.core.proof import Attempt, Divergence
 
 Options = dict[str, Any]  # a step's own
+_FIRST = "as configured"
 
 
 @dataclass(slots=True)
@@ -59,18 +60,21 @@ class Repairer:
         self._graph = graph
         self._deadline = deadline
         self._rankable: tuple[str, ...] = ()
-        steps = candidate.steps[-1:]
-        self._known = {entry.name for name in steps for entry in fields(find("steps", name).cls)}
+        step = find("steps", candidate.steps[-1]).cls if candidate.steps else None
+        self._known = {entry.name for entry in fields(step)} if step else set()
+        self._calibrators: tuple[str, ...] = getattr(step, "calibrators", ())
 
     def run(self, learned: Options) -> Outcome:
-        """Try the candidate as ferryman.toml says; where it is refused, and repairs are on, go on."""
-        trials = [self._try("as configured", {})]
+        """Try the candidate as ferryman.toml says; where it is refused, say which stage is to blame and repair it."""
+        trials = [self._try(_FIRST, {})]
         outcome = Outcome(trials)
         first = trials[0]
-        if first.attempt.holds or first.artifact is None or not self._workshop.deployment.build.repair:
+        if first.attempt.holds or first.artifact is None:
             return outcome
         if self._graph is not None:
             outcome.divergence = blame(self._workshop, self._graph, first.artifact)
+        if not self._workshop.deployment.build.repair:
+            return outcome
         for label, options in self._ladder(trials, learned):
             if time.monotonic() > self._deadline:
                 spent = Attempt(label=label, why="not tried: the time for repairs (build.budget_s) is up", holds=False)
@@ -86,9 +90,11 @@ class Repairer:
             yield from self._rung("as repaired in another format", learned)
         yield from self._rung("decode tail kept in float", {"exclude_tail": True})
         yield from self._rung("head kept in float", {"exclude_head": True})
-        best = self._best(trials).options
+        best = self._best(trials)
         for calibrator in ("percentile", "entropy"):
-            yield from self._rung(f"{calibrator} calibrator", {**best, "calibrator": calibrator})
+            if calibrator in self._calibrators:
+                label = _added(best.attempt, f"{calibrator} calibrator")
+                yield from self._rung(label, {**best.options, "calibrator": calibrator})
         if self._graph is not None and "only_nodes" in self._known:
             yield from self._without_groups(self._graph)
             yield from self._without_layers(trials)
@@ -109,14 +115,14 @@ class Repairer:
 
     def _without_layers(self, trials: list[Trial]) -> Iterator[tuple[str, Options]]:
         """Keep the most sensitive single layers in float: a twentieth, a tenth, a fifth ... of those in INT8."""
-        best = self._best(trials).options
-        nodes = tuple(best.get("only_nodes", self._rankable))
-        ranked = rank_layers(self._workshop, self._candidate, nodes, best, deadline=self._deadline)
-        for share in (0.05, 0.1, 0.2, 0.3, 0.5):
-            count = max(1, round(len(ranked) * share))
+        best = self._best(trials)
+        nodes = tuple(best.options.get("only_nodes", self._rankable))
+        ranked = rank_layers(self._workshop, self._candidate, nodes, best.options, deadline=self._deadline)
+        counts = {max(1, round(len(ranked) * share)) for share in (0.05, 0.1, 0.2, 0.3, 0.5)}
+        for count in sorted(counts) if ranked else ():
             kept = tuple(layer.name for layer in ranked[:count])
-            if kept:
-                yield f"{count} most sensitive layers in float", {**best, "exclude_nodes": kept}
+            layers = f"the {count} most sensitive layers" if count > 1 else "the most sensitive layer"
+            yield _added(best.attempt, f"{layers} in float"), {**best.options, "exclude_nodes": kept}
 
     def _best(self, trials: list[Trial]) -> Trial:
         return min(trials, key=lambda trial: trial.badness)
@@ -127,12 +133,11 @@ class Repairer:
         try:
             artifact = workshop.make(candidate, options)
             examined = workshop.examine(artifact, candidate.name)
-        except UserError as error:
-            if not candidate.steps:
-                raise
-            return Trial(Attempt(label=label, options=_brief(options), holds=False, error=f"{error}"))
         except FerrymanError as error:
-            return Trial(Attempt(label=label, options=_brief(options), holds=False, error=f"{error}"))
+            if _is_the_users(error, candidate, options):
+                raise
+            told = f"{error}" + (f" ({error.hint})" if error.hint else "")
+            return Trial(Attempt(label=label, options=_brief(options), holds=False, error=told))
         contract = workshop.deployment.contract
         clauses = accuracy_clauses(contract, examined, precision=candidate.precision, samples=workshop.samples)
         why = why_refused(clauses, precision=candidate.precision)
@@ -150,6 +155,17 @@ class Repairer:
         )
         workshop.progress(candidate.name, note=f"{label}: " + ("holds" if not why else f"refused, {why}"))
         return Trial(attempt, options, artifact, clauses)
+
+
+def _added(attempt: Attempt, repair: str) -> str:
+    return repair if attempt.label == _FIRST else f"{attempt.label}, {repair}"
+
+
+def _is_the_users(error: FerrymanError, candidate: Candidate, options: Options) -> bool:
+    """Tell whether ferryman.toml or the data is to be mended, so that going on with other candidates is no help."""
+    if isinstance(error, ConfigError):
+        return not options  # with options of ours it is the ladder that asked for too much
+    return isinstance(error, UserError) and not candidate.steps
 
 
 def _brief(options: Options) -> dict[str, object]:

@@ -17,13 +17,14 @@ from ferryman.build.workshop import Workshop
 from ferryman.bundle.write import write_bundle
 from ferryman.core.artifact import Artifact, digest_file
 from ferryman.core.bundle import Bundle
-from ferryman.core.deployment import Project
+from ferryman.core.deployment import ModelSection, Project
 from ferryman.core.errors import FerrymanError
 from ferryman.core.progress import Progress, silent
 from ferryman.core.proof import CandidateProof, Proof
 from ferryman.core.task import bind_task
 from ferryman.sources.detect import open_source
 from ferryman.sources.fetch import fetch
+from ferryman.sources.torch import factory_folder
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,9 +63,18 @@ def build_project(project: Project, output: Path, cache: Cache, *, progress: Pro
 def _open(project: Project, cache: Cache, progress: Progress) -> Artifact:
     model = project.deployment.model
     path = fetch(model.source, project.folder, cache=cache.folder / "downloads", sha256=model.sha256, progress=progress)
-    key = cast(JsonValue, [str(path), digest_file(path), model.model_dump(mode="json")])
+    factory = _factory_digest(model, path, cache.folder)
+    key = cast(JsonValue, [str(path), digest_file(path), model.model_dump(mode="json"), factory])
     progress("open the source model")
     return cache.artifact("source", key, lambda workspace: open_source(path, model, workspace))
+
+
+def _factory_digest(model: ModelSection, path: Path, workspace: Path) -> str:
+    if model.factory is None:
+        return ""
+    module = model.factory.partition(":")[0].replace(".", "/")
+    file = factory_folder(model.factory, path, workspace) / f"{module}.py"
+    return digest_file(file) if file.is_file() else ""
 
 
 def open_workshop(project: Project, cache: Cache, progress: Progress) -> Workshop:
@@ -146,7 +156,7 @@ def _settle(workshop: Workshop, candidate: Candidate, outcome: Outcome) -> Resul
         update={
             "digest": trial.artifact.digest,
             "status": held if outcome.accepted else "refused",
-            "reason": "" if outcome.accepted else attempts[0].why,
+            "reason": "" if outcome.accepted else trial.attempt.why,
             "parity": examined.parity,
             "agreement": examined.agreement,
             "accuracy": examined.accuracy,

@@ -5,18 +5,25 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ferryman.build.cache import package_versions
-from ferryman.build.choose import choose, latency_figures
+from ferryman.build.choose import HELD, choose, latency_figures
 from ferryman.build.judge import why_refused
 from ferryman.build.performance import footprint, measure_latency
-from ferryman.build.plan import Candidate
+from ferryman.build.plan import Candidate, make_plan
 from ferryman.build.workshop import Workshop
 from ferryman.core.artifact import Artifact
-from ferryman.core.contract import broken, judge
+from ferryman.core.contract import Preference, broken, judge
 from ferryman.core.errors import FerrymanError
 from ferryman.core.proof import CandidateProof, Proof
 from ferryman.core.runtime import available_cores
+from ferryman.verify.figures import word
 
 _SOURCE = "\0source"
+_PRAISE: dict[Preference, str] = {
+    "latency": "the fastest",
+    "size": "the smallest",
+    "memory": "the leanest in memory",
+    "accuracy": "the most accurate",
+}
 
 
 @dataclass(slots=True)
@@ -59,21 +66,13 @@ def conclude(workshop: Workshop, results: list[Result]) -> tuple[Proof, Artifact
     """Choose the winner, or fall back to the source model as it is."""
     contract = workshop.deployment.contract
     winner = choose([result.proof for result in results], contract.prefer)
-    fallback = _fallback(workshop, results)
-    chosen = next((r for r in results if winner and r.proof.name == winner.name), fallback)
+    if winner is None:
+        chosen = _fallback(workshop, results)
+    else:
+        chosen = next(result for result in results if result.proof.name == winner.name)
     if chosen.artifact is None:
         reasons = "; ".join(f"{result.proof.name}: {result.proof.reason}" for result in results)
         raise FerrymanError(f"no candidate could be made: {reasons}", hint="ferryman doctor says what is missing")
-    unmeasured = [clause.name for clause in chosen.proof.clauses if clause.holds is None]
-    if winner:
-        verdict = f"{winner.name} keeps the contract and is the best by {contract.prefer}"
-        if unmeasured:
-            verdict += f"; not measured: {', '.join(unmeasured)} (give data.evaluation with labels)"
-    else:
-        verdict = (
-            f"NO candidate keeps the contract: the bundle holds the source model as it is ({chosen.proof.name}), "
-            f"which breaks it too ({chosen.proof.reason})"
-        )
     source = workshop.source_figures
     proof = Proof(
         model=workshop.deployment.model.name,
@@ -85,7 +84,7 @@ def conclude(workshop: Workshop, results: list[Result]) -> tuple[Proof, Artifact
         source_figures=source.get("figures", {}),
         winner=chosen.proof.name,
         holds=winner is not None,
-        verdict=verdict,
+        verdict=_tell(winner, results, contract.prefer) if winner else _tell_failure(chosen.proof),
         candidates=tuple(result.proof for result in results),
         machine=_machine(workshop),
         versions=package_versions(),
@@ -94,8 +93,35 @@ def conclude(workshop: Workshop, results: list[Result]) -> tuple[Proof, Artifact
     return proof, chosen.artifact
 
 
+def _tell(winner: CandidateProof, results: list[Result], prefer: Preference) -> str:
+    rivals = [result.proof for result in results if result.proof.status in HELD]
+    verdict = f"{winner.name} keeps the contract"
+    if len(rivals) > 1:
+        verdict += f" and is {_PRAISE[prefer]} of the {len(rivals)} candidates that do"
+        ratios = [proof.latency.ratio for proof in rivals if proof.latency]
+        if prefer == "latency" and winner.latency and winner.latency.ratio > min(ratios):
+            verdict = f"{winner.name} keeps the contract, is as fast as any that does, and is smaller"
+    unmeasured = [word(clause) for clause in winner.clauses if clause.holds is None]
+    if unmeasured:
+        verdict += f"; NOT MEASURED: {', '.join(unmeasured)} (give data.evaluation with labels)"
+    return verdict
+
+
+def _tell_failure(fallback: CandidateProof) -> str:
+    verdict = f"NO candidate keeps the contract: the bundle holds the source model as it is ({fallback.name})"
+    return f"{verdict}; its {fallback.reason}" if broken(list(fallback.clauses)) else verdict
+
+
 def _fallback(workshop: Workshop, results: list[Result]) -> Result:
-    """Give the full-precision candidate nearest to the source: no step at all, else the fewest."""
+    """Give the full-precision candidate nearest to the source: no step at all, else the fewest.
+
+    One that `build.candidates` leaves out is added to the results: something has to be bundled.
+    """
+    if not any(result.candidate.precision == "fp32" for result in results):
+        section = workshop.deployment.build.model_copy(update={"candidates": None})
+        left_out = make_plan(workshop.source.format, section, calibration=0).candidates
+        plain = [c for c in left_out if c.precision == "fp32" and not c.unavailable]
+        results += [Result(c, _left_out(c)) for c in sorted(plain, key=lambda c: len(c.steps))[:1]]
     exact = [result for result in results if result.candidate.precision == "fp32" and not result.candidate.unavailable]
     exact.sort(key=lambda result: len(result.candidate.steps))
     for result in exact:
@@ -105,6 +131,17 @@ def _fallback(workshop: Workshop, results: list[Result]) -> Result:
         except FerrymanError:
             continue
     return results[0]
+
+
+def _left_out(candidate: Candidate) -> CandidateProof:
+    return CandidateProof(
+        name=candidate.name,
+        format=candidate.format,
+        precision=candidate.precision,
+        steps=candidate.steps,
+        status="refused",
+        reason="build.candidates leaves it out",
+    )
 
 
 def _machine(workshop: Workshop) -> dict[str, str]:

@@ -66,13 +66,12 @@ class Workshop:
     ) -> Artifact:
         """Run a candidate's steps; `options` (its own) go to the last one, over what ferryman.toml sets."""
         artifact = self.base
+        named = _named(candidate, progress or self.progress)
         for name in candidate.steps:
             chosen = dict(self.deployment.build.options.get(name, {}))
             if name == candidate.steps[-1]:
                 chosen |= options or {}
-            artifact = self._run_step(
-                name, make_step(name, chosen), artifact, _named(candidate, progress or self.progress)
-            )
+            artifact = self._run_step(name, make_step(name, chosen), artifact, named)
         return artifact
 
     def _run_step(self, name: str, step: Step, source: Artifact, progress: Progress) -> Artifact:
@@ -81,7 +80,7 @@ class Workshop:
         key: JsonValue = [name, settings, source.digest, samples.digest if samples else "", self._task_key]
 
         def run(workspace: Path) -> Artifact:
-            progress(f"{name} {_shown(settings)}".strip())
+            progress(f"{name} {_shown(step)}".strip())
             calibration = CalibrationTensors(self.prepared_calibration) if samples else ()
             context = StepContext(
                 workspace,
@@ -210,9 +209,11 @@ def _named(candidate: Candidate, progress: Progress) -> Progress:
     return tell
 
 
-def _shown(settings: dict[str, JsonValue]) -> str:
-    shown = {key: value for key, value in settings.items() if value not in (None, "", [], (), False)}
+def _shown(step: Step) -> str:
+    """Write the options that are not the step's usual ones."""
+    usual = {entry.name: entry.default for entry in fields(step)}  # type: ignore[arg-type]  # steps are dataclasses
+    chosen = {key: getattr(step, key) for key, value in usual.items() if getattr(step, key) != value}
     return " ".join(
         f"{key}={len(value)} nodes" if isinstance(value, list | tuple) else f"{key}={value}"
-        for key, value in shown.items()
+        for key, value in chosen.items()
     )

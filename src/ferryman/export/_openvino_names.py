@@ -80,7 +80,9 @@ class _Graph:
 def _flows_to(node: Node) -> str:
     """Give the first tensor with a name that a node's value flows to; "" where it parts before."""
     while not _tensors(node):
-        fed = {target.get_node().get_friendly_name(): target.get_node() for target in node.output(0).get_target_inputs()}
+        fed = {
+            target.get_node().get_friendly_name(): target.get_node() for target in node.output(0).get_target_inputs()
+        }
         if len(fed) != 1:
             return ""
         node = next(iter(fed.values()))

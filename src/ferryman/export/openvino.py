@@ -1,6 +1,9 @@
 """Convert ONNX models to OpenVINO's format."""
 
+import contextlib
 import shutil
+import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar
@@ -53,7 +56,8 @@ def _convert(source: Artifact, workspace: Path, *, step: str, precision: str, co
     if not source.path.is_file():
         raise SourceError(f"there is no ONNX file {source.path}", hint="the artifact was moved or removed")
     try:
-        model = openvino.convert_model(source.path)  # not as text: that would be split at each comma
+        with _without_commas(source.path) as path:
+            model = openvino.convert_model(path)
     except Exception as error:
         raise StepError(
             f"{step}: OpenVINO can't convert {source.path.name}: {_reason_of(error)}",
@@ -75,6 +79,18 @@ def _convert(source: Artifact, workspace: Path, *, step: str, precision: str, co
         made_by=(*source.made_by, step),
         loader={},
     )
+
+
+@contextlib.contextmanager
+def _without_commas(path: Path) -> Iterator[Path]:
+    """Give a path to the same file that has no comma in it: OpenVINO takes what is between commas for several files."""
+    if "," not in str(path):
+        yield path
+        return
+    with tempfile.TemporaryDirectory(prefix="ferryman-openvino-") as folder:
+        for neighbour in path.resolve().parent.iterdir():  # external data lies beside the model
+            (Path(folder) / neighbour.name.replace(",", "\N{FULLWIDTH COMMA}")).symlink_to(neighbour)
+        yield Path(folder) / path.resolve().name.replace(",", "\N{FULLWIDTH COMMA}")
 
 
 def _reason_of(error: BaseException) -> str:

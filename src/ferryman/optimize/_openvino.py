@@ -1,7 +1,7 @@
 """Read, write and see OpenVINO models as layers that go by the names of their source's ONNX graph."""
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -88,6 +88,15 @@ def write(model: Any, source: Artifact, workspace: Path, *, step: str, precision
     partial.replace(folder)
     made_by = (*source.made_by, step)
     return replace(source, path=folder, digest=digest_path(folder), precision=precision, made_by=made_by, loader={})
+
+
+def name_new_nodes(model: Any, known: Collection[str]) -> None:  # openvino.Model
+    """Name nodes that are not in `known` after the node that they feed: their own names count on in each process."""
+    for node in reversed(model.get_ordered_ops()):
+        fed = [target for output in node.outputs() for target in output.get_target_inputs()]
+        if fed and node.get_friendly_name() not in known:
+            consumer, port = min((target.get_node().get_friendly_name(), target.get_index()) for target in fed)
+            node.set_friendly_name(f"{consumer}/quantized{port}")
 
 
 def members_of(model: Any) -> list[Members]:  # openvino.Model

@@ -11,7 +11,7 @@ from ferryman.core.errors import FerrymanError, StepError
 from ferryman.core.privacy import forbid_telemetry
 from ferryman.core.signature import Array, Tensors
 from ferryman.core.step import StepContext
-from ferryman.optimize._openvino import members_of, read, reason_of, write
+from ferryman.optimize._openvino import members_of, name_new_nodes, read, reason_of, write
 from ferryman.optimize._options import StaticOptions, check_samples, choose
 
 
@@ -39,7 +39,9 @@ class OpenVINOInt8(StaticOptions):
         kept = {layer.name for layer in chosen}
         ignored = [node for entry in members if entry.layer.name not in kept for node in entry.nodes]
         check_samples(context.calibration, self.min_samples, source.signature)
+        known = {node.get_friendly_name() for node in model.get_ops()}
         quantized = _quantize(model, ignored, self, context)
+        name_new_nodes(quantized, known)
         context.progress("quantize", note=f"{len(chosen)} of {len(members)} layers")
         return write(quantized, source, context.workspace, step=self.name, precision="int8")
 

@@ -5,6 +5,7 @@ import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -34,7 +35,7 @@ class TorchRuntime:
                 warnings.filterwarnings("ignore", category=DeprecationWarning)
                 warnings.filterwarnings("ignore", category=FutureWarning)
                 call = loaders[artifact.format](artifact)
-        except (RuntimeError, ValueError, KeyError, OSError, EOFError) as error:
+        except (RuntimeError, ValueError, KeyError, OSError, EOFError, BadZipFile) as error:
             raise SourceError(f"torch can't load {artifact.path}: {error}", hint="open the source again") from error
         return _TorchSession(artifact.signature, call, threads)
 
@@ -78,7 +79,8 @@ def _load_program(artifact: Artifact) -> _Call:
     import torch
     from torch.utils import _pytree as pytree
 
-    program = torch.export.load(artifact.path)
+    with artifact.path.open("rb") as stream:  # of a path, torch wants the name to end in .pt2
+        program = torch.export.load(stream)
     module = program.module()
 
     def call(tensors: list[Any]) -> Any:  # torch tensors to what the module returns

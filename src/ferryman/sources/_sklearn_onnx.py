@@ -24,8 +24,6 @@ def convert(estimator: Estimator, signature: Signature) -> Model:
         (spec.name, (StringTensorType if spec.dtype == "string" else FloatTensorType)([None, spec.shape[1]]))
         for spec in signature.inputs
     ]
-    has_probabilities = any(spec.name == "probabilities" for spec in signature.outputs)
-    options = {id(estimator): {"zipmap": False}} if has_probabilities else None
     last = _last_estimator(estimator)
     if hasattr(last, "flatten_transform"):
         last.flatten_transform = False  # of a voting classifier's `transform` only, and skl2onnx knows no other
@@ -35,13 +33,22 @@ def convert(estimator: Estimator, signature: Signature) -> Model:
             estimator,
             name="model",
             initial_types=types,
-            options=options,
+            options=_options(estimator, last, signature),
             custom_conversion_functions=converters,
             custom_shape_calculators=shapes,
         )
     _sum_votes_exactly(model, last)
     _mend_binary_discriminant(model, last)
     return model
+
+
+def _options(estimator: Estimator, last: Estimator, signature: Signature) -> dict[int, dict[str, bool]] | None:
+    from sklearn.svm import LinearSVC
+
+    if any(spec.name == "probabilities" for spec in signature.outputs):
+        return {id(estimator): {"zipmap": False}}
+    # Left to itself, skl2onnx asks a LinearSVC in a pipeline for an option that it then refuses.
+    return {id(last): {"nocl": False}} if isinstance(last, LinearSVC) else None
 
 
 def _last_estimator(estimator: Estimator) -> Estimator:

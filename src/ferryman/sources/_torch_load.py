@@ -33,8 +33,8 @@ def load_program(path: Path) -> Program:
     import torch
 
     try:
-        with torch_notices_hidden():
-            program = torch.export.load(path)
+        with torch_notices_hidden(), path.open("rb") as stream:  # of a path, torch wants the name to end in .pt2
+            program = torch.export.load(stream)
     except Exception as error:  # torch raises anything for a damaged archive, RuntimeError to KeyError
         raise SourceError(
             f"{path} can't be loaded by torch.export: {_first_line(error)}",

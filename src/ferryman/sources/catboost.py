@@ -35,7 +35,15 @@ class CatBoostSource:
             raise SourceError(
                 f"{path} is not a CatBoost model: it looks like {looks_like(path)}", hint="save it with save_model"
             )
-        table = _table(load_booster(path), path)
+        import catboost
+
+        try:
+            table = _table(load_booster(path), path)
+        except catboost.CatBoostError as error:  # the model's own settings are damaged
+            words = " ".join(str(error).split())[:200]
+            raise SourceError(
+                f"{path} is no sound CatBoost model: {words}", hint="save it again with save_model"
+            ) from None
         return Artifact(path, self.name, table.signature(), digest_file(path))
 
 

@@ -13,6 +13,7 @@ from ferryman.core.errors import SourceError
 from ferryman.core.step import StepContext
 from ferryman.sources._content import looks_like, read_head
 from ferryman.sources._converters import converting
+from ferryman.sources._lightgbm_text import check_trees, header_of
 from ferryman.sources._tabular import Table, finish
 
 Booster = Any  # lightgbm.Booster: its types are skipped by mypy
@@ -36,6 +37,7 @@ class LightGBMSource:
         """Read the number of features and classes from the model itself."""
         text = _complete_text(path)
         table = _table(text, path)
+        check_trees(text, str(path))
         load_booster(text, path)
         return Artifact(path, self.name, table.signature(), digest_file(path))
 
@@ -72,7 +74,7 @@ def _complete_text(path: Path) -> str:
 
 
 def _table(text: str, path: Path) -> Table:
-    header = dict(line.split("=", 1) for line in text.partition("\nTree=")[0].splitlines() if "=" in line)
+    header = header_of(text)
     objective = header.get("objective", "").partition(" ")[0] or "none"
     if objective not in _CLASSIFIERS | _REGRESSORS:
         raise SourceError(

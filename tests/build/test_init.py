@@ -1,0 +1,85 @@
+"""The first ferryman.toml: guessed, explained, valid, and never written over the user's own."""
+
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from ferryman import api
+from ferryman.core.deployment import load_project
+from ferryman.core.errors import ConfigError, SourceError
+from tests.build.making import make_detector
+from tests.bundle.making import make_affine, make_colour_model
+
+
+def test_a_detectors_decoder_size_and_classes_are_guessed_with_reasons(tmp_path: Path) -> None:
+    make_detector(tmp_path / "squares.onnx")
+    (tmp_path / "classes.txt").write_text("red\ngreen\n", encoding="utf-8")
+    guess = api.init("squares.onnx", folder=tmp_path)
+    task = tomllib.loads(guess.text)["task"]
+    assert (task["kind"], task["labels"], task["input"]["size"]) == ("detect", "classes.txt", [160, 160])
+    assert any("[1, 6, 100]" in reason for reason in guess.reasons)
+    assert any("colour order" in question for question in guess.questions)
+    assert load_project(tmp_path).deployment.task.kind == "detect"
+
+
+def test_each_reason_stands_as_a_comment_in_the_file(tmp_path: Path) -> None:
+    make_colour_model(tmp_path)
+    guess = api.init("colour.onnx", folder=tmp_path)
+    assert all(f"# {reason}\n" in guess.path.read_text(encoding="utf-8") for reason in guess.reasons)
+
+
+def test_data_that_the_user_knows_of_goes_into_the_file(tmp_path: Path) -> None:
+    make_detector(tmp_path / "squares.onnx")
+    api.init("squares.onnx", folder=tmp_path, calibration="c/*.png", evaluation="e/*.png", labels="e/*.txt")
+    data = load_project(tmp_path).deployment.data
+    assert data.calibration == "c/*.png"
+    assert data.evaluation is not None
+    assert (data.evaluation.items, data.evaluation.labels) == ("e/*.png", "e/*.txt")
+
+
+def test_a_file_that_is_there_is_never_written_over_without_force(tmp_path: Path) -> None:
+    make_affine(tmp_path)
+    (tmp_path / "ferryman.toml").write_text("mine", encoding="utf-8")
+    with pytest.raises(ConfigError, match="already there") as caught:
+        api.init("affine.onnx", folder=tmp_path)
+    assert "--force" in caught.value.hint
+    assert (tmp_path / "ferryman.toml").read_text(encoding="utf-8") == "mine"
+    api.init("affine.onnx", folder=tmp_path, force=True)
+    assert load_project(tmp_path).deployment.model.name == "affine"
+
+
+def test_a_dry_run_writes_nothing(tmp_path: Path) -> None:
+    make_affine(tmp_path)
+    guess = api.init("affine.onnx", folder=tmp_path, dry_run=True)
+    assert tomllib.loads(guess.text)["task"] == {"kind": "tensor"}
+    assert [path.name for path in tmp_path.iterdir()] == ["affine.onnx"]
+
+
+@pytest.mark.parametrize("name", ['we"ird.onnx', "back\\slash.onnx", "tab\there.onnx", "ünï çödé.onnx", "-.onnx"])
+def test_a_file_of_any_name_gives_valid_toml_and_a_valid_model_name(tmp_path: Path, name: str) -> None:
+    make_affine(tmp_path).rename(tmp_path / name)
+    api.init(name, folder=tmp_path)
+    assert load_project(tmp_path).deployment.model.source == name
+
+
+def test_a_name_that_can_not_be_served_is_refused(tmp_path: Path) -> None:
+    make_affine(tmp_path)
+    with pytest.raises(ConfigError, match=r"model\.name"):
+        api.init("affine.onnx", folder=tmp_path, name="a/b")
+    assert not (tmp_path / "ferryman.toml").exists()
+
+
+def test_a_model_that_is_not_there_is_named_with_what_is(tmp_path: Path) -> None:
+    make_affine(tmp_path)
+    with pytest.raises(SourceError, match=r"afine\.onnx") as caught:
+        api.init("afine.onnx", folder=tmp_path)
+    assert "affine.onnx" in caught.value.hint
+    assert not (tmp_path / "ferryman.toml").exists()
+
+
+def test_nothing_is_left_in_a_folder_that_could_not_be_guessed(tmp_path: Path) -> None:
+    (tmp_path / "model.onnx").write_bytes(b"garbage")
+    with pytest.raises(SourceError):
+        api.init("model.onnx", folder=tmp_path / "project")
+    assert not (tmp_path / "project").exists()
