@@ -219,8 +219,10 @@ def train(pictures: Pictures, *, epochs: int, batch: int, seed: int, is_half: bo
     """Train a detector and return the moving average of its weights."""
     torch.manual_seed(seed)
     rng = np.random.default_rng(seed)
-    model = Detector().to(memory_format=torch.channels_last)
-    average = copy.deepcopy(model).requires_grad_(False)
+    model = Detector()
+    model.to(memory_format=torch.channels_last)
+    average = copy.deepcopy(model)
+    average.requires_grad_(False)
     steps = epochs * (len(pictures.pixels) // batch)
     optimiser = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=0.02)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 4e-3, total_steps=steps, pct_start=0.1)
@@ -253,7 +255,8 @@ def export(model: Detector, path: Path) -> None:
     """Write the detector as one ONNX file with a free batch size."""
     import onnx
 
-    plain = copy.deepcopy(model).to(memory_format=torch.contiguous_format).eval()
+    plain = copy.deepcopy(model)
+    plain.to(memory_format=torch.contiguous_format).eval()
     for block in plain.modules():
         if isinstance(block, nn.Sequential) and len(block) == 3 and isinstance(block[1], nn.BatchNorm2d):
             block[0], block[1] = nn.utils.fuse_conv_bn_eval(block[0], block[1]), nn.Identity()

@@ -207,9 +207,28 @@ def test_a_damaged_lightgbm_tree_is_an_error_and_not_a_crash(tmp_path: Path, sec
     table = datasets.load_iris()
     path = save("lightgbm", tmp_path, table.data.astype(np.float32), table.target)
     text = path.read_text(encoding="utf-8")
-    path.write_text(text.replace("num_leaves=", "num_loaves="), encoding="utf-8")
-    with pytest.raises(SourceError, match="no sound LightGBM model"):
-        open_source(path, section(), tmp_path)
+    for part, damage in (
+        ("num_leaves=", "num_loaves="),
+        ("left_child=1", "left_child=0"),
+        ("left_child=1", "left_child=900000"),
+        ("split_feature=", "split_feature=77 "),
+        ("leaf_value=", "leaf_value=much "),
+        ("max_feature_idx=3", "max_feature_idx=9"),
+    ):
+        assert part in text
+        path.write_text(text.replace(part, damage, 1), encoding="utf-8")
+        with pytest.raises(SourceError, match="no sound LightGBM model"):
+            open_source(path, section(), tmp_path)
+
+
+def test_damaged_training_parameters_of_lightgbm_do_no_harm(tmp_path: Path, section: MakeSection) -> None:
+    table = datasets.load_iris()
+    rows = table.data.astype(np.float32)
+    path = save("lightgbm", tmp_path, rows, table.target)
+    text = path.read_text(encoding="utf-8")
+    path.write_text(text[: text.index("end of parameters")] + "en", encoding="utf-8")
+    source = open_source(path, section(), tmp_path)
+    compare(source, import_to_onnx(source, tmp_path / "step"), rows)
 
 
 def test_json_that_is_not_xgboost_is_described(tmp_path: Path, section: MakeSection) -> None:

@@ -1,5 +1,6 @@
 """What earlier builds made and measured, found again by digest; safe to kill, safe to share between builds."""
 
+import errno
 import fcntl
 import hashlib
 import json
@@ -7,7 +8,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -67,8 +68,9 @@ class Cache:
             home.parent.mkdir(parents=True, exist_ok=True)
             made = make(workspace)
             _write_artifact(workspace, made)
-            shutil.rmtree(home, ignore_errors=True)
-            workspace.replace(home)
+            there = _read_artifact(home)
+            if there is None or (self._fresh and there.digest != made.digest):
+                _put(workspace, home)
         self._made.add(digest)
         stored = _read_artifact(home)
         if stored is None:
@@ -112,6 +114,17 @@ class _WriteErrors:
                 f"can't write under {self._folder}: {error.strerror or error}",
                 hint="free some space there, or point FERRYMAN_CACHE to another folder",
             ) from error
+
+
+def _put(folder: Path, home: Path) -> None:
+    """Move a whole artifact to its place; one that another build puts there in the same moment is as good."""
+    with suppress(FileNotFoundError):
+        home.replace(folder.with_name("replaced"))
+    try:
+        folder.replace(home)
+    except OSError as error:
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+            raise
 
 
 def _make_locked(parent: Path) -> tuple[Path, int]:

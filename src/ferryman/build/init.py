@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypedDict
 
+from pydantic import ValidationError
+
 from ferryman.core.artifact import Artifact
 from ferryman.core.deployment import ModelSection, parse_deployment
 from ferryman.core.errors import ConfigError
@@ -60,7 +62,7 @@ def write_deployment(source: str, settings: InitSettings) -> Initialised:
     with tempfile.TemporaryDirectory(prefix="ferryman-init-") as scratch:
         found = fetch(source, settings.folder, cache=Path(scratch), sha256=None, progress=silent)
         name = settings.name or _name_of(found)
-        artifact = open_source(found, ModelSection(name=name, source=source), Path(scratch))
+        artifact = open_source(found, _section(name, source), Path(scratch))
         guess = guess_task(artifact, folder=settings.folder)
     text = _render(name, source, guess, settings)
     parse_deployment(tomllib.loads(text), origin="the generated ferryman.toml")
@@ -68,6 +70,15 @@ def write_deployment(source: str, settings: InitSettings) -> Initialised:
         settings.folder.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")
     return Initialised(path, text, list(guess.reasons), list(guess.questions), artifact)
+
+
+def _section(name: str, source: str) -> ModelSection:
+    try:
+        return ModelSection(name=name, source=source)
+    except ValidationError:
+        raise ConfigError(
+            f"a model can't be served as '{name}'", hint="a name is of letters, digits, '.', '_' and '-', at most 100"
+        ) from None
 
 
 def _name_of(path: Path) -> str:

@@ -3,7 +3,7 @@
 import hashlib
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from ferryman.core.step import StepContext
 from ferryman.optimize._onnx import Model, reason_of, serialize
 
 BINS = 2048
+HISTOGRAM_SAMPLES = 64
 _LEVELS = 128  # what is left of a tensor's magnitudes in 8 bits with a sign
 _VALUES_PER_SAMPLE = 32768  # of one tensor in a histogram: a percentile needs no more
 _ELEMENTS_AT_ONCE = 2**26  # 256 MiB of float32 fetched in one run
@@ -56,7 +57,7 @@ def measure(model: Model, tensors: Sequence[str], context: StepContext, *, with_
     identity = hashlib.sha256(content)
     identity.update("\0".join(tensors).encode())
     identity.update((context.calibration_digest or _digest(context.calibration)).encode())
-    identity.update(f"{len(context.calibration)} {with_histogram} {BINS} {_VALUES_PER_SAMPLE}".encode())
+    identity.update(f"{len(context.calibration)} {with_histogram} {BINS} {HISTOGRAM_SAMPLES} {_VALUES_PER_SAMPLE}".encode())
     file = context.cache / f"ranges-{identity.hexdigest()}.npz"
     if not file.is_file():
         ranges = _measure(model, content, tensors, context, with_histogram=with_histogram)
@@ -74,8 +75,15 @@ def _measure(
             f"int8: tensor '{infinite[0]}' is not finite on the calibration data",
             hint="keep the layer that makes it in float: exclude_nodes",
         )
-    histogram = _histogram(content, tensors, low, high, context) if with_histogram else None
+    histogram = _histogram(content, tensors, low, high, _thinned(context)) if with_histogram else None
     return Ranges(names=tuple(tensors), low=low, high=high, histogram=histogram)
+
+
+def _thinned(context: StepContext) -> StepContext:
+    """Keep as many samples as a histogram's shape needs; the extremes are those of all."""
+    step = max(1, len(context.calibration) // HISTOGRAM_SAMPLES)
+    picked = range(0, len(context.calibration), step)[:HISTOGRAM_SAMPLES]
+    return replace(context, calibration=[context.calibration[index] for index in picked])
 
 
 def _extremes(model: Model, tensors: Sequence[str], context: StepContext) -> tuple[Floats, Floats]:

@@ -23,7 +23,9 @@ class LightGBMRuntime:
         """Load the booster with so many threads."""
         import lightgbm
 
-        booster = lightgbm.Booster(model_file=artifact.path)
+        # Only what a prediction needs: a damaged list of training parameters behind the trees ends the process.
+        trees = artifact.path.read_text(encoding="utf-8").partition("\nend of trees")[0]
+        booster = lightgbm.Booster(model_str=f"{trees}\nend of trees\n")
         shape = artifact.signature.outputs[-1].shape
 
         def predict(inputs: Tensors) -> dict[str, Array]:

@@ -46,9 +46,11 @@ def load_booster(text: str, path: Path) -> Booster:
     """Load a booster from a model's text; raises SourceError for a damaged one."""
     import lightgbm
 
-    # Without this line LightGBM reads trees one by one and raises for a damaged one; with it, from several threads,
-    # where an error ends the whole process. It also counts bytes, which rounding the thresholds changes.
-    text = re.sub(r"^tree_sizes=.*\n", "", text, flags=re.MULTILINE)
+    # What LightGBM does not need is left out. With `tree_sizes` it reads trees from several threads, where an error
+    # ends the whole process (and it counts bytes, which rounding the thresholds changes); a damaged list of training
+    # parameters behind the trees does so too.
+    text = re.sub(r"^tree_sizes=.*\n", "", text, flags=re.MULTILINE).partition("\nend of trees")[0]
+    text += "\nend of trees\n"
     try:
         return lightgbm.Booster(model_str=text)
     except (lightgbm.basic.LightGBMError, ValueError) as error:

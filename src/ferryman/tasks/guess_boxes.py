@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from ferryman.core.signature import Signature, TensorSpec
 
-_STRIDES = ((8, 16, 32), (8, 16), (8, 16, 32, 64), (4, 8, 16, 32), (16, 32))
+_STRIDES = ((8, 16, 32), (8, 16), (8, 16, 32, 64), (4, 8, 16, 32), (16, 32), (8,), (16,), (32,))
 _MOST_LISTED = 1000
 
 
