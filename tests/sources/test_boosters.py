@@ -166,6 +166,7 @@ def test_xgboost_models_without_a_way_to_onnx_are_refused(
     [
         ({"objective": "poisson"}, "poisson"),
         ({"linear_tree": True}, "linear leaves"),
+        ({"boosting": "rf", "bagging_freq": 1, "bagging_fraction": 0.5}, "random forest"),
         ({"categories": [0]}, "categorical splits"),
     ],
 )

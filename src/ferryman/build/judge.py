@@ -3,7 +3,7 @@
 from ferryman.core.contract import Clause, Contract, broken, judge
 from ferryman.core.task import Samples
 from ferryman.verify.examine import Examination
-from ferryman.verify.figures import significant, word
+from ferryman.verify.figures import is_number, significant, word
 
 _ACCURACY = ("max_drop", "max_score_shift")
 
@@ -32,6 +32,8 @@ def why_refused(clauses: list[Clause], *, precision: str) -> str:
 
 
 def _shown(clause: Clause) -> str:
+    if not is_number(clause.measured):
+        return "is not a number"
     return f"{significant(clause.measured)} > {significant(clause.promised, unit=clause.unit)}"
 
 

@@ -71,7 +71,7 @@ class Repairer:
         first = trials[0]
         if first.attempt.holds or first.artifact is None:
             return outcome
-        if self._graph is not None:
+        if self._graph is not None and self._candidate.steps:
             outcome.divergence = blame(self._workshop, self._graph, first.artifact)
         if not self._workshop.deployment.build.repair:
             return outcome

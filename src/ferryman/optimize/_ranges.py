@@ -57,7 +57,8 @@ def measure(model: Model, tensors: Sequence[str], context: StepContext, *, with_
     identity = hashlib.sha256(content)
     identity.update("\0".join(tensors).encode())
     identity.update((context.calibration_digest or _digest(context.calibration)).encode())
-    identity.update(f"{len(context.calibration)} {with_histogram} {BINS} {HISTOGRAM_SAMPLES} {_VALUES_PER_SAMPLE}".encode())
+    settings = (len(context.calibration), with_histogram, BINS, HISTOGRAM_SAMPLES, _VALUES_PER_SAMPLE)
+    identity.update(repr(settings).encode())
     file = context.cache / f"ranges-{identity.hexdigest()}.npz"
     if not file.is_file():
         ranges = _measure(model, content, tensors, context, with_histogram=with_histogram)

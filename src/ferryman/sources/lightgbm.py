@@ -87,6 +87,8 @@ def _table(text: str, path: Path) -> Table:
         raise SourceError(
             f"{path} has categorical splits, which ONNX trees don't have", hint="train on encoded features"
         )
+    if re.search(r"^average_output$", text, re.MULTILINE):
+        raise SourceError(f"{path} is a random forest, whose average Ferryman can't convert", hint="train with gbdt")
     if re.search(r"^is_linear=1", text, re.MULTILINE):
         raise SourceError(f"{path} has linear leaves, which ONNX trees don't have", hint="train with linear_tree=False")
     try:

@@ -18,6 +18,7 @@ from ferryman.core.task import Item, Samples, TaskSpec, Truth
 from ferryman.tasks.tensor import read_arrays
 
 _MOST_BYTES = 1 << 30
+_JSON_LINES = 'each line is an object: {"column": value}'
 _TRUTH_ARRAYS = ("target", "targets", "label", "labels", "y")
 
 
@@ -51,18 +52,24 @@ def read_table(path: Path) -> tuple[list[str], list[dict[str, str]]]:
         reader = csv.reader(io.StringIO(_read_text(path), newline=""), delimiter=separator, strict=True)
         columns = [name.strip() for name in next(reader, [])]
         if not columns or len(set(columns)) != len(columns) or "" in columns:
-            raise DataError(f"{path}: line 1 must name each column once, but is {', '.join(columns)!r:.200}")
+            raise DataError(
+                f"{path}: line 1 must name each column once, but is {', '.join(columns)!r:.200}",
+                hint="write the columns' names in its first line",
+            )
         rows = []
         for cells in reader:
             if not cells:
                 continue
             if len(cells) != len(columns):
-                raise DataError(f"{path}, line {reader.line_num}: {len(cells)} cells, but {len(columns)} columns")
+                raise DataError(
+                    f"{path}, line {reader.line_num}: {len(cells)} cells, but {len(columns)} columns",
+                    hint="put a cell that holds a separator or a line's end in double quotes",
+                )
             rows.append(dict(zip(columns, cells, strict=True)))
     except csv.Error as error:
-        raise DataError(f"{path}, line {reader.line_num}: {error}") from None
+        raise DataError(f"{path}, line {reader.line_num}: {error}", hint="quotes in a cell are doubled") from None
     if not rows:
-        raise DataError(f"{path} holds no rows")
+        raise DataError(f"{path} holds no rows", hint="is it the right file?")
     return columns, rows
 
 
@@ -85,12 +92,12 @@ def _read_json_lines(path: Path) -> tuple[list[str], list[dict[str, Any]]]:  # t
         try:
             row = json.loads(line)
         except (ValueError, RecursionError) as error:
-            raise DataError(f"{path}, line {place + 1} is not JSON: {error}") from None
+            raise DataError(f"{path}, line {place + 1} is not JSON: {error}", hint=_JSON_LINES) from None
         if not isinstance(row, dict):
-            raise DataError(f"{path}, line {place + 1} is not an object: {line:.80}")
+            raise DataError(f"{path}, line {place + 1} is not an object: {line:.80}", hint=_JSON_LINES)
         rows.append(row)
     if not rows:
-        raise DataError(f"{path} holds no rows")
+        raise DataError(f"{path} holds no rows", hint="is it the right file?")
     return list(dict.fromkeys(name for row in rows for name in row)), rows
 
 
@@ -117,7 +124,9 @@ def _target_of(
 def _truth(row: Mapping[str, Any], target: str, path: Path, place: int) -> Truth:  # the user's own JSON or text
     value = row.get(target)
     if value is None or (isinstance(value, str) and not value.strip()):
-        raise DataError(f"{path}, row {place + 1}: column '{target}' is empty, but it holds the truth")
+        raise DataError(
+            f"{path}, row {place + 1}: column '{target}' is empty, but it holds the truth", hint="leave the row out"
+        )
     return value
 
 
@@ -125,7 +134,7 @@ def _read_npz(path: Path, target: str | None, *, needs_target: bool) -> Samples:
     try:
         loaded = read_arrays(path, name="data")
     except InputError as error:
-        raise DataError(str(error)) from None
+        raise DataError(str(error), hint=error.hint) from None
     arrays: dict[str, Array] = dict(loaded) if isinstance(loaded, Mapping) else {}
     found = target or next((name for name in _TRUTH_ARRAYS if name in arrays), None)
     if needs_target and found not in arrays:
@@ -135,7 +144,10 @@ def _read_npz(path: Path, target: str | None, *, needs_target: bool) -> Samples:
         )
     lengths = {name: len(values) if values.ndim else 0 for name, values in arrays.items()}
     if len(set(lengths.values())) != 1 or 0 in lengths.values():
-        raise DataError(f"{path}: its arrays must have one row an item, but their lengths are {lengths}")
+        raise DataError(
+            f"{path}: its arrays must have one row an item, but their lengths are {lengths}",
+            hint="save the inputs (and the truth) of the same items",
+        )
     count = next(iter(lengths.values()))
     inputs = [name for name in arrays if name != found]
     items: list[Item] = [{name: arrays[name][row : row + 1] for name in inputs} for row in range(count)]

@@ -125,7 +125,9 @@ def read_arrays(path: Path, *, name: str) -> Mapping[str, Array] | Array:
                 raise InputError(f"{name}: {path} holds {unpacked} bytes when unpacked; at most {_MOST_BYTES} are read")
             return {key: loaded[key] for key in loaded.files}
     except (OSError, ValueError, EOFError, OverflowError, MemoryError, zipfile.BadZipFile, zlib.error) as error:
-        raise InputError(f"{name}: {path} can't be read as numpy arrays: {error}") from None
+        raise InputError(
+            f"{name}: {path} can't be read as numpy arrays: {error}", hint="numpy.savez writes them, without objects"
+        ) from None
 
 
 def _fit(value: Any, port: TensorSpec, place: int) -> Array:  # an array, or lists from JSON

@@ -33,7 +33,10 @@ def read_csv_classes(files: Sequence[Path], labelling: Labelling) -> tuple[list[
     if is_listed:
         files = [path.parent / row[file_column] for row in rows]
         if absent := [str(picture) for picture in files if not picture.is_file()]:
-            raise DataError(f"{path} names {len(absent)} pictures that are not there, first {absent[0]}")
+            raise DataError(
+                f"{path} names {len(absent)} pictures that are not there, first {absent[0]}",
+                hint="pictures are looked for beside the CSV file",
+            )
     pictures = [files[place] for place in spread(len(files), labelling.limit)]
     refuse_unlabelled([str(picture) for picture in pictures if picture.name not in classes], len(pictures), str(path))
     truths: list[Truth] = []

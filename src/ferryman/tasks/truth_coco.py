@@ -11,6 +11,10 @@ from ferryman.core.task import Truth
 from ferryman.tasks.files import find_files, refuse_unlabelled, spread
 from ferryman.tasks.truths import Labelling, check_number
 
+_FORM = (
+    "COCO's JSON has images, categories and annotations, each of these with image_id, category_id and bbox (x, y, w, h)"
+)
+
 
 def read_coco_boxes(files: Sequence[Path], labelling: Labelling) -> tuple[list[Path], list[Truth], list[Path]]:
     """Give pictures, their boxes in pixels, and the JSON file.
@@ -43,18 +47,20 @@ def _load(path: Path) -> Mapping[str, Any]:  # COCO's own JSON
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
-        raise DataError(f"{path} can't be read as JSON: {error}") from None
+        raise DataError(
+            f"{path} can't be read as JSON: {error}", hint="data.evaluation labels names COCO's .json"
+        ) from None
     for key in ("images", "annotations"):
         entries = content.get(key) if isinstance(content, dict) else None
         if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
-            raise DataError(f"{path} is not COCO's JSON: it has no list '{key}'")
+            raise DataError(f"{path} is not COCO's JSON: it has no list '{key}'", hint=_FORM)
     loaded: Mapping[str, Any] = content  # COCO's own JSON
     return loaded
 
 
 def _field(entry: Mapping[str, Any], name: str, path: Path) -> Any:  # COCO's own JSON
     if name not in entry:
-        raise DataError(f"{path}: an entry has no '{name}': {entry!s:.80}")
+        raise DataError(f"{path}: an entry has no '{name}': {entry!s:.80}", hint=_FORM)
     return entry[name]
 
 
@@ -77,15 +83,15 @@ def _class_numbers(content: Mapping[str, Any], labels: tuple[str, ...] | None, p
 
 def _number(category: Any, numbers: Mapping[Any, int], where: str) -> int:  # a COCO category id
     if category not in numbers:
-        raise DataError(f"{where}: category_id {category!r} is not among the categories")
+        raise DataError(f"{where}: category_id {category!r} is not among the categories", hint=_FORM)
     return check_number(numbers[category], None, where)
 
 
 def _corners(bbox: Any, where: str) -> list[float]:  # JSON
     is_box = isinstance(bbox, list) and len(bbox) == 4 and all(isinstance(value, (int, float)) for value in bbox)
     if not is_box or not all(math.isfinite(value) for value in bbox):
-        raise DataError(f"{where}: bbox {bbox!r:.80} is not four finite numbers: x, y, width, height")
+        raise DataError(f"{where}: bbox {bbox!r:.80} is not four finite numbers", hint=_FORM)
     left, top, width, height = bbox
     if width < 0 or height < 0:
-        raise DataError(f"{where}: bbox {bbox!r:.80} has a negative side")
+        raise DataError(f"{where}: bbox {bbox!r:.80} has a negative side", hint=_FORM)
     return [left, top, left + width, top + height]

@@ -10,6 +10,7 @@ from ferryman.tasks.files import find_files, spread
 from ferryman.tasks.picture import read_picture_size
 from ferryman.tasks.truths import Labelling, check_number
 
+_FORM = "a line is: class cx cy width height, the class a number and the rest shares of the picture"
 _SLACK = 0.01  # labels written with few digits may reach a little over the edge
 
 
@@ -42,7 +43,10 @@ def _by_stem(paths: list[Path]) -> dict[str, Path]:
     found: dict[str, Path] = {}
     for path in paths:
         if path.stem in found:
-            raise DataError(f"two label files are called {path.stem}: {found[path.stem]} and {path}")
+            raise DataError(
+                f"two label files are called {path.stem}: {found[path.stem]} and {path}",
+                hint="let data.evaluation labels match one of them",
+            )
         found[path.stem] = path
     return found
 
@@ -58,7 +62,7 @@ def _read_file(path: Path, picture: Path, labels: tuple[str, ...] | None) -> Tru
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"label file {path} can't be read: {error}") from None
+        raise DataError(f"label file {path} can't be read: {error}", hint=_FORM) from None
     height, width = read_picture_size(picture, name=str(picture))
     boxes, classes = [], []
     for place, line in enumerate(lines):
@@ -77,12 +81,12 @@ def _parse(line: str, where: str) -> tuple[int, tuple[float, float, float, float
     try:
         values = [float(cell) for cell in cells]
     except ValueError:
-        raise DataError(f"{where}: '{line.strip():.80}' holds something that is no number") from None
+        raise DataError(f"{where}: '{line.strip():.80}' holds something that is no number", hint=_FORM) from None
     is_polygon = len(values) >= 7 and len(values) % 2 == 1
     if len(values) != 5 and not is_polygon:
-        raise DataError(f"{where}: {len(values)} numbers instead of 5: class cx cy width height")
+        raise DataError(f"{where}: {len(values)} numbers instead of 5", hint=_FORM)
     if not values[0].is_integer() or not all(math.isfinite(value) for value in values):
-        raise DataError(f"{where}: '{line.strip():.80}' is no class number and four finite numbers")
+        raise DataError(f"{where}: '{line.strip():.80}' is no class number and four finite numbers", hint=_FORM)
     if not all(-_SLACK <= value <= 1 + _SLACK for value in values[1:]):
         raise DataError(
             f"{where}: '{line.strip():.80}' is outside of 0..1",
@@ -92,6 +96,6 @@ def _parse(line: str, where: str) -> tuple[int, tuple[float, float, float, float
         return int(values[0]), (min(values[1::2]), min(values[2::2]), max(values[1::2]), max(values[2::2]))
     number, centre_x, centre_y, width, height = values
     if width <= 0 or height <= 0:
-        raise DataError(f"{where}: a box of {width} x {height} has no area")
+        raise DataError(f"{where}: a box of {width} x {height} has no area", hint="remove the line")
     half_width, half_height = width / 2, height / 2
     return int(number), (centre_x - half_width, centre_y - half_height, centre_x + half_width, centre_y + half_height)

@@ -45,5 +45,7 @@ def check_number(number: int, labels: tuple[str, ...] | None, where: str) -> int
     """Give the class number back, or raise DataError where there is no such class."""
     if number < 0 or (labels is not None and number >= len(labels)):
         top = "" if labels is None else f"; there are {len(labels)} labels, numbered from 0"
-        raise DataError(f"{where}: class number {number} is out of range{top}")
+        raise DataError(
+            f"{where}: class number {number} is out of range{top}", hint="give [task] labels a name for each class"
+        )
     return number
