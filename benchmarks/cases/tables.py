@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
-
 from benchmarks.cases.project import Case, Settings, shared_folder
+from numpy.typing import NDArray
 
 Model = Any  # a fitted estimator: the libraries have no types that mypy reads
 SEED = 0

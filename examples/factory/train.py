@@ -70,12 +70,13 @@ class Detector(nn.Module):  # type: ignore[misc]  # torch's own types are not fo
     def __init__(self) -> None:
         super().__init__()
         # One wide step from 320 to 80: a stage at 160 would cost as much as all the rest and see little more.
-        self.shallow = nn.Sequential(unit(3, 32, 6, 4), unit(32, 48, stride=2), unit(48, 48))
+        self.shallow = nn.Sequential(unit(3, 32, 6, 4), unit(32, 32), unit(32, 48, stride=2), unit(48, 48))
         self.deep = nn.Sequential(unit(48, 64, stride=2), unit(64, 64))
         self.narrow, self.widen = unit(64, 32, 1), unit(128, 64, 1)
         self.pool = nn.MaxPool2d(5, 1, 2)
-        self.lift, self.up = unit(64, 48, 1), nn.Upsample(scale_factor=2.0)
-        self.fuse_fine = nn.Sequential(unit(96, 48, 1), unit(48, 48))
+        # Not a resize: shape inference in ONNX Runtime loses a free batch size in one.
+        self.lift, self.up = unit(64, 96, 1), nn.PixelShuffle(2)
+        self.fuse_fine = nn.Sequential(unit(72, 48, 1), unit(48, 48))
         self.down = unit(48, 48, stride=2)
         self.fuse_coarse = unit(112, 64, 1)
         self.towers = nn.ModuleList([unit(48, 48), unit(64, 48)])

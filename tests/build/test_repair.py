@@ -7,8 +7,8 @@ import pytest
 
 from ferryman import api
 from ferryman.core.proof import CandidateProof
-from tests.bundle.making import save
 from tests.build.conftest import Build
+from tests.bundle.making import save
 
 ONNX = 'candidates = ["onnx-fp32", "onnx-int8"]'
 

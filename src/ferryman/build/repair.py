@@ -11,7 +11,7 @@ from ferryman.build.sensitivity import blame, rank_groups, rank_layers
 from ferryman.build.workshop import Workshop
 from ferryman.core.artifact import Artifact
 from ferryman.core.contract import Clause
-from ferryman.core.errors import ConfigError, FerrymanError, UserError
+from ferryman.core.errors import ConfigError, FerrymanError, NotApplicable, UserError
 from ferryman.core.plugins import find
 from ferryman.core.proof import Attempt, Divergence
 
@@ -26,6 +26,7 @@ class Trial:
     attempt: Attempt
     options: Options = field(default_factory=dict)
     artifact: Artifact | None = None
+    applies: bool = True
     clauses: list[Clause] = field(default_factory=list)
 
     @property
@@ -137,7 +138,8 @@ class Repairer:
             if _is_the_users(error, candidate, options):
                 raise
             told = f"{error}" + (f" ({error.hint})" if error.hint else "")
-            return Trial(Attempt(label=label, options=_brief(options), holds=False, error=told))
+            failed = Attempt(label=label, options=_brief(options), holds=False, error=told)
+            return Trial(failed, applies=not isinstance(error, NotApplicable))
         contract = workshop.deployment.contract
         clauses = accuracy_clauses(contract, examined, precision=candidate.precision, samples=workshop.samples)
         why = why_refused(clauses, precision=candidate.precision)

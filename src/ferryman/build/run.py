@@ -143,7 +143,7 @@ def _settle(workshop: Workshop, candidate: Candidate, outcome: Outcome) -> Resul
         format=candidate.format,
         precision=candidate.precision,
         steps=candidate.steps,
-        status="failed",
+        status="failed" if outcome.trials[0].applies else "unavailable",
         reason=attempts[0].error,
         attempts=attempts,
         divergence=outcome.divergence,

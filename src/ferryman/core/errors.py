@@ -10,6 +10,7 @@ FerrymanError               ours: exit code 1
 │   ├── PlanError           no way from this format to that one
 │   └── MissingExtra        a plug-in whose packages are not installed
 ├── StepError               a conversion that failed
+│   └── NotApplicable       one that has nothing to do for this model
 ├── ContractBroken          the contract doesn't hold: exit code 3
 ├── NotFound                no such model or version in this server
 ├── NotReady                the model is loading, failed its golden samples, or drains
@@ -64,6 +65,10 @@ class MissingExtra(UserError):
 
 class StepError(FerrymanError):
     """Report a conversion that failed, with its last words."""
+
+
+class NotApplicable(StepError):
+    """Say that a step has nothing to gain on this model: no failure, but no candidate either."""
 
 
 class ContractBroken(FerrymanError):

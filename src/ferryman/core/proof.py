@@ -37,8 +37,8 @@ class Accuracy(Record):
 class Latency(Record):
     """Hold latencies in milliseconds, taken turn by turn with the source's runs.
 
-    `ratio` is the median of (this / source) over paired rounds; `noise` is the spread of the same ratio of the
-    source against itself: differences below it mean nothing.
+    `ratio` is the median of (this / source) over paired rounds; `noise` is how far from 1 the same
+    figure of the source against itself may lie: smaller differences mean nothing.
     """
 
     min_ms: float

@@ -5,7 +5,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, fields
 from typing import ClassVar
 
-from ferryman.core.errors import ConfigError, DataError, InputError, StepError
+from ferryman.core.errors import ConfigError, DataError, InputError, NotApplicable
 from ferryman.core.signature import Signature, Tensors
 from ferryman.optimize._graph import Layer, last_weighted, tail_of
 
@@ -83,7 +83,7 @@ def choose(layers: Sequence[Layer], options: StaticOptions, known: Collection[st
         and (not options.only_nodes or layer.name in only)
     ]
     if not any(layer.is_weighted for layer in chosen):
-        raise StepError(
+        raise NotApplicable(
             f"{step}: nothing to quantize: of {len(layers)} layers, none with weights is left",
             hint="INT8 pays for convolutions and matrix products; trees and linear ML operators have none",
         )

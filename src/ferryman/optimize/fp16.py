@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from ferryman.core.artifact import Artifact
-from ferryman.core.errors import StepError
+from ferryman.core.errors import NotApplicable
 from ferryman.core.step import StepContext
 from ferryman.optimize._graph import layers_of, tail_of
 from ferryman.optimize._half import can_be_half, to_half
@@ -43,7 +43,7 @@ class HalfPrecision:
         kept = {*self.exclude_nodes, *(tail_of(layers) if self.exclude_tail else ())}
         chosen = can_be_half(model) - kept
         if not any(layer.is_weighted and layer.name in chosen for layer in layers):
-            raise StepError(
+            raise NotApplicable(
                 "fp16: nothing to convert: no convolution or matrix product of the model can be float16",
                 hint="trees and linear ML operators compute in float32 only",
             )

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from ferryman.core.artifact import Artifact
-from ferryman.core.errors import StepError
+from ferryman.core.errors import NotApplicable, StepError
 from ferryman.core.step import StepContext
 from ferryman.optimize._graph import layers_of
 from ferryman.optimize._onnx import fold, infer_shapes, load, name_nodes, raise_opset, reason_of, write
@@ -48,7 +48,7 @@ class DynamicInt8:
         products = [layer for layer in layers_of(model) if layer.op in _OPS]
         kept = [layer.name for layer in products if not layer.is_weighted or layer.name in self.exclude_nodes]
         if len(kept) == len(products):
-            raise StepError(
+            raise NotApplicable(
                 "int8-dynamic: nothing to quantize: the model has no matrix products (MatMul, Gemm) with weights",
                 hint="dynamic quantization has nothing to gain on convolutions; int8 with calibration data does",
             )

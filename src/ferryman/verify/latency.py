@@ -22,8 +22,8 @@ def compare_latency(
 ) -> dict[str, Latency]:
     """Time each call in every round, in an order that turns, and the source twice.
 
-    The second run of the source gives the noise: half the central 90 % of the source's ratio to itself. Rounds are as
-    many as fit in `budget_s`, within MIN_ROUNDS and MAX_ROUNDS.
+    The second run of the source gives the noise of a ratio. Rounds are as many as fit in `budget_s`, within MIN_ROUNDS
+    and MAX_ROUNDS.
     """
     names = [*calls, _AGAIN]
     runs = {**calls, _AGAIN: calls[source]}
@@ -36,8 +36,17 @@ def compare_latency(
             times[name].append(_seconds(runs[name], index))
         progress("latency", done=index + 1, total=rounds)
     taken = {name: np.array(values) * 1e3 for name, values in times.items()}
-    low, high = np.percentile(taken[_AGAIN] / taken[source], [5, 95])
-    return {name: _summary(taken[name], taken[source], noise=float(high - low) / 2) for name in calls}
+    noise = _noise_of(taken[_AGAIN] / taken[source])
+    return {name: _summary(taken[name], taken[source], noise=noise) for name in calls}
+
+
+def _noise_of(ratios: NDArray[np.float64]) -> float:
+    """Give how far from 1 the median of a thing's ratio to itself may lie, at 95 % (order statistics of the median)."""
+    ordered = np.sort(ratios)
+    reach = 0.98 * np.sqrt(len(ordered))
+    low = ordered[max(int(len(ordered) / 2 - reach), 0)]
+    high = ordered[min(int(np.ceil(len(ordered) / 2 + reach)), len(ordered) - 1)]
+    return float(max(high - 1, 1 - low, 0))
 
 
 _AGAIN = "\0the source again"

@@ -1,0 +1,151 @@
+"""Build one case as a user would, and time what came out."""
+
+import json
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from benchmarks.cases.project import Case, Settings, start_project, vary, write_settings
+
+from ferryman import api
+from ferryman.core.plugins import runtime_for
+from ferryman.core.progress import Progress
+from ferryman.core.proof import Accuracy, CandidateProof, Latency
+from ferryman.core.runtime import available_cores
+from ferryman.core.signature import Tensors
+from ferryman.core.task import bind_task
+
+Figures = dict[str, Any]  # JSON
+_ROUNDS = 60
+_WARM_UP = 5
+
+
+def measure_case(case: Case, folder: Path, progress: Progress) -> Figures:
+    """Build from nothing, again, and with `prefer = "size"`; then set the winner beside ONNX Runtime FP32."""
+    shutil.rmtree(folder, ignore_errors=True)
+    settings = start_project(case, folder)
+    first = api.build(folder, progress=progress)
+    again = _build_in_a_new_process(folder)
+    smallest = _build_variant(folder, settings, "smallest", contract={"prefer": "size"})
+    plain = _build_variant(folder, settings, "plain", build={"candidates": ["onnx-fp32"], "repair": False})
+    write_settings(folder, settings)
+    proof = first.proof
+    return {
+        "summary": case.summary,
+        "source": {"format": proof.source_format, "metric": proof.metric, "value": proof.source_value},
+        "samples": proof.samples,
+        "figures": {name: proof.source_figures[name] for name in ("map", "map50") if name in proof.source_figures},
+        "candidates": [_candidate(candidate) for candidate in proof.candidates],
+        "holds": proof.holds,
+        "winner_by_latency": proof.winner,
+        "winner_by_size": smallest.proof.winner,
+        "first_build_s": round(first.seconds, 1),
+        "again": again,
+        "against_onnx_runtime": compare_with_onnx_runtime(first.bundle, plain.bundle.artifact.path),
+        "noise": max((c.latency.noise for c in proof.candidates if c.latency), default=None),
+        "machine": proof.machine,
+        "versions": proof.versions,
+    }
+
+
+def _build_variant(folder: Path, settings: Settings, name: str, **sections: dict[str, Any]) -> api.Built:
+    write_settings(folder, vary(settings, **sections))
+    return api.build(folder, output=folder / "dist" / name)
+
+
+def _build_in_a_new_process(folder: Path) -> Figures:
+    """Run `ferryman build` once more: nothing changed, so all of it comes from the cache. Imports count."""
+    started = time.monotonic()
+    command = [sys.executable, "-m", "ferryman", "build", str(folder), "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600)
+    wall_s = time.monotonic() - started
+    answer = json.loads(done.stdout)
+    return {"wall_s": round(wall_s, 2), "cached": answer["cached"], "ran": answer["ran"]}
+
+
+def _candidate(candidate: CandidateProof) -> Figures:
+    divergence, tries = candidate.divergence, candidate.attempts
+    return {
+        "name": candidate.name,
+        "status": candidate.status,
+        "reason": candidate.reason,
+        **_accuracy(candidate.accuracy),
+        "shift": candidate.agreement.get("score_shift"),
+        "error": max(candidate.parity.max_rel.values(), default=None) if candidate.parity else None,
+        **_latency(candidate.latency),
+        "size_mb": candidate.footprint.size_mb if candidate.footprint else None,
+        "rss_mb": candidate.footprint.rss_mb if candidate.footprint else None,
+        "diverges_at": f"{divergence.op} {divergence.node}" if divergence else None,
+        "diverges_db": divergence.sqnr_db if divergence else None,
+        "tries": len(tries),
+        "first_try": {name: value for name, value in tries[0].figures.items()} if tries else {},
+        "repaired_by": tries[-1].label if candidate.status == "repaired" else None,
+    }
+
+
+def _accuracy(accuracy: Accuracy | None) -> Figures:
+    if accuracy is None:
+        return {"metric": None, "drop": None}
+    return {
+        "metric": accuracy.value,
+        "drop": accuracy.drop,
+        "drop_low": accuracy.drop_low,
+        "drop_high": accuracy.drop_high,
+    }
+
+
+def _latency(latency: Latency | None) -> Figures:
+    if latency is None:
+        return {"min_ms": None, "p50_ms": None, "ratio": None, "noise": None}
+    return {"min_ms": latency.min_ms, "p50_ms": latency.p50_ms, "ratio": latency.ratio, "noise": latency.noise}
+
+
+def compare_with_onnx_runtime(bundle: api.Bundle, plain: Path) -> Figures:
+    """Time the bundle's model and the float graph in onnxruntime itself, turn by turn, one request at a time.
+
+    `min_ratio` divides the least times: what the machine does when nobody disturbs it. `median_ratio` is the median
+    over rounds, each a pair taken within milliseconds.
+    """
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = available_cores()
+    options.log_severity_level = 3
+    reference = onnxruntime.InferenceSession(str(plain), options, providers=["CPUExecutionProvider"])
+    session = (
+        runtime_for(bundle.artifact.format, serves=True).require()().load(bundle.artifact, threads=available_cores())
+    )
+    calls = [_inputs_of(bundle, index) for index in range(len(bundle.golden))]
+    ours, theirs = _time_in_turns(session.infer, lambda inputs: reference.run(None, dict(inputs)), calls)
+    session.close()
+    return {
+        "winner_min_ms": float(ours.min()),
+        "onnx_runtime_min_ms": float(theirs.min()),
+        "min_ratio": float(ours.min() / theirs.min()),
+        "median_ratio": float(np.median(ours / theirs)),
+    }
+
+
+def _inputs_of(bundle: api.Bundle, index: int) -> Tensors:
+    task = bind_task(bundle.deployment.task, bundle.artifact.signature)
+    size = bundle.artifact.signature.max_batch or 1
+    return task.preprocess([bundle.golden[index].item] * size).inputs
+
+
+def _time_in_turns(
+    first: Callable[[Tensors], object], second: Callable[[Tensors], object], calls: list[Tensors]
+) -> tuple[np.ndarray[Any, np.dtype[np.float64]], np.ndarray[Any, np.dtype[np.float64]]]:  # Any: numpy's shape
+    times = np.empty((2, _ROUNDS))
+    for turn in range(-_WARM_UP, _ROUNDS):
+        pair = [first, second]
+        for place in (0, 1) if turn % 2 else (1, 0):
+            started = time.perf_counter()
+            pair[place](calls[turn % len(calls)])
+            if turn >= 0:
+                times[place, turn] = (time.perf_counter() - started) * 1e3
+    return times[0], times[1]
