@@ -156,7 +156,7 @@ class Repairer:
             seconds=round(time.monotonic() - started, 2),
         )
         workshop.progress(candidate.name, note=f"{label}: " + ("holds" if not why else f"refused, {why}"))
-        return Trial(attempt, options, artifact, clauses)
+        return Trial(attempt, options, artifact, clauses=clauses)
 
 
 def _added(attempt: Attempt, repair: str) -> str:

@@ -11,7 +11,7 @@ from ferryman.build.cache import Cache, digest_key
 from ferryman.build.plan import Candidate
 from ferryman.core.artifact import Artifact
 from ferryman.core.deployment import Deployment
-from ferryman.core.errors import ConfigError
+from ferryman.core.errors import ConfigError, NotApplicable
 from ferryman.core.plugins import find, runtime_for
 from ferryman.core.progress import Progress
 from ferryman.core.runtime import Runtime, Session, available_cores
@@ -94,6 +94,15 @@ class Workshop:
             made = step.run(source, context)
             return replace(made, made_by=(*source.made_by, name))
 
+        def find_refusal() -> JsonValue:
+            try:
+                self.cache.artifact(name, key, run)
+            except NotApplicable as error:
+                return [f"{error}", error.hint]
+            return None
+
+        if refusal := cast("list[str] | None", self.cache.values("refusal", [name, key], find_refusal)):
+            raise NotApplicable(refusal[0], hint=refusal[1])
         return self.cache.artifact(name, key, run)
 
     @cached_property

@@ -20,7 +20,7 @@ MAX_ROUNDS = 300
 def compare_latency(
     calls: Mapping[str, Call], source: str, *, budget_s: float, progress: Progress = silent
 ) -> dict[str, Latency]:
-    """Time each call in every round, in an order that turns, and the source twice.
+    """Time each call in every round, in an order that is drawn anew, and the source twice.
 
     The second run of the source gives the noise of a ratio. Rounds are as many as fit in `budget_s`, within MIN_ROUNDS
     and MAX_ROUNDS.
@@ -30,10 +30,11 @@ def compare_latency(
     per_round = sum(_seconds(runs[name], index) for index in range(WARM_UP) for name in names) / WARM_UP
     rounds = int(np.clip(budget_s / max(per_round, 1e-6), MIN_ROUNDS, MAX_ROUNDS))
     times: dict[str, list[float]] = {name: [] for name in names}
+    rng = np.random.default_rng(0)
     for index in range(rounds):
-        turn = index % len(names)
-        for name in names[turn:] + names[:turn]:
-            times[name].append(_seconds(runs[name], index))
+        # Shuffled, not rotated: behind the same neighbour each time, the source would always find its caches warm.
+        for place in rng.permutation(len(names)):
+            times[names[place]].append(_seconds(runs[names[place]], index))
         progress("latency", done=index + 1, total=rounds)
     taken = {name: np.array(values) * 1e3 for name, values in times.items()}
     noise = _noise_of(taken[_AGAIN] / taken[source])
