@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 Model = Any  # a fitted estimator: the libraries have no types that mypy reads
 SEED = 0
-_TREES = 50
+_TREES = 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +153,7 @@ TABLE_CASES = (
     TableCase("logistic-cancer", fit_logistic, "breast_cancer"),
     TableCase("forest-wine", fit_forest, "wine"),
     TableCase("forest-digits", fit_forest, "digits"),
-    TableCase("histogram-digits", fit_histogram, "digits"),
+    TableCase("histogram-wine", fit_histogram, "wine"),
     TableCase("histogram-cancer", fit_histogram, "breast_cancer"),
     TableCase("histogram-elec", fit_histogram, "elec"),
     TableCase("xgboost-elec", fit_xgboost, "elec"),

@@ -1,16 +1,14 @@
 """What earlier builds made and measured, found again by digest; safe to kill, safe to share between builds."""
 
 import errno
-import fcntl
 import hashlib
 import json
 import os
-import shutil
-import tempfile
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +16,11 @@ from pydantic import JsonValue
 
 from ferryman.core.artifact import Artifact, digest_file, digest_path
 from ferryman.core.errors import FerrymanError
+from ferryman.core.plugins import KINDS, plugins
+from ferryman.core.scratch import scratch_folder
 from ferryman.core.signature import Signature
 
 _SCRATCH = "unfinished-"
-_PACKAGES = ("numpy", "onnx", "onnxruntime", "openvino", "nncf", "torch", "scikit-learn", "skl2onnx", "xgboost")
 
 
 class Cache:
@@ -84,16 +83,8 @@ class Cache:
     def _scratch(self) -> Iterator[Path]:
         """Give an empty folder that goes at the end, with those of builds that were killed."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        for leftover in self.folder.glob(f"{_SCRATCH}*"):
-            if (lock := _try_lock(leftover)) is not None:
-                shutil.rmtree(leftover, ignore_errors=True)
-                os.close(lock)
-        folder, lock = _make_locked(self.folder)
-        try:
+        with scratch_folder(self.folder, prefix=_SCRATCH) as folder:
             yield folder
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
-            os.close(lock)
 
     def _write_errors(self) -> "_WriteErrors":
         return _WriteErrors(self.folder)
@@ -109,11 +100,17 @@ class _WriteErrors:
         return None
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, OSError):
+        if isinstance(error, OSError) and self._is_ours(error):
             raise FerrymanError(
                 f"can't write under {self._folder}: {error.strerror or error}",
                 hint="free some space there, or point FERRYMAN_CACHE to another folder",
             ) from error
+
+    def _is_ours(self, error: OSError) -> bool:
+        """Tell a disk that can't take more from a file of the user's that can't be read."""
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
+            return True
+        return error.filename is not None and Path(os.fsdecode(error.filename)).is_relative_to(self._folder)
 
 
 def _put(folder: Path, home: Path) -> None:
@@ -125,30 +122,6 @@ def _put(folder: Path, home: Path) -> None:
     except OSError as error:
         if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
             raise
-
-
-def _make_locked(parent: Path) -> tuple[Path, int]:
-    # Another build may take a folder for a leftover between its making and its locking: then make another one.
-    while True:
-        folder = Path(tempfile.mkdtemp(prefix=_SCRATCH, dir=parent))
-        if (lock := _try_lock(folder)) is not None:
-            return folder, lock
-
-
-def _try_lock(folder: Path) -> int | None:
-    """Lock a folder for as long as the descriptor is open; the system lets go when the process dies."""
-    try:
-        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
-    except OSError:
-        return None
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if os.fstat(descriptor).st_ino == folder.stat().st_ino:
-            return descriptor
-    except OSError:
-        pass
-    os.close(descriptor)
-    return None
 
 
 def digest_key(key: JsonValue) -> str:
@@ -164,9 +137,12 @@ def _environment() -> dict[str, str]:
 
 @cache
 def package_versions() -> dict[str, str]:
-    """Give the versions of the installed packages that results depend on."""
+    """Give the versions of the installed packages that results depend on: our requirements, and plug-ins of others."""
+    texts = [text for text in requires("ferryman") or [] if 'extra == "dev"' not in text]
+    names = {re.split(r"[^A-Za-z0-9._-]", text)[0] for text in texts}
+    names |= {plugin.package for kind in KINDS for plugin in plugins(kind).values()}
     found = {}
-    for package in ("ferryman", *_PACKAGES):
+    for package in sorted({*names, "ferryman"}):
         try:
             found[package] = version(package)
         except PackageNotFoundError:

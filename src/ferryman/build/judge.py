@@ -1,6 +1,7 @@
 """Judge one artifact's accuracy by the contract; what has no measurement to stand on is not accepted."""
 
 from ferryman.core.contract import Clause, Contract, broken, judge
+from ferryman.core.proof import Accuracy
 from ferryman.core.task import Samples
 from ferryman.verify.examine import Examination
 from ferryman.verify.figures import is_number, significant, word
@@ -14,12 +15,21 @@ def accuracy_clauses(contract: Contract, examined: Examination, *, precision: st
     A candidate in the source's own precision also has to give the same tensors (`max_error`). The metric is unmeasured
     without labels, the score shift where the task has no scores.
     """
-    measured: dict[str, float | None] = {"max_drop": examined.accuracy.drop if examined.accuracy else None}
+    measured: dict[str, float | None] = {"max_drop": _drop(examined.accuracy)}
     if "score_shift" in examined.agreement:
         measured["max_score_shift"] = examined.agreement["score_shift"]
     if precision == "fp32" and samples.items:
-        measured["max_error"] = max(examined.parity.max_rel.values(), default=0.0)
+        # a changed label is as wrong as a changed number, and parity sees only the first calls
+        errors = [*examined.parity.max_rel.values(), examined.agreement.get("label_changed", 0.0)]
+        measured["max_error"] = max(errors)
     return judge(contract, measured)
+
+
+def _drop(accuracy: Accuracy | None) -> float | None:
+    """Give the drop where it tells something: a source that itself measures nothing has nothing to lose."""
+    if accuracy is None or (accuracy.higher_is_better and not accuracy.source_value > 0):
+        return None
+    return accuracy.drop
 
 
 def why_refused(clauses: list[Clause], *, precision: str) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 from ferryman.build.judge import accuracy_clauses, badness, why_refused
 from ferryman.build.plan import Candidate
 from ferryman.build.sensitivity import blame, rank_groups, rank_layers
-from ferryman.build.workshop import Workshop
+from ferryman.build.workshop import Workshop, make_step
 from ferryman.core.artifact import Artifact
 from ferryman.core.contract import Clause
 from ferryman.core.errors import ConfigError, FerrymanError, NotApplicable, UserError
@@ -60,6 +60,7 @@ class Repairer:
         self._candidate = candidate
         self._graph = graph
         self._deadline = deadline
+        self._tried: list[Options] = []
         self._rankable: tuple[str, ...] = ()
         step = find("steps", candidate.steps[-1]).cls if candidate.steps else None
         self._known = {entry.name for entry in fields(step)} if step else set()
@@ -101,13 +102,20 @@ class Repairer:
             yield from self._without_layers(trials)
 
     def _rung(self, label: str, options: Options) -> Iterator[tuple[str, Options]]:
-        if set(options) <= self._known:
+        if set(options) <= self._known and self._is_new(options):
             yield label, options
+
+    def _is_new(self, options: Options) -> bool:
+        """Tell whether this would be another step than those tried: some options are a step's own defaults."""
+        name = self._candidate.steps[-1]
+        set_by_user = self._workshop.deployment.build.options.get(name, {})
+        step = make_step(name, {**set_by_user, **options})
+        return all(step != make_step(name, {**set_by_user, **tried}) for tried in self._tried)
 
     def _without_groups(self, graph: Artifact) -> Iterator[tuple[str, Options]]:
         """Quantize only layers with weights, with one more of their most sensitive kinds in float at each try."""
         base: Options = {"exclude_head": True} if "exclude_head" in self._known else {}
-        ranked = rank_groups(self._workshop, self._candidate, graph, base)
+        ranked = rank_groups(self._workshop, self._candidate, graph, base, deadline=self._deadline)
         self._rankable = tuple(node for group in ranked for node in group.nodes)
         for count in range(len(ranked)):
             rest = ranked[count:]
@@ -130,6 +138,7 @@ class Repairer:
 
     def _try(self, label: str, options: Options) -> Trial:
         workshop, candidate = self._workshop, self._candidate
+        self._tried.append(options)
         started = time.monotonic()
         try:
             artifact = workshop.make(candidate, options)

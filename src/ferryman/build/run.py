@@ -15,16 +15,15 @@ from ferryman.build.samples import gather_samples, golden_samples
 from ferryman.build.verdict import Result, conclude, measure
 from ferryman.build.workshop import Workshop
 from ferryman.bundle.write import write_bundle
-from ferryman.core.artifact import Artifact, digest_file
+from ferryman.core.artifact import Artifact
 from ferryman.core.bundle import Bundle
-from ferryman.core.deployment import ModelSection, Project
+from ferryman.core.deployment import Project
 from ferryman.core.errors import FerrymanError
 from ferryman.core.progress import Progress, silent
 from ferryman.core.proof import CandidateProof, Proof
 from ferryman.core.task import bind_task
-from ferryman.sources.detect import open_source
+from ferryman.sources.detect import digest_source, open_source
 from ferryman.sources.fetch import fetch
-from ferryman.sources.torch import factory_folder
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,18 +62,9 @@ def build_project(project: Project, output: Path, cache: Cache, *, progress: Pro
 def _open(project: Project, cache: Cache, progress: Progress) -> Artifact:
     model = project.deployment.model
     path = fetch(model.source, project.folder, cache=cache.folder / "downloads", sha256=model.sha256, progress=progress)
-    factory = _factory_digest(model, path, cache.folder)
-    key = cast(JsonValue, [str(path), digest_file(path), model.model_dump(mode="json"), factory])
     progress("open the source model")
+    key: JsonValue = [str(path), digest_source(path, model, cache.folder)]
     return cache.artifact("source", key, lambda workspace: open_source(path, model, workspace))
-
-
-def _factory_digest(model: ModelSection, path: Path, workspace: Path) -> str:
-    if model.factory is None:
-        return ""
-    module = model.factory.partition(":")[0].replace(".", "/")
-    file = factory_folder(model.factory, path, workspace) / f"{module}.py"
-    return digest_file(file) if file.is_file() else ""
 
 
 def open_workshop(project: Project, cache: Cache, progress: Progress) -> Workshop:
@@ -112,9 +102,11 @@ def _assess(workshop: Workshop, plan: Plan) -> list[Result]:
 
 def _float_graph(workshop: Workshop, plan: Plan) -> Artifact | None:
     """Make the ONNX graph that steps start from and node names refer to; None where nothing can make one."""
-    route = next((c for c in plan.candidates if c.format == "onnx" and c.precision == "fp32"), None)
     if workshop.source.format == "onnx":
         return workshop.base
+    section = workshop.deployment.build.model_copy(update={"candidates": None})
+    everything = make_plan(plan.source_format, section, calibration=0).candidates
+    route = next((c for c in everything if c.format == "onnx" and c.precision == "fp32"), None)
     if route is None or route.unavailable:
         return None
     try:

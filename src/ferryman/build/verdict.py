@@ -1,23 +1,22 @@
 """Judge what was measured, choose the winner and write the proof."""
 
-import platform
+from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
+from typing import Any
 
 from ferryman.build.cache import package_versions
 from ferryman.build.choose import HELD, choose, latency_figures
 from ferryman.build.judge import why_refused
+from ferryman.build.machine import describe_machine
 from ferryman.build.performance import footprint, measure_latency
 from ferryman.build.plan import Candidate, make_plan
 from ferryman.build.workshop import Workshop
 from ferryman.core.artifact import Artifact
 from ferryman.core.contract import Preference, broken, judge
 from ferryman.core.errors import FerrymanError
-from ferryman.core.proof import CandidateProof, Proof
-from ferryman.core.runtime import available_cores
+from ferryman.core.proof import CandidateProof, Footprint, Latency, Proof
 from ferryman.verify.figures import word
 
-_SOURCE = "\0source"
 _PRAISE: dict[Preference, str] = {
     "latency": "the fastest",
     "size": "the smallest",
@@ -37,29 +36,37 @@ class Result:
 
 def measure(workshop: Workshop, results: list[Result]) -> list[Result]:
     """Measure those that kept their accuracy, and judge the rest of the contract."""
-    held = [result for result in results if result.artifact is not None]
-    if not held:
-        return results
-    artifacts = {result.candidate.name: result.artifact for result in held if result.artifact is not None}
-    latencies = measure_latency(workshop, {_SOURCE: workshop.source, **artifacts}, _SOURCE)
-    for result in held:
-        artifact = artifacts[result.candidate.name]
-        latency = latencies[result.candidate.name]
-        prints = footprint(workshop, artifact, result.candidate.name)
-        contract = workshop.deployment.contract
-        figures: dict[str, float | None] = {
-            **latency_figures(contract, latency),
-            "max_size_mb": prints.size_mb,
-            "max_rss_mb": prints.rss_mb,
-            "max_cold_start_s": prints.cold_start_s,
-        }
-        clauses = judge(contract, figures)
-        update: dict[str, object] = {"latency": latency, "footprint": prints}
-        update["clauses"] = (*result.proof.clauses, *clauses)
-        if broken(clauses):
-            update |= {"status": "refused", "reason": why_refused(clauses, precision="fp32")}
-        result.proof = result.proof.model_copy(update=update)
+    footprints: dict[str, Footprint] = {}
+    artifacts: dict[str, Artifact] = {}
+    for result in results:
+        if result.artifact is None:
+            continue
+        try:
+            footprints[result.proof.name] = footprint(workshop, result.artifact, result.proof.name)
+            artifacts[result.proof.name] = result.artifact
+        except FerrymanError as error:  # it kept its accuracy here, but can't be served
+            result.artifact = None
+            result.proof = result.proof.model_copy(update={"status": "failed", "reason": f"{error}"})
+    latencies = measure_latency(workshop, artifacts) if artifacts else {}
+    for result in results:
+        if result.proof.name in latencies:
+            result.proof = _judge(workshop, result.proof, latencies[result.proof.name], footprints[result.proof.name])
     return results
+
+
+def _judge(workshop: Workshop, proof: CandidateProof, latency: Latency, footprint: Footprint) -> CandidateProof:
+    contract = workshop.deployment.contract
+    figures: dict[str, float | None] = {
+        **latency_figures(contract, latency),
+        "max_size_mb": footprint.size_mb,
+        "max_rss_mb": footprint.rss_mb,
+        "max_cold_start_s": footprint.cold_start_s,
+    }
+    clauses = judge(contract, figures)
+    update: dict[str, object] = {"latency": latency, "footprint": footprint, "clauses": (*proof.clauses, *clauses)}
+    if broken(clauses):
+        update |= {"status": "refused", "reason": why_refused(clauses, precision="fp32")}
+    return proof.model_copy(update=update)
 
 
 def conclude(workshop: Workshop, results: list[Result]) -> tuple[Proof, Artifact]:
@@ -86,11 +93,22 @@ def conclude(workshop: Workshop, results: list[Result]) -> tuple[Proof, Artifact
         holds=winner is not None,
         verdict=_tell(winner, results, contract.prefer) if winner else _tell_failure(chosen.proof),
         candidates=tuple(result.proof for result in results),
-        machine=_machine(workshop),
+        machine={**describe_machine(), "threads": str(workshop.threads)},
         versions=package_versions(),
-        notes=tuple(str(repair) for repair in workshop.source.loader.get("repairs", ())),
+        notes=tuple(_notes(workshop, source)),
     )
     return proof, chosen.artifact
+
+
+def _notes(workshop: Workshop, source: dict[str, Any]) -> Iterator[str]:
+    """Say what the reader has to know: repairs of the source, a metric that tells nothing, promises kept for later."""
+    yield from (str(repair) for repair in workshop.source.loader.get("repairs", ()))
+    if source and not source["value"] > 0 and source["higher_is_better"]:
+        yield f"the source model itself measures {source['metric']} {source['value']:g}: are [task] and labels right?"
+    if "drift" in workshop.deployment.contract.model_fields_set:
+        yield "contract.drift is kept in the bundle; nothing watches it yet"
+    if workshop.deployment.targets:
+        yield "[targets] are kept in the bundle; nothing deploys to them yet"
 
 
 def _tell(winner: CandidateProof, results: list[Result], prefer: Preference) -> str:
@@ -142,23 +160,3 @@ def _left_out(candidate: Candidate) -> CandidateProof:
         status="refused",
         reason="build.candidates leaves it out",
     )
-
-
-def _machine(workshop: Workshop) -> dict[str, str]:
-    model = next(
-        (
-            line.split(":", 1)[1].strip()
-            for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-            if line.startswith("model name")
-        )
-        if Path("/proc/cpuinfo").exists()
-        else iter(()),
-        platform.processor() or platform.machine(),
-    )
-    return {
-        "cpu": model,
-        "cores": str(available_cores()),
-        "threads": str(workshop.threads),
-        "system": f"{platform.system()} {platform.machine()}",
-        "python": platform.python_version(),
-    }

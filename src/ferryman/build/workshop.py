@@ -1,5 +1,7 @@
 """Everything that one build works with: the source, its task, the user's samples, and the cache."""
 
+import json
+from contextlib import closing
 from dataclasses import asdict, dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
@@ -13,7 +15,7 @@ from ferryman.core.artifact import Artifact
 from ferryman.core.deployment import Deployment
 from ferryman.core.errors import ConfigError, NotApplicable
 from ferryman.core.plugins import find, runtime_for
-from ferryman.core.progress import Progress
+from ferryman.core.progress import Progress, silent
 from ferryman.core.runtime import Runtime, Session, available_cores
 from ferryman.core.step import Step, StepContext
 from ferryman.core.task import Answer, Samples, Task
@@ -54,7 +56,8 @@ class Workshop:
         """Give what steps start from: the source, cleaned up where it is ONNX."""
         if self.source.format != "onnx":
             return self.source
-        return self.cache.artifact("clean", self.source.digest, lambda workspace: clean(self.source, workspace))
+        key: JsonValue = [self.source.digest, self.source.signature.model_dump_json()]
+        return self.cache.artifact("clean", key, lambda workspace: clean(self.source, workspace))
 
     @property
     def seed(self) -> int:
@@ -74,25 +77,19 @@ class Workshop:
             artifact = self._run_step(name, make_step(name, chosen), artifact, named)
         return artifact
 
+    def probe(self, candidate: Candidate, options: dict[str, Any], workspace: Path) -> Artifact:
+        """Run a candidate's steps as `make` does, but write the last one's artifact into `workspace`, uncached."""
+        *before, last = candidate.steps
+        source = self.make(replace(candidate, steps=tuple(before)), progress=silent)
+        chosen = {**self.deployment.build.options.get(last, {}), **options}
+        return self._perform(make_step(last, chosen), source, workspace, silent)
+
     def _run_step(self, name: str, step: Step, source: Artifact, progress: Progress) -> Artifact:
-        settings = cast(dict[str, JsonValue], asdict(step))  # type: ignore[call-overload]  # steps are dataclasses
-        samples = self.calibration if step.calibrates else None
-        key: JsonValue = [name, settings, source.digest, samples.digest if samples else "", self._task_key]
+        key = self.step_key(step, source)
 
         def run(workspace: Path) -> Artifact:
             progress(f"{name} {_shown(step)}".strip())
-            calibration = CalibrationTensors(self.prepared_calibration) if samples else ()
-            context = StepContext(
-                workspace,
-                calibration,
-                calibration_digest=digest_key([samples.digest if samples else "", self._task_key]),
-                cache=self.cache.folder / "ranges",
-                seed=self.seed,
-                threads=self.threads,
-                progress=progress,
-            )
-            made = step.run(source, context)
-            return replace(made, made_by=(*source.made_by, name))
+            return self._perform(step, source, workspace, progress)
 
         def find_refusal() -> JsonValue:
             try:
@@ -101,12 +98,33 @@ class Workshop:
                 return [f"{error}", error.hint]
             return None
 
-        if refusal := cast("list[str] | None", self.cache.values("refusal", [name, key], find_refusal)):
+        if refusal := cast("list[str] | None", self.cache.values("refusal", key, find_refusal)):
             raise NotApplicable(refusal[0], hint=refusal[1])
         return self.cache.artifact(name, key, run)
 
+    def step_key(self, step: Step, source: Artifact) -> JsonValue:
+        """Give all that a step's result depends on: its options, the source as it is read, and the calibration."""
+        settings = cast(dict[str, JsonValue], asdict(step))  # type: ignore[call-overload]  # steps are dataclasses
+        samples = self.calibration.digest if step.calibrates and self.calibration else ""
+        read_as = [source.digest, source.signature.model_dump_json(), json.dumps(dict(source.loader), sort_keys=True)]
+        return [step.name, settings, cast(JsonValue, read_as), samples, self.task_key, self.seed]
+
+    def _perform(self, step: Step, source: Artifact, workspace: Path, progress: Progress) -> Artifact:
+        samples = self.calibration if step.calibrates else None
+        context = StepContext(
+            workspace,
+            CalibrationTensors(self.prepared_calibration) if samples else (),
+            calibration_digest=digest_key([samples.digest if samples else "", self.task_key]),
+            cache=self.cache.folder / "ranges",
+            seed=self.seed,
+            threads=self.threads,
+            progress=progress,
+        )
+        return replace(step.run(source, context), made_by=(*source.made_by, step.name))
+
     @cached_property
-    def _task_key(self) -> JsonValue:
+    def task_key(self) -> JsonValue:
+        """Give the task's settings: what answers depend on beside the model."""
         return cast(JsonValue, self.deployment.task.model_dump(mode="json"))
 
     @cached_property
@@ -129,11 +147,8 @@ class Workshop:
         self, artifact: Artifact, prepared: PreparedSamples, *, stage: str, progress: Progress | None = None
     ) -> Answers:
         """Run an artifact over samples."""
-        session = self.open(artifact)
-        try:
+        with closing(self.open(artifact)) as session:
             return answer_samples(self.task, session, prepared, progress=progress or self.progress, stage=stage)
-        finally:
-            session.close()
 
     @cached_property
     def reference(self) -> Reference:
@@ -158,13 +173,18 @@ class Workshop:
             measured = self.reference.measurement
             if measured is None:
                 return {}
-            return {"metric": measured.metric, "value": measured.value, "figures": dict(measured.figures)}
+            return {
+                "metric": measured.metric,
+                "value": measured.value,
+                "higher_is_better": measured.higher_is_better,
+                "figures": dict(measured.figures),
+            }
 
         return cast(dict[str, Any], self.cache.values("source", self._examination_key(self.source), measure))
 
     def _examination_key(self, artifact: Artifact) -> JsonValue:
         contract = self.deployment.contract
-        return [artifact.digest, self.source.digest, self._task_key, self.samples.digest, contract.metric, self.seed]
+        return [artifact.digest, self.source.digest, self.task_key, self.samples.digest, contract.metric, self.seed]
 
     def examine(self, artifact: Artifact, name: str) -> Examination:
         """Set an artifact beside the source on the user's samples."""
@@ -185,11 +205,10 @@ class Workshop:
             few = Samples([self.samples.items[i] for i in picked], [self.samples.names[i] for i in picked])
             size = self.source.signature.max_batch
             answers: list[Answer] = []
-            session = self.open(artifact)
-            for item, label in zip(few.items, few.names, strict=True):
-                one = PreparedSamples(self.task, Samples([item], [label]), max_batch=size)
-                answers.extend(answer_samples(self.task, session, one).answers)
-            session.close()
+            with closing(self.open(artifact)) as session:
+                for item, label in zip(few.items, few.names, strict=True):
+                    one = PreparedSamples(self.task, Samples([item], [label]), max_batch=size)
+                    answers.extend(answer_samples(self.task, session, one).answers)
             return cast(JsonValue, answers)
 
         key: JsonValue = [self._examination_key(artifact), list(picked)]

@@ -2,16 +2,15 @@
 
 import ctypes
 import errno
-import fcntl
 import os
 import shutil
 import sys
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from ferryman.core.errors import BundleError
+from ferryman.core.scratch import clear_leftovers, leftovers, scratch_folder, try_lock
 
 _AT_FDCWD = -100
 _RENAME_EXCHANGE = 2
@@ -25,33 +24,28 @@ def staged_folder(destination: Path) -> Iterator[Path]:
 
     What dead processes left beside `destination` is cleared away first. Raises BundleError where the disk is full.
     """
+    parent, prefix = destination.parent, _prefix_of(destination)
     try:
-        destination.parent.mkdir(parents=True, exist_ok=True)
+        parent.mkdir(parents=True, exist_ok=True)
         recover(destination)
-        _clear_leftovers(destination)
-        staged, lock = _make_locked(destination)
+        clear_leftovers(parent, prefix=prefix, suffix=_ASIDE)
+        # What goes at the end is the old bundle after an exchange, and the half-written new one after an error.
+        with scratch_folder(parent, prefix=prefix, suffix=_PARTIAL) as staged:
+            staged.chmod(0o755)
+            yield staged
+            sync_tree(staged)
+            _swap(staged, destination)
+            _sync_folder(parent)
     except OSError as error:
         raise explain(error, destination) from error
-    try:
-        yield staged
-        sync_tree(staged)
-        _swap(staged, destination)
-        _sync_folder(destination.parent)
-    except OSError as error:
-        raise explain(error, destination) from error
-    finally:
-        os.close(lock)
-        # After an exchange this is the old bundle; after an error it is the half-written new one.
-        shutil.rmtree(staged, ignore_errors=True)
 
 
 def recover(destination: Path) -> None:
     """Bring back the folder that a killed process had moved aside (only where folders can't be exchanged)."""
     if os.path.lexists(destination):
         return
-    for aside in sorted(destination.parent.glob(f".{destination.name}.*{_ASIDE}")):
-        lock = _try_lock(aside)
-        if lock is not None:
+    for aside in leftovers(destination.parent, prefix=_prefix_of(destination), suffix=_ASIDE):
+        if (lock := try_lock(aside)) is not None:
             os.rename(aside, destination)
             os.close(lock)
             return
@@ -84,39 +78,8 @@ def explain(error: OSError, destination: Path) -> BundleError:
     )
 
 
-def _make_locked(destination: Path) -> tuple[Path, int]:
-    # Another process may take a folder for a leftover between its making and its locking: then make another one.
-    while True:
-        staged = Path(tempfile.mkdtemp(prefix=f".{destination.name}.", suffix=_PARTIAL, dir=destination.parent))
-        lock = _try_lock(staged)
-        if lock is not None:
-            staged.chmod(0o755)
-            return staged, lock
-
-
-def _try_lock(folder: Path) -> int | None:
-    """Lock a folder for as long as the descriptor is open; the kernel lets go when the process dies."""
-    try:
-        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
-    except OSError:
-        return None
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if os.fstat(descriptor).st_ino == folder.stat().st_ino:
-            return descriptor
-    except OSError:
-        pass
-    os.close(descriptor)
-    return None
-
-
-def _clear_leftovers(destination: Path) -> None:
-    for pattern in (_PARTIAL, _ASIDE):
-        for leftover in destination.parent.glob(f".{destination.name}.*{pattern}"):
-            lock = _try_lock(leftover)
-            if lock is not None:
-                shutil.rmtree(leftover, ignore_errors=True)
-                os.close(lock)
+def _prefix_of(destination: Path) -> str:
+    return f".{destination.name}."
 
 
 def _swap(staged: Path, destination: Path) -> None:
@@ -144,7 +107,7 @@ def _exchange(staged: Path, destination: Path) -> bool:
 
 def _swap_in_two_steps(staged: Path, destination: Path) -> None:
     aside = staged.with_suffix(_ASIDE)
-    lock = _try_lock(destination)
+    lock = try_lock(destination)
     os.rename(destination, aside)
     try:
         os.rename(staged, destination)

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 Preference = Literal["latency", "size", "memory", "accuracy"]
 
@@ -24,7 +25,11 @@ class Contract(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     metric: str | None = Field(None, description="The metric that must not drop; the task's usual one by default.")
-    max_drop: Share = Field(0.01, description="Largest loss of the metric, absolute, against the source model.")
+    max_drop: NotNegative = Field(
+        0.01,
+        description="Largest loss of the metric against the source model: absolute, or for errors (rmse, mae) as a "
+        "share of the source's own.",
+    )
     max_score_shift: Share = Field(0.05, description="Largest mean change of confidence against the source model.")
     max_error: Positive = Field(
         1e-3, description="Largest relative tensor error of a candidate that keeps the source's precision."

@@ -22,7 +22,11 @@ class Parity(Record):
 
 
 class Accuracy(Record):
-    """Hold the task metric, and its drop against the source with a 95 % paired bootstrap interval."""
+    """Hold the task metric, and its drop against the source with a 95 % paired bootstrap interval.
+
+    The drop is absolute for metrics that should be high, and a share of the source's own error for those that should be
+    low (rmse, mae), whose size depends on the target's unit; where the source makes no error it is absolute, too.
+    """
 
     metric: str
     value: float
@@ -31,6 +35,7 @@ class Accuracy(Record):
     drop_low: float
     drop_high: float
     samples: int
+    higher_is_better: bool = True
     figures: dict[str, float] = Field(default_factory=dict)
 
 

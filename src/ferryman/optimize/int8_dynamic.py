@@ -52,6 +52,7 @@ class DynamicInt8:
                 "int8-dynamic: nothing to quantize: the model has no matrix products (MatMul, Gemm) with weights",
                 hint="dynamic quantization has nothing to gain on convolutions; int8 with calibration data does",
             )
+        del model.graph.value_info[:]  # it infers shapes anew, and stale ones of weights that it transposes stop it
         add_pre_process_metadata(model)  # or else the quantizer warns that this has not been done
         with tempfile.TemporaryDirectory(prefix="ferryman-int8-") as folder:
             output = Path(folder) / "model.onnx"

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from ferryman.core.artifact import digest_file
 from ferryman.core.errors import SourceError
 from ferryman.sources._onnx_graph import Model, graphs_of
 
@@ -32,6 +33,22 @@ def inline_external_data(model: Model, folder: Path) -> list[str]:
         tensor.ClearField("data_location")
         del tensor.external_data[:]
     return [f"weights from {', '.join(sorted(files))} were put into the model's one file"] if files else []
+
+
+def digest_external_data(path: Path) -> list[str]:
+    """Give the digests of the other files that tensors lie in; what can't be read is for `open` to refuse."""
+    if b"location" not in path.read_bytes():
+        return []
+    import onnx
+
+    try:
+        model = onnx.load(path, load_external_data=False)
+    except Exception:  # noqa: BLE001 - a damaged file: opening it says what is wrong
+        return []
+    settings = [{entry.key: entry.value for entry in tensor.external_data} for tensor in _tensors(model)]
+    locations = sorted({entry["location"] for entry in settings if "location" in entry})
+    files = [path.parent / location for location in locations]
+    return [digest_file(file) for file in files if file.is_file()]
 
 
 def _tensors(model: Model) -> Iterator[Any]:  # onnx.TensorProto

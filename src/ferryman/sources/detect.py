@@ -1,12 +1,15 @@
 """Find which source plug-in a model file is for, and open it."""
 
+import hashlib
 from pathlib import Path
 
-from ferryman.core.artifact import Artifact
+from ferryman.core.artifact import Artifact, digest_file
 from ferryman.core.deployment import ModelSection
 from ferryman.core.errors import ConfigError, SourceError
+from ferryman.core.factory import digest_factory, factory_folder
 from ferryman.core.plugins import Plugin, plugins
 from ferryman.sources._content import looks_like
+from ferryman.sources._onnx_external import digest_external_data
 
 
 def open_source(path: Path, model: ModelSection, workspace: Path) -> Artifact:
@@ -20,6 +23,14 @@ def open_source(path: Path, model: ModelSection, workspace: Path) -> Artifact:
         raise SourceError(f"{path} is {looks_like(path) if path.exists() else 'not there'}", hint="name a model file")
     artifact: Artifact = plugin.require()().open(path, model, workspace)
     return artifact
+
+
+def digest_source(path: Path, model: ModelSection, workspace: Path) -> str:
+    """Give a digest of all that opening this model reads: the file, its external data, the factory's code, settings."""
+    parts = [digest_file(path), model.model_dump_json(), *digest_external_data(path)]
+    if model.factory:
+        parts.append(digest_factory(model.factory, factory_folder(model.factory, path, workspace)))
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 
 def _named(name: str) -> Plugin:

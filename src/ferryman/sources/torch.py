@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 from ferryman.core.artifact import Artifact, digest_file
 from ferryman.core.deployment import ModelSection
 from ferryman.core.errors import ConfigError, SourceError
+from ferryman.core.factory import digest_factory, factory_folder
 from ferryman.core.signature import Signature, TensorSpec
 from ferryman.core.step import StepContext
 from ferryman.sources._content import is_torch_legacy_pickle, looks_like, safetensors_header_bytes, zip_names
@@ -118,27 +119,10 @@ class WeightsSource:
         return Artifact(path, self.name, signature, _weights_digest(path, model, folder), loader=loader)
 
 
-def factory_folder(factory: str, path: Path, workspace: Path) -> Path:
-    """Find the folder that holds the factory's module: the nearest at or above the weights, the workspace or here.
-
-    The search goes up no further than the folder of ferryman.toml. A module of no such folder is an installed one.
-    """
-    top = factory.partition(":")[0].partition(".")[0]
-    for start in (path.resolve().parent, workspace.resolve(), Path.cwd()):
-        for folder in (start, *start.parents):
-            if (folder / f"{top}.py").is_file() or (folder / top / "__init__.py").is_file():
-                return folder
-            if (folder / "ferryman.toml").is_file() or (folder / ".git").exists():
-                break
-    return path.resolve().parent
-
-
 def _weights_digest(path: Path, model: ModelSection, folder: Path) -> str:
-    module = folder / (str(model.factory).partition(":")[0].replace(".", "/") + ".py")
     total = hashlib.sha256(digest_file(path).encode())
     total.update(f"\n{model.factory}\n{[spec.model_dump_json() for spec in model.inputs or ()]}\n".encode())
-    if module.is_file():
-        total.update(digest_file(module).encode())
+    total.update(digest_factory(str(model.factory), folder).encode())
     return total.hexdigest()
 
 

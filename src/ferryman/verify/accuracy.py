@@ -14,12 +14,12 @@ def compare_metric(source: Measurement, candidate: Measurement, samples: int, *,
     Paired: each resample draws the same items for both models, so that the luck of the draw cancels
     (Efron and Tibshirani, An Introduction to the Bootstrap, 1993, ch. 13).
     """
-    sign = 1.0 if source.higher_is_better else -1.0
-    drop = sign * (source.value - candidate.value)
+    scale = 1.0 if source.higher_is_better else -1.0 / (source.value or 1.0)
+    drop = scale * (source.value - candidate.value)
     low, high = drop, drop
     if samples > 1:
         draws = np.random.default_rng(seed).integers(0, samples, size=(RESAMPLES, samples))
-        drops = sign * (source.resampled(draws) - candidate.resampled(draws))
+        drops = scale * (source.resampled(draws) - candidate.resampled(draws))
         low, high = (float(value) for value in np.nanpercentile(drops, [2.5, 97.5]))
     return Accuracy(
         metric=source.metric,
@@ -29,5 +29,6 @@ def compare_metric(source: Measurement, candidate: Measurement, samples: int, *,
         drop_low=low,
         drop_high=high,
         samples=samples,
+        higher_is_better=source.higher_is_better,
         figures=candidate.figures,
     )

@@ -18,15 +18,15 @@ MAX_ROUNDS = 300
 
 
 def compare_latency(
-    calls: Mapping[str, Call], source: str, *, budget_s: float, progress: Progress = silent
+    calls: Mapping[str, Call], source: str, *, budget_s: float, again: Call | None = None, progress: Progress = silent
 ) -> dict[str, Latency]:
     """Time each call in every round, in an order that is drawn anew, and the source twice.
 
-    The second run of the source gives the noise of a ratio. Rounds are as many as fit in `budget_s`, within MIN_ROUNDS
-    and MAX_ROUNDS.
+    The second run of the source (through `again`, a session of its own, where given) tells the noise of a ratio.
+    Rounds are as many as fit in `budget_s`, within MIN_ROUNDS and MAX_ROUNDS.
     """
     names = [*calls, _AGAIN]
-    runs = {**calls, _AGAIN: calls[source]}
+    runs = {**calls, _AGAIN: again or calls[source]}
     per_round = sum(_seconds(runs[name], index) for index in range(WARM_UP) for name in names) / WARM_UP
     rounds = int(np.clip(budget_s / max(per_round, 1e-6), MIN_ROUNDS, MAX_ROUNDS))
     times: dict[str, list[float]] = {name: [] for name in names}
