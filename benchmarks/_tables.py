@@ -4,15 +4,18 @@ import re
 from pathlib import Path
 from typing import Any
 
+from benchmarks._promises import promise_rows
+
 Figures = dict[str, Any]  # JSON
 _MARK = re.compile(r"(<!-- bench:begin -->\n).*?(<!-- bench:end -->)", re.DOTALL)
-_SHOWN = {"accepted": "accepted", "repaired": "**repaired**", "refused": "refused", "failed": "no way"}
+_SHOWN = {"accepted": "accepted", "repaired": "**repaired**", "refused": "refused", "failed": "failed"}
 
 
 def render(report: Figures) -> str:
     """Give every table: the cases, then each case's candidates."""
     cases: dict[str, Figures] = report["cases"]
-    parts = [_machine(report), _overview(cases)]
+    promises = _table(["case", "must", "predicted", "measured", "holds"], promise_rows(cases))
+    parts = [_machine(report), "### Promises", promises, "### All cases", _overview(cases)]
     parts += [_one_case(name, case) for name, case in cases.items() if len(case["candidates"]) > 1]
     if report["not_run"]:
         parts.append("\n".join(f"NOT RUN: {name}: {why}" for name, why in report["not_run"].items()))
@@ -37,20 +40,34 @@ def _machine(report: Figures) -> str:
 
 
 def _overview(cases: dict[str, Figures]) -> str:
-    head = ["case", "metric", "source", "fastest that holds", "smallest", "vs ORT FP32", "build", "again", "noise"]
+    head = [
+        "case",
+        "metric",
+        "source",
+        "fastest that holds",
+        "smallest",
+        "its ms",
+        "ORT FP32 ms",
+        "speed",
+        "build",
+        "again",
+        "noise",
+    ]
     rows = [[name, *_overview_row(case)] for name, case in cases.items()]
     return _table(head, rows)
 
 
 def _overview_row(case: Figures) -> list[str]:
-    speed = case["against_onnx_runtime"]["min_ratio"]
+    against = case["against_onnx_runtime"]
     again = case["again"]
     return [
         case["source"]["metric"] or "parity",
         _number(case["source"]["value"], 3),
         case["winner_by_latency"] if case["holds"] else f"NONE ({case['winner_by_latency']})",
         case["winner_by_size"],
-        f"{1 / speed:.2f}x",
+        f"{against['winner_min_ms']:.3g}",
+        f"{against['onnx_runtime_min_ms']:.3g}",
+        f"{1 / against['min_ratio']:.2f}x",
         f"{case['first_build_s']:.0f} s",
         f"{again['wall_s']:.1f} s" + (f", {again['ran']} ran" if again["ran"] else ""),
         f"±{100 * case['noise']:.0f} %" if case["noise"] is not None else "-",
@@ -99,7 +116,7 @@ def _note(candidate: Figures) -> str:
             f"{candidate['name']}: the first try{lost} was refused; held after {candidate['tries']} tries: "
             f"{candidate['repaired_by']}."
         )
-    if candidate["status"] in ("failed", "refused"):
+    if candidate["status"] in ("failed", "refused", "unavailable"):
         return f"{candidate['name']}: {candidate['reason']}."
     return ""
 

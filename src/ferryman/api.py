@@ -9,19 +9,21 @@ from ferryman.build.cache import Cache
 from ferryman.build.init import InitChoices, Initialised, InitSettings, write_deployment
 from ferryman.build.plan import Plan
 from ferryman.build.run import Built, build_project, plan_project
+from ferryman.bundle.pack import pack as pack_bundle
 from ferryman.bundle.read import load_bundle
 from ferryman.client.http import Client
+from ferryman.client.session import RemoteSession
 from ferryman.core.bundle import Bundle
 from ferryman.core.deployment import Project, deployment_schema, load_project
 from ferryman.core.errors import ConfigError, FerrymanError
 from ferryman.core.plugins import KINDS, Plugin, broken_plugins, plugins, runtime_for
 from ferryman.core.progress import Progress, silent
-from ferryman.core.runtime import available_cores
 from ferryman.core.task import Answer, Item, Samples, TaskSpec, bind_task, infer_items
-from ferryman.server.app import ServerSettings
+from ferryman.server.app import ServeChoices, ServerSettings
 from ferryman.server.app import serve as serve_bundles
 from ferryman.tasks.draw import draw as draw_answer
 from ferryman.tasks.picture import read_picture
+from ferryman.tasks.tensor import TensorSection, TensorTask
 from ferryman.verify.recheck import Verified, verify_bundle
 
 __all__ = [
@@ -42,6 +44,7 @@ __all__ = [
     "init",
     "installed",
     "load",
+    "pack",
     "plan",
     "schema",
     "serve",
@@ -89,19 +92,38 @@ def load(bundle: Path) -> Bundle:
     return load_bundle(bundle)
 
 
+def pack(bundle: Path, file: Path | None = None) -> Path:
+    """Write a bundle as one .ferry file, by default beside its folder and named after it; gives the file.
+
+    Raises BundleError where the bundle is damaged, or where `file` is there and no .ferry file.
+    """
+    folder = bundle.resolve()
+    return pack_bundle(bundle, file or folder.with_name(f"{folder.name.removesuffix('.ferry')}.ferry"))
+
+
 def infer(target: str | Path, items: Sequence[Item], *, model: str | None = None, threads: int = 0) -> list[Answer]:
-    """Answer items with a bundle, or with a running server where `target` is a URL."""
+    """Answer items with a bundle, or with a running server where `target` is a URL.
+
+    `threads` 0 takes as many as the bundle was built for.
+    """
     if str(target).startswith(("http://", "https://")):
         with Client(str(target)) as client:
-            name = model or _only_model(client)
-            return [client.infer_item(name, item) for item in items]
+            return _ask(client, model or _only_model(client), items)
     bundle = load_bundle(Path(target))
     runtime = runtime_for(bundle.artifact.format, serves=True).require()()
-    session = runtime.load(bundle.artifact, threads=threads or available_cores())
+    session = runtime.load(bundle.artifact, threads=bundle.threads(threads))
     try:
         return infer_items(bind_task(bundle.deployment.task, bundle.artifact.signature), session, items)
     finally:
         session.close()
+
+
+def _ask(client: Client, model: str, items: Sequence[Item]) -> list[Answer]:
+    session = RemoteSession(client, model)
+    if not session.takes_tensors:
+        return [client.infer_item(model, item) for item in items]
+    task = TensorTask(TensorSection(), session.signature)  # reads arrays and forms answers as it does with a bundle
+    return [infer_items(task, session, [item])[0] for item in items]
 
 
 def _only_model(client: Client) -> str:
@@ -124,22 +146,20 @@ def draw(target: str | Path, item: Path, answer: Answer, destination: Path) -> N
 
 def verify(bundle: Path, *, threads: int = 0, progress: Progress = silent) -> Verified:
     """Check a bundle again on this machine: integrity, golden samples, contract."""
-    return verify_bundle(load_bundle(bundle), threads=threads or available_cores(), progress=progress)
+    loaded = load_bundle(bundle)
+    return verify_bundle(loaded, threads=loaded.threads(threads), progress=progress)
 
 
 def serve(
     bundles: Sequence[Path],
     *,
-    host: str = "127.0.0.1",
-    port: int = 8080,
-    threads: int = 0,
     max_body_mb: float = 32.0,
     on_ready: Callable[[str], None] | None = None,
+    **settings: Unpack[ServeChoices],
 ) -> None:
     """Serve bundles over the Open Inference Protocol V2 until SIGTERM; `on_ready` hears the URL."""
-    limit = round(max_body_mb * 1e6)
-    settings = ServerSettings(host=host, port=port, threads=threads, max_body_bytes=limit)
-    serve_bundles(bundles, settings, on_ready or (lambda _: None))
+    chosen = ServerSettings(max_body_bytes=round(max_body_mb * 1e6), **settings)
+    serve_bundles(bundles, chosen, on_ready or (lambda _: None))
 
 
 def installed() -> list[Plugin]:

@@ -27,12 +27,18 @@ def test_the_interval_of_a_paired_drop_is_far_narrower_than_that_of_either_value
     assert accuracy.drop_high - accuracy.drop_low < 0.02
 
 
-def test_a_larger_error_is_a_drop_where_lower_is_better() -> None:
-    source, worse = np.full(10, 1.0), np.full(10, 1.5)
+def test_a_larger_error_drops_by_a_share_of_the_sources_own() -> None:
+    for unit in (1e-4, 1.0, 5e4):
+        source, worse = np.full(10, unit), np.full(10, 1.5 * unit)
+        accuracy = compare_metric(
+            _measurement(source, higher_is_better=False), _measurement(worse, higher_is_better=False), 10, seed=0
+        )
+        assert abs(accuracy.drop - 0.5) < 1e-9
+
+
+def test_where_the_source_makes_no_error_the_drop_is_absolute() -> None:
+    source, worse = np.zeros(10), np.full(10, 0.2)
     accuracy = compare_metric(
-        _measurement(source, higher_is_better=False),
-        _measurement(worse, higher_is_better=False),
-        10,
-        seed=0,
+        _measurement(source, higher_is_better=False), _measurement(worse, higher_is_better=False), 10, seed=0
     )
-    assert accuracy.drop == 0.5
+    assert abs(accuracy.drop - 0.2) < 1e-9

@@ -65,7 +65,7 @@ def write_deployment(source: str, settings: InitSettings) -> Initialised:
         artifact = open_source(found, _section(name, source), Path(scratch))
         guess = guess_task(artifact, folder=settings.folder)
     text = _render(name, source, guess, settings)
-    parse_deployment(tomllib.loads(text), origin="the generated ferryman.toml")
+    _check(text)
     if not settings.dry_run:
         settings.folder.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")
@@ -87,8 +87,8 @@ def _name_of(path: Path) -> str:
 
 def _render(name: str, source: str, guess: Guess, settings: InitSettings) -> str:
     lines = ["[model]", f"name = {_toml(name)}", f"source = {_toml(source)}", "", "[task]"]
-    lines += [f"# {reason}" for reason in guess.reasons]
-    lines += [f"{key} = {_toml(value)}" for key, value in guess.spec_toml.items()]
+    lines += [f"# {_one_line(reason)}" for reason in guess.reasons]
+    lines += [f"{_key(key)} = {_toml(value)}" for key, value in guess.spec_toml.items()]
     lines += ["", "[data]"]
     if settings.calibration:
         lines.append(f"calibration = {_toml(settings.calibration)}")
@@ -117,14 +117,33 @@ _CONTRACT = (
 )
 
 
+def _check(text: str) -> None:
+    try:
+        raw = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(
+            f"no valid ferryman.toml can be written for this model: {error}", hint="give the file a plainer name"
+        ) from None
+    parse_deployment(raw, origin="the generated ferryman.toml")
+
+
+def _one_line(text: str) -> str:
+    """Give text for a comment: what a model calls its tensors must not end it and begin a key."""
+    return "".join(sign if sign.isprintable() else "\N{REPLACEMENT CHARACTER}" for sign in text)
+
+
+def _key(name: str) -> str:
+    return name if re.fullmatch(r"[A-Za-z0-9_-]+", name) else _toml(name)
+
+
 def _toml(value: Any) -> str:  # a TOML value
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, str):
         escaped = value.replace("\\", "\\\\").replace('"', '\\"')
-        return '"' + "".join(c if c.isprintable() else f"\\u{ord(c):04x}" for c in escaped) + '"'
+        return '"' + "".join(c if c.isprintable() else f"\\U{ord(c):08x}" for c in escaped) + '"'
     if isinstance(value, dict):
-        return "{ " + ", ".join(f"{key} = {_toml(inner)}" for key, inner in value.items()) + " }"
+        return "{ " + ", ".join(f"{_key(key)} = {_toml(inner)}" for key, inner in value.items()) + " }"
     if isinstance(value, list | tuple):
         return "[" + ", ".join(_toml(inner) for inner in value) + "]"
     return repr(value)

@@ -22,6 +22,7 @@ MODEL = "model"
 PARTS = (DEPLOYMENT, PROOF, ARTIFACT, BASELINE, VERSIONS, SAMPLES)
 MEASURED = (PROOF,)
 MANIFEST_LIMIT_BYTES = 16 * 1024 * 1024
+_NOT_FINITE = ("nan", "inf", "-inf")
 
 
 def encode_json(value: Any, *, is_ordered: bool = False) -> bytes:  # JSON with numbers that are not finite
@@ -96,9 +97,11 @@ def _tag(value: Any) -> Any:  # JSON
 
 
 def _untag(value: dict[str, Any]) -> Any:  # JSON
-    if value.keys() == {"$float"}:
-        return float(value["$float"])
-    return value
+    if value.keys() != {"$float"}:
+        return value
+    if value["$float"] not in _NOT_FINITE:
+        raise ValueError(f'{value!r:.60}: "$float" is one of {", ".join(_NOT_FINITE)}')
+    return float(value["$float"])
 
 
 def _refuse_constant(name: str) -> float:

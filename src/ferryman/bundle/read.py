@@ -51,7 +51,7 @@ def load_bundle(path: Path, *, unpack_into: Path | None = None) -> Bundle:
         manifest=manifest,
         deployment=_read_deployment(folder, manifest),
         artifact=_read_artifact(folder, manifest),
-        proof=_parse(Proof, _read(folder, PROOF), origin=PROOF),
+        proof=_read_proof(folder),
         golden=golden,
         tolerance=tolerance,
         baseline=_read_table(folder, BASELINE),
@@ -144,6 +144,14 @@ def _read_artifact(folder: Path, manifest: Manifest) -> Artifact:
     if artifact.digest != model_digest(manifest):
         raise BundleError(f"{manifest.model} is not the model that {ARTIFACT} describes", hint=_AGAIN)
     return artifact
+
+
+def _read_proof(folder: Path) -> Proof:
+    proof = _parse(Proof, _read(folder, PROOF), origin=PROOF)
+    names = [candidate.name for candidate in proof.candidates]
+    if proof.winner not in names:
+        raise BundleError(f"{PROOF}: the winner '{proof.winner}' is none of its candidates: {names}", hint=_AGAIN)
+    return proof
 
 
 def _read_golden(folder: Path) -> tuple[tuple[Golden, ...], dict[str, float]]:

@@ -101,7 +101,7 @@ def _read(archive: tarfile.TarFile, member: tarfile.TarInfo, file: Path) -> byte
 def _cache_folder() -> Path:
     """Give a folder that only this user can write: in the home folder, or else in the system's temporary one."""
     owner = os.getuid()
-    for candidate in (Path.home() / ".cache" / "ferryman", Path(tempfile.gettempdir()) / f"ferryman-{owner}"):
+    for candidate in (*_home_caches(), Path(tempfile.gettempdir()) / f"ferryman-{owner}"):
         try:
             candidate.mkdir(mode=0o700, parents=True, exist_ok=True)
             status = candidate.lstat()
@@ -111,3 +111,10 @@ def _cache_folder() -> Path:
         if is_ours and os.access(candidate, os.W_OK):
             return candidate
     raise BundleError("there is no folder to unpack into", hint="unpack the .ferry file by hand: it is a tar")
+
+
+def _home_caches() -> list[Path]:
+    try:
+        return [Path.home() / ".cache" / "ferryman"]
+    except RuntimeError:  # a container's user may have neither HOME nor a line in the list of users
+        return []

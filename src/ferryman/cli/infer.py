@@ -23,7 +23,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("target", metavar="TARGET", help="a bundle's folder or .ferry file, or a server's http URL")
     parser.add_argument(
         "inputs", nargs="+", metavar="INPUT",
-        help="pictures; a .csv (each row is asked), .npz, .npy, .json or .jsonl file; - for JSON on stdin",
+        help="pictures; a .csv or .tsv (also .gz; each row is asked), .npz, .npy, .json or .jsonl file; "
+        "- for JSON on stdin",
     )  # fmt: skip
     parser.add_argument("--model", metavar="M", help="which model of a server that has several")
     parser.add_argument("--draw", type=Path, metavar="OUT", help="draw the answer: a file, or a folder for several")

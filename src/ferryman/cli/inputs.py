@@ -1,6 +1,5 @@
 """Read what `ferryman infer` is asked about: pictures, tables, arrays, JSON."""
 
-import csv
 import json
 import sys
 import zipfile
@@ -12,12 +11,13 @@ import numpy as np
 
 from ferryman.core.errors import InputError
 from ferryman.core.task import Item
+from ferryman.tasks.rows import read_table
 
 STDIN = "-"
 
 
 def read_items(names: Sequence[str]) -> list[tuple[str, Item]]:
-    """Give each item with a name for messages; raises InputError that names the file and what is wrong with it."""
+    """Give each item with a name for messages; raises InputError or, for a table, DataError that says what is wrong."""
     items: list[tuple[str, Item]] = []
     for name in names:
         items.extend(_read(name))
@@ -32,40 +32,24 @@ def _read(name: str) -> list[tuple[str, Item]]:
     path = Path(name)
     if not path.is_file():
         state = "is a folder" if path.is_dir() else "doesn't exist"
-        raise InputError(f"{name} {state}", hint="name pictures, a .csv, .npz, .npy or .json file, or - for stdin")
+        raise InputError(f"{name} {state}", hint="name pictures, a .csv, .tsv, .npz, .npy or .json file, or - for stdin")
     suffix = path.suffix.lower()
     try:
-        if suffix == ".csv":
+        if {".csv", ".tsv"} & {part.lower() for part in path.suffixes[-2:]} and suffix in (".csv", ".tsv", ".gz"):
             return _rows(path)
         if suffix == ".npz":
             return [(name, _arrays(path))]
         if suffix in (".json", ".jsonl"):
             return _json_items(name, path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+    except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{name} can't be read: {error}", hint="text must be UTF-8") from None
     return [(name, path)]
 
 
 def _rows(path: Path) -> list[tuple[str, Item]]:
-    """Give each row as column -> number or text; an empty cell is missing."""
-    with path.open(encoding="utf-8-sig", newline="") as stream:
-        reader = csv.DictReader(stream, strict=True)
-        items: list[tuple[str, Item]] = []
-        for row in reader:
-            where = f"{path}:{reader.line_num}"
-            if None in row or None in row.values():
-                raise InputError(f"{where} has not {len(reader.fieldnames or [])} cells", hint="as the first line has")
-            items.append((where, {column: _cell(text) for column, text in row.items()}))
-    return items
-
-
-def _cell(text: str) -> float | int | str | None:
-    for read in (int, float):
-        try:
-            return read(text)
-        except ValueError:
-            continue
-    return text or None
+    """Give each row as column -> text: the task reads the cells, so that "01234" is to a model what it was verified on."""
+    _, rows = read_table(path)
+    return [(f"{path}[{index}]", row) for index, row in enumerate(rows)]
 
 
 def _arrays(path: Path) -> dict[str, Any]:  # name -> array

@@ -24,6 +24,7 @@ VERBS = {
     "serve": "answer over HTTP with one or more bundles",
     "infer": "ask a bundle or a server about pictures, rows or tensors",
     "verify": "check a bundle's contract again on this machine",
+    "pack": "make one .ferry file of a bundle, to copy elsewhere",
     "plugins": "list sources, steps, runtimes and tasks",
     "doctor": "look at this machine: CPU, memory, packages, plug-ins",
     "schema": "print the JSON schema of ferryman.toml",

@@ -16,6 +16,11 @@ _DATATYPES = {
 _DTYPES = {datatype: np.dtype(dtype).newbyteorder("<") for dtype, datatype in _DATATYPES.items()}
 
 
+def dtype_of(datatype: str) -> str:
+    """Give numpy's name of a V2 datatype, "string" for BYTES; raises KeyError for another."""
+    return "string" if datatype == "BYTES" else _DTYPES[datatype].name
+
+
 def encode_tensor(name: str, array: Array) -> tuple[dict[str, Any], bytes]:  # JSON
     """Give a tensor's entry in the request and the bytes that follow the JSON; raises InputError for other dtypes."""
     if array.dtype.kind in "OSU":

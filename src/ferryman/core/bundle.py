@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from ferryman.core.artifact import Artifact
 from ferryman.core.deployment import Deployment
 from ferryman.core.proof import Proof
+from ferryman.core.runtime import available_cores
 from ferryman.core.task import Answer, Item
 
 SPEC_VERSION = 1
@@ -64,3 +65,7 @@ class Bundle:
     tolerance: dict[str, float]
     baseline: dict[str, Any]  # JSON statistics, each task's own
     versions: dict[str, str]
+
+    def threads(self, asked: int = 0) -> int:
+        """Give the cores of one inference: as asked, else as the bundle was built, else all there are."""
+        return asked or self.deployment.build.threads or available_cores()

@@ -38,7 +38,10 @@ def clear_leftovers(parent: Path, *, prefix: str, suffix: str = "") -> None:
 def leftovers(parent: Path, *, prefix: str, suffix: str = "") -> list[Path]:
     """Give what has the name of such a folder, in use or not; prefix and suffix are taken as they are, no patterns."""
     name = re.compile(re.escape(prefix) + _RANDOM + re.escape(suffix))
-    return sorted(child for child in parent.iterdir() if name.fullmatch(child.name)) if parent.is_dir() else []
+    try:
+        return sorted(child for child in parent.iterdir() if name.fullmatch(child.name))
+    except OSError:
+        return []  # what can't be listed can't be cleared, and whoever writes there is told so
 
 
 def try_lock(folder: Path) -> int | None:

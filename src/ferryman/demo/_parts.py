@@ -141,7 +141,7 @@ def _tool_marks(part: Part, rng: np.random.Generator, side: int) -> tuple[Field,
         return marks, as_field(streak)
     rings = texture("brushed", rng, 512)
     reach, turn = cv2.cartToPolar(dx, dy)
-    at_x = as_field(turn) * (256 / np.pi / 4) + 128
+    at_x = np.abs(as_field(turn) - math.pi) * (128 / math.pi) + 128  # mirrored, or a seam shows where the turn ends
     at_y = as_field(reach) * (1.6 * 320 / side)
     marks = as_field(cv2.remap(rings, at_x, at_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101))
     bow = np.abs(np.cos(as_field(turn) - np.float32(rng.uniform(0, np.pi)) + 0.05 * marks))

@@ -101,7 +101,7 @@ def _belt(rng: np.random.Generator, side: int, angle: float) -> Field:
     elif pattern == 1:  # chevrons
         fold = np.abs(np.mod(across, 24 * unit) - 12 * unit)
         relief += 1.3 * np.tanh(2.5 * np.sin((along + fold) * (np.pi / pitch)))
-    tone = np.clip(rng.uniform(0.014, 0.04) * (1 + 0.2 * relief), 0.01, 1)
+    tone = np.clip(rng.uniform(0.018, 0.05) * (1 + 0.2 * relief), 0.01, 1)
     specks = smoothstep(texture("speckle", rng, side, 0, 1.3 * unit), rng.uniform(2.3, 3.2), 3.6)
     tone += specks * rng.uniform(0.03, 0.2)
     colour = as_field(tone * as_field([1.06, 1.0, 0.97])[:, None, None])

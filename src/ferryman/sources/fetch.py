@@ -39,7 +39,20 @@ def fetch(source: str, folder: Path, *, cache: Path, sha256: str | None = None, 
 def _local(source: str, folder: Path) -> Path:
     if "\0" in source:
         raise SourceError(f"source {source!r} is not a path", hint="[model] source is a path or an http(s) URL")
-    path = folder / Path(source).expanduser()
+    try:
+        path = folder / Path(source).expanduser()
+    except RuntimeError:
+        name = source.partition("/")[0]
+        raise SourceError(f"source '{source}': there is no home folder {name}", hint="write the path out") from None
+    try:
+        _check_readable(path, source)
+    except OSError as error:
+        reason = error.strerror or error
+        raise SourceError(f"source '{source}' can't be read: {reason}", hint="check the path and its rights") from None
+    return path
+
+
+def _check_readable(path: Path, source: str) -> None:
     if path.is_dir():
         names = sorted(child.name for child in path.iterdir())[:5]
         raise SourceError(
@@ -48,9 +61,9 @@ def _local(source: str, folder: Path) -> Path:
         )
     if not path.is_file():
         raise SourceError(f"there is no file '{source}' (looked for {path})", hint=_nearest(path))
-    if path.stat().st_size == 0:
-        raise SourceError(f"source '{source}' is empty (0 bytes)", hint="copy or export the model again")
-    return path
+    with path.open("rb") as stream:
+        if not stream.read(1):
+            raise SourceError(f"source '{source}' is empty (0 bytes)", hint="copy or export the model again")
 
 
 def _nearest(path: Path) -> str:
@@ -114,8 +127,8 @@ class _Download:
         """Give the complete file; one in the cache is used again if its digest is pinned or the server says so."""
         if sha256 is not None and self._file.is_file() and digest_file(self._file) == sha256:
             return self._file
-        self._file.parent.mkdir(parents=True, exist_ok=True)
         try:
+            self._file.parent.mkdir(parents=True, exist_ok=True)
             with self._request() as response:
                 self._receive(response)
         except urllib.error.HTTPError as error:

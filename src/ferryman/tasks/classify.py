@@ -15,6 +15,7 @@ from ferryman.tasks.image import ImageInput, bind_image
 from ferryman.tasks.labels import Labels, label_of, require_resolved, resolve_labels
 from ferryman.tasks.picture import name_picture, read_picture
 from ferryman.tasks.resample import measure_mean
+from ferryman.tasks.shifts import mean_shifts
 
 
 class ClassifySpec(TaskSpec):
@@ -44,7 +45,7 @@ class ClassifyTask:
 
     kind: ClassVar[str] = "classify"
     Spec: ClassVar[type[TaskSpec]] = ClassifySpec
-    tolerance: ClassVar[Mapping[str, float]] = {"label_changed": 0.0, "score_shift": 0.005, "max_score_diff": 0.01}
+    tolerance: ClassVar[Mapping[str, float]] = {"label_changed": 0.0, "max_score_diff": 0.01}
 
     def __init__(self, spec: ClassifySpec, signature: Signature) -> None:
         self.spec = spec
@@ -69,9 +70,9 @@ class ClassifyTask:
     def agreement(self, reference: Sequence[Answer], answers: Sequence[Answer]) -> Agreement:
         """Compare best classes and scores.
 
-        label_changed: share of other best classes. score_shift, score_bias: of the reference's best class.
-        max_score_diff: over the reference's listed classes; one that the other doesn't list has at most the other's
-        lowest listed score.
+        label_changed: share of other best classes. score_shift, score_bias: of the reference's best class; left out
+        where there is none. max_score_diff: over the reference's listed classes; one that the other doesn't list has
+        at most the other's lowest listed score.
         """
         changed, shifts, differences = [], [], [0.0]
         for before, after in zip(reference, answers, strict=True):
@@ -82,15 +83,13 @@ class ClassifyTask:
                 scores.get(number, min(floor, score)) - score
                 for number, score in zip(before["classes"], before["scores"], strict=True)
             ]
-            shifts.append(deltas[0] if deltas else 0.0)
+            shifts.extend(deltas[:1])
             differences.extend(abs(delta) for delta in deltas)
-        moved = np.asarray(shifts or [0.0])
         return Agreement(
             {
                 "label_changed": float(np.mean(changed)) if changed else 0.0,
-                "score_shift": float(np.abs(moved).mean()),
-                "score_bias": float(abs(moved.mean())),
                 "max_score_diff": float(np.max(differences)),
+                **mean_shifts(shifts),
             }
         )
 

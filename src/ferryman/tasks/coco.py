@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ferryman.core.errors import ConfigError
+from ferryman.core.errors import ConfigError, DataError
 from ferryman.core.task import Answer, Measurement, Truth
 from ferryman.tasks.labels import label_of
 
@@ -34,8 +34,16 @@ class _ClassMatches:
 def measure_boxes(
     answers: Sequence[Answer], truths: Sequence[Truth], metric: str, labels: tuple[str, ...] | None
 ) -> Measurement:
-    """Compute map, map50, map75, ap:LABEL or ap50:LABEL as COCO defines them (all areas, 100 boxes a picture)."""
+    """Compute map, map50, map75, ap:LABEL or ap50:LABEL as COCO defines them (all areas, 100 boxes a picture).
+
+    Raises DataError where no picture has a box to find: nothing can get worse at that.
+    """
     matches = _match(answers, truths)
+    if not matches:
+        raise DataError(
+            f"none of the {len(truths)} labelled pictures has a box to find (crowds aside), so there is no {metric}",
+            hint="check data.evaluation labels: are they those of these pictures?",
+        )
     names = {number: label_of(labels, number) for number in matches}
     overlaps, numbers = _select(metric, names)
     everything = np.ones((1, len(answers)), np.int64)

@@ -1,12 +1,13 @@
 """Read the user's data: items and, where they are labelled, the truth of each."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from ferryman.core.deployment import DataSection, EvaluationSection
 from ferryman.core.errors import DataError
 from ferryman.core.task import Item, Samples, TaskSpec
-from ferryman.tasks.files import digest_files, find_files, relative_name, spread
+from ferryman.tasks.files import digest_files, digest_truths, find_files, relative_name, spread
 from ferryman.tasks.rows import read_rows
 from ferryman.tasks.truth_classes import read_csv_classes, read_folder_classes
 from ferryman.tasks.truth_coco import read_coco_boxes
@@ -31,8 +32,11 @@ def read_samples(section: EvaluationSection, folder: Path, task_spec: TaskSpec) 
     if _holds_rows(section.items) and task_spec.kind not in ("classify", "detect"):
         file = find_files(section.items, folder, key="data.evaluation.items")[0]
         rows = read_rows(file, task_spec, target=section.target, needs_target=True)
-        return _thin(rows, section.limit)
-    return _read_pictures(section, folder, task_spec)
+        samples = _thin(rows, section.limit)
+    else:
+        samples = _read_pictures(section, folder, task_spec)
+    # The same files say other things when their column or folder is another: a metric must not outlive its truths.
+    return replace(samples, digest=digest_truths(samples.digest, samples.names, samples.truths))
 
 
 def read_calibration(section: DataSection, folder: Path, task_spec: TaskSpec) -> Samples:
@@ -43,7 +47,8 @@ def read_calibration(section: DataSection, folder: Path, task_spec: TaskSpec) ->
         file = find_files(section.calibration, folder, key="data.calibration")[0]
         target = section.evaluation.target if section.evaluation else None
         rows = read_rows(file, task_spec, target=target, needs_target=False)
-        return _thin(Samples(rows.items, rows.names, None, rows.digest), section.calibration_limit)
+        # The target's column is left out of the items, so another target makes other items of the same file.
+        return _thin(Samples(rows.items, rows.names, None, f"{rows.digest}-{target}"), section.calibration_limit)
     files = find_files(section.calibration, folder, key="data.calibration")
     chosen = [files[place] for place in spread(len(files), section.calibration_limit)]
     return Samples(chosen, [relative_name(path, folder) for path in chosen], None, digest_files(chosen))

@@ -27,12 +27,7 @@ class DetectTask:
 
     kind: ClassVar[str] = "detect"
     Spec: ClassVar[type[TaskSpec]] = DetectSpec
-    tolerance: ClassVar[Mapping[str, float]] = {
-        "unmatched": 0.02,
-        "score_shift": 0.005,
-        "max_score_diff": 0.01,
-        "max_box_diff": 1.0,
-    }
+    tolerance: ClassVar[Mapping[str, float]] = {"unmatched": 0.02, "max_score_diff": 0.01, "max_box_diff": 1.0}
 
     def __init__(self, spec: DetectSpec, signature: Signature) -> None:
         self.spec = spec

@@ -7,6 +7,7 @@ import numpy as np
 
 from ferryman.core.task import Agreement, Answer
 from ferryman.tasks.boxes import Boxes, iou, match
+from ferryman.tasks.shifts import mean_shifts
 
 _PARTNER_IOU = 0.5
 
@@ -35,21 +36,20 @@ def compare_detections(reference: Sequence[Answer], answers: Sequence[Answer], *
     """Measure how far boxes are apart, counting each that has `show_score` on either side.
 
     Partners have one class and IoU >= 0.5; a partner's score may be any. unmatched: share of shown boxes (of both
-    sides) without one. score_shift, score_bias, max_score_diff: of pairs, and of lone boxes with their whole score.
-    max_box_diff: pixels between corners of pairs. mean_iou_loss: mean 1 - IoU of pairs.
+    sides) without one. score_shift, score_bias, max_score_diff: of pairs, and of lone boxes with their whole score;
+    the first two are left out where neither side shows a box. max_box_diff: pixels between corners of pairs.
+    mean_iou_loss: mean 1 - IoU of pairs.
     """
     tally = _Tally()
     for before, after in zip(reference, answers, strict=True):
         _compare_one(to_boxes(before), to_boxes(after), show_score, tally)
-    changes = np.asarray(tally.changes or [0.0])
     return Agreement(
         {
             "unmatched": tally.alone / tally.shown if tally.shown else 0.0,
-            "score_shift": float(np.abs(changes).mean()),
-            "score_bias": float(abs(changes.mean())),
-            "max_score_diff": float(np.abs(changes).max()),
+            "max_score_diff": float(np.max(np.abs(tally.changes), initial=0.0)),
             "max_box_diff": max(tally.shifts_px, default=0.0),
             "mean_iou_loss": float(np.mean(tally.losses)) if tally.losses else 0.0,
+            **mean_shifts(tally.changes),
         }
     )
 

@@ -2,11 +2,16 @@
 
 import glob
 import hashlib
+import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from ferryman.core.artifact import digest_file
 from ferryman.core.errors import DataError
+from ferryman.core.task import Truth
 
 PICTURE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif"})
 
@@ -49,6 +54,18 @@ def digest_files(paths: Iterable[Path]) -> str:
     for path in paths:
         total.update(path.name.encode() + b"\0" + digest_file(path).encode() + b"\n")
     return total.hexdigest()
+
+
+def digest_truths(digest: str, names: Sequence[str], truths: Sequence[Truth] | None) -> str:
+    """Give the sha256 of the items' digest, their names and what is said of them, arrays by their bytes."""
+    content = json.dumps([digest, names, truths], sort_keys=True, default=_plain)
+    return hashlib.sha256(content.encode()).hexdigest()
+
+
+def _plain(value: Any) -> list[Any] | str:  # whatever a truth holds beside JSON's own
+    if isinstance(value, np.ndarray):
+        return [value.dtype.str, list(value.shape), hashlib.sha256(np.ascontiguousarray(value).tobytes()).hexdigest()]
+    return repr(value)
 
 
 def refuse_unlabelled(missing: Sequence[str], count: int, source: str) -> None:

@@ -11,8 +11,10 @@ from ferryman.core.errors import ConfigError, InputError
 from ferryman.core.signature import Array, Signature
 from ferryman.core.task import Agreement, Answer, Batch, Item, Measurement, TaskSpec, Truth
 from ferryman.tasks.cells import Row, bind_table
+from ferryman.tasks.distance import measure_distance
 from ferryman.tasks.labels import Labels, Names, require_resolved, resolve_labels
 from ferryman.tasks.row_metrics import measure_labels, measure_values
+from ferryman.tasks.shifts import mean_shifts
 
 
 class TabularOutputs(BaseModel):
@@ -55,7 +57,6 @@ class TabularTask:
     Spec: ClassVar[type[TaskSpec]] = TabularSpec
     tolerance: ClassVar[Mapping[str, float]] = {
         "label_changed": 0.0,
-        "score_shift": 0.001,
         "max_score_diff": 0.005,
         "max_rel_diff": 1e-3,
     }
@@ -87,10 +88,11 @@ class TabularTask:
         ]
 
     def agreement(self, reference: Sequence[Answer], answers: Sequence[Answer]) -> Agreement:
-        """Compare labels and probabilities, or values; the figures of the other kind are 0.
+        """Compare labels and probabilities, or values; the other kind's largest distances are 0, as those of nothing.
 
-        label_changed: share of rows. score_shift, score_bias: of the reference's label. max_rel_diff: max |a-b| of
-        values over max |b|.
+        label_changed: share of rows. score_shift, score_bias: of the reference's label (of its most probable class
+        where the label's own is unnamed); left out without probabilities. max_rel_diff: max |a-b| of values over
+        max |b|.
         """
         if self._prediction is not None:
             return _compare_values(reference, answers)
@@ -101,16 +103,17 @@ class TabularTask:
                 label: after["probabilities"].get(label, 0.0) - share
                 for label, share in before["probabilities"].items()
             }
-            shifts.append(deltas.get(str(before["label"]), 0.0))
+            if deltas:
+                shares = before["probabilities"]
+                own = str(before["label"])
+                shifts.append(deltas[own if own in shares else max(shares, key=lambda name: shares[name])])
             differences.extend(abs(delta) for delta in deltas.values())
-        moved = np.asarray(shifts or [0.0])
         return Agreement(
             {
                 "label_changed": sum(changed) / max(len(reference), 1),
-                "score_shift": float(np.abs(moved).mean()),
-                "score_bias": float(abs(moved.mean())),
                 "max_score_diff": float(np.max(differences)),
                 "max_rel_diff": 0.0,
+                **mean_shifts(shifts),
             }
         )
 
@@ -185,10 +188,7 @@ def _two_sided(values: Array, count: int) -> Array:
 
 
 def _compare_values(reference: Sequence[Answer], answers: Sequence[Answer]) -> Agreement:
-    before = np.asarray([answer["value"] for answer in reference] or [0.0])
-    after = np.asarray([answer["value"] for answer in answers] or [0.0])
-    difference = float(np.abs(before - after).max())
-    scale = float(np.abs(before).max())
-    relative = 0.0 if difference == 0 else difference / scale if scale > 0 else float("inf")
-    zeros = {"label_changed": 0.0, "score_shift": 0.0, "score_bias": 0.0, "max_score_diff": 0.0}
-    return Agreement({**zeros, "max_abs_diff": difference, "max_rel_diff": relative})
+    before = np.asarray([answer["value"] for answer in reference], np.float64)
+    after = np.asarray([answer["value"] for answer in answers], np.float64)
+    difference, share = measure_distance(before, after)
+    return Agreement({"label_changed": 0.0, "max_score_diff": 0.0, "max_abs_diff": difference, "max_rel_diff": share})

@@ -13,6 +13,7 @@ from pydantic import Field
 from ferryman.core.errors import ConfigError, InputError
 from ferryman.core.signature import Array, Signature, TensorSpec
 from ferryman.core.task import Agreement, Answer, Batch, Item, Measurement, TaskSpec, Truth
+from ferryman.tasks.distance import measure_distance
 from ferryman.tasks.resample import measure_mean, measure_weighted
 
 _MOST_BYTES = 4 << 30
@@ -44,7 +45,7 @@ class TensorTask:
         """Stack the items' arrays; raises InputError for a name, dtype or shape that the model doesn't take."""
         rows: list[dict[str, Array]] = []
         for place, item in enumerate(items):
-            arrays = self._read(item, f"item {place + 1}")
+            arrays = name_arrays(item, self._signature, name=f"item {place + 1}")
             rows.append({port.name: _fit(arrays[port.name], port, place) for port in self._signature.inputs})
         inputs: dict[str, Array] = {}
         for port in self._signature.inputs:
@@ -68,16 +69,16 @@ class TensorTask:
     def agreement(self, reference: Sequence[Answer], answers: Sequence[Answer]) -> Agreement:
         """Give max_abs_diff, and max_rel_diff: max |a-b| / max |b| of an output; the worst of all items and outputs.
 
-        Infinite where shapes or names differ.
+        Infinite where shapes or names differ, or where one side alone has NaN or an infinity.
         """
         absolute, relative = [0.0], [0.0]
         for before, after in zip(reference, answers, strict=True):
             if before["outputs"].keys() != after["outputs"].keys():
                 return Agreement({"max_abs_diff": float("inf"), "max_rel_diff": float("inf")})
             for name, wanted in before["outputs"].items():
-                difference, scale = _distance(_from_json(wanted), _from_json(after["outputs"][name]))
+                difference, share = measure_distance(_from_json(wanted), _from_json(after["outputs"][name]))
                 absolute.append(difference)
-                relative.append(0.0 if difference == 0 else difference / scale if scale > 0 else float("inf"))
+                relative.append(share)
         return Agreement({"max_abs_diff": float(np.max(absolute)), "max_rel_diff": float(np.max(relative))})
 
     def measure(self, answers: Sequence[Answer], truths: Sequence[Truth], metric: str | None) -> Measurement:
@@ -99,18 +100,23 @@ class TensorTask:
 
         return measure_weighted("rmse", root_mean, len(squares), higher_is_better=False)
 
-    def _read(self, item: Item, name: str) -> Mapping[str, Any]:  # arrays, or lists from JSON
-        arrays = read_arrays(item, name=name) if isinstance(item, Path) else item
-        names = [port.name for port in self._signature.inputs]
-        if isinstance(arrays, np.ndarray) and len(names) == 1:
-            arrays = {names[0]: arrays}
-        if not isinstance(arrays, Mapping):
-            raise InputError(f"{name}: a {type(item).__name__} is not a set of named arrays", hint=f"give {names}")
-        if unknown := sorted(set(arrays) - set(names)):
-            raise InputError(f"{name}: no input is called '{unknown[0]}'", hint=f"this model takes {names}")
-        if missing := [known for known in names if known not in arrays]:
-            raise InputError(f"{name}: input '{missing[0]}' is missing", hint=f"this model takes {names}")
-        return arrays
+
+def name_arrays(item: Item, signature: Signature, *, name: str) -> Mapping[str, Any]:  # arrays, or lists from JSON
+    """Give an item's arrays by the names of the model's inputs, read from its file where it is one.
+
+    A lone array is that of the only input. Raises InputError, starting with `name`, where names differ from the model's.
+    """
+    arrays = read_arrays(item, name=name) if isinstance(item, Path) else item
+    names = [port.name for port in signature.inputs]
+    if isinstance(arrays, np.ndarray) and len(names) == 1:
+        arrays = {names[0]: arrays}
+    if not isinstance(arrays, Mapping):
+        raise InputError(f"{name}: a {type(item).__name__} is not a set of named arrays", hint=f"give {names}")
+    if unknown := sorted(set(arrays) - set(names)):
+        raise InputError(f"{name}: no input is called '{unknown[0]}'", hint=f"this model takes {names}")
+    if missing := [known for known in names if known not in arrays]:
+        raise InputError(f"{name}: input '{missing[0]}' is missing", hint=f"this model takes {names}")
+    return arrays
 
 
 def read_arrays(path: Path, *, name: str) -> Mapping[str, Array] | Array:
@@ -183,21 +189,6 @@ def _to_json(values: Array) -> dict[str, Any]:  # JSON
 def _from_json(output: Mapping[str, Any]) -> Array:  # JSON
     dtype = object if output["dtype"] == "string" else output["dtype"]
     return np.asarray(output["data"], dtype).reshape(output["shape"])
-
-
-def _distance(wanted: Array, got: Array) -> tuple[float, float]:
-    """Give max |difference| and max |wanted|."""
-    if wanted.shape != got.shape:
-        return float("inf"), 1.0
-    if wanted.dtype.kind == "O":
-        return (0.0 if bool(np.all(wanted == got)) else float("inf")), 1.0
-    if not wanted.size:
-        return 0.0, 1.0
-    first, second = cast(Any, wanted).astype(np.float64), cast(Any, got).astype(np.float64)
-    differs = first != second  # equal infinities agree; their difference would be NaN
-    difference = np.zeros_like(first)
-    difference[differs] = np.abs(first[differs] - second[differs])
-    return float(difference.max()), float(np.abs(first).max())
 
 
 def _mean_square(got: Array, truth: Truth) -> float:

@@ -6,6 +6,7 @@ from pathlib import Path
 from ferryman.core.errors import DataError
 from ferryman.core.task import Truth
 from ferryman.tasks.files import PICTURE_SUFFIXES, find_files, refuse_unlabelled, spread
+from ferryman.tasks.listed_pictures import Entry, match_entries
 from ferryman.tasks.rows import read_table
 from ferryman.tasks.truths import Labelling, number_of
 
@@ -16,7 +17,8 @@ _CLASS_COLUMNS = ("class_index", "class", "label", "target")
 def read_csv_classes(files: Sequence[Path], labelling: Labelling) -> tuple[list[Path], list[Truth], list[Path]]:
     """Give pictures, their class numbers, and the CSV file (`file,label`: a number or a name).
 
-    Where items are the CSV file itself, its pictures are relative to its folder.
+    Where items are the CSV file itself, its pictures are relative to its folder. Other pictures are found by their
+    path, else by a name that only one of them has.
     """
     is_listed = len(files) == 1 and files[0].suffix == ".csv"
     if labelling.pattern is None and not is_listed:
@@ -27,22 +29,22 @@ def read_csv_classes(files: Sequence[Path], labelling: Labelling) -> tuple[list[
     columns, rows = read_table(path)
     file_column = _column(_FILE_COLUMNS, columns, path, None)
     class_column = _column(_CLASS_COLUMNS, columns, path, labelling.target)
-    classes = {
-        Path(row[file_column]).name: (row[class_column], f"{path}, line {place + 2}") for place, row in enumerate(rows)
-    }
+    entries = [
+        Entry(row[file_column], row[class_column], f"{path}, line {place + 2}") for place, row in enumerate(rows)
+    ]
     if is_listed:
-        files = [path.parent / row[file_column] for row in rows]
+        files = [path.parent / entry.file for entry in entries]
         if absent := [str(picture) for picture in files if not picture.is_file()]:
             raise DataError(
                 f"{path} names {len(absent)} pictures that are not there, first {absent[0]}",
                 hint="pictures are looked for beside the CSV file",
             )
+    classes = match_entries(files, entries, (path.parent, labelling.folder))
     pictures = [files[place] for place in spread(len(files), labelling.limit)]
-    refuse_unlabelled([str(picture) for picture in pictures if picture.name not in classes], len(pictures), str(path))
-    truths: list[Truth] = []
-    for picture in pictures:
-        label, where = classes[picture.name]
-        truths.append(number_of(label, labelling.labels, where))
+    refuse_unlabelled([str(picture) for picture in pictures if picture not in classes], len(pictures), str(path))
+    truths: list[Truth] = [
+        number_of(classes[picture].said, labelling.labels, classes[picture].where) for picture in pictures
+    ]
     return pictures, truths, [path]
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from ferryman.core.errors import DataError
 from ferryman.core.task import Truth
 from ferryman.tasks.files import find_files, refuse_unlabelled, spread
+from ferryman.tasks.listed_pictures import Entry, match_entries
 from ferryman.tasks.truths import Labelling, check_number
 
 _FORM = (
@@ -20,27 +21,31 @@ def read_coco_boxes(files: Sequence[Path], labelling: Labelling) -> tuple[list[P
     """Give pictures, their boxes in pixels, and the JSON file.
 
     Categories become class numbers by their names in [task] labels, else by the order of their ids. Pictures are found
-    by `file_name`, with or without its folders.
+    by `file_name`: by its path, else by a name that only one of them has.
     """
     if labelling.pattern is None:
         raise DataError("COCO data needs its JSON file", hint="set data.evaluation labels = 'annotations.json'")
     path = find_files(labelling.pattern, labelling.folder, key="data.evaluation.labels")[0]
     content = _load(path)
     numbers = _class_numbers(content, labelling.labels, path)
-    ids = {Path(_field(image, "file_name", path)).name: _field(image, "id", path) for image in content["images"]}
+    entries = [
+        Entry(str(_field(image, "file_name", path)), _key(image, "id", path), f"{path}, image {place + 1}")
+        for place, image in enumerate(content["images"])
+    ]
+    images = match_entries(files, entries, (path.parent, labelling.folder))
     pictures = [files[place] for place in spread(len(files), labelling.limit)]
-    refuse_unlabelled([str(picture) for picture in pictures if picture.name not in ids], len(pictures), str(path))
+    refuse_unlabelled([str(picture) for picture in pictures if picture not in images], len(pictures), str(path))
     truths: dict[Any, dict[str, list[Any]]] = {  # by COCO's image id, a number or text
-        ids[picture.name]: {"boxes": [], "classes": [], "crowd": []} for picture in pictures
+        images[picture].said: {"boxes": [], "classes": [], "crowd": []} for picture in pictures
     }
     for place, annotation in enumerate(content["annotations"]):
-        truth = truths.get(_field(annotation, "image_id", path))
+        truth = truths.get(_key(annotation, "image_id", path))
         if truth is not None:
             where = f"{path}, annotation {place + 1}"
             truth["boxes"].append(_corners(_field(annotation, "bbox", path), where))
-            truth["classes"].append(_number(_field(annotation, "category_id", path), numbers, where))
+            truth["classes"].append(_number(_key(annotation, "category_id", path), numbers, where))
             truth["crowd"].append(int(bool(annotation.get("iscrowd", 0))))
-    return pictures, [truths[ids[picture.name]] for picture in pictures], [path]
+    return pictures, [truths[images[picture].said] for picture in pictures], [path]
 
 
 def _load(path: Path) -> Mapping[str, Any]:  # COCO's own JSON
@@ -64,12 +69,20 @@ def _field(entry: Mapping[str, Any], name: str, path: Path) -> Any:  # COCO's ow
     return entry[name]
 
 
+def _key(entry: Mapping[str, Any], name: str, path: Path) -> int | str:  # COCO's own JSON
+    key = _field(entry, name, path)
+    if not isinstance(key, (int, str)):
+        raise DataError(f"{path}: '{name}' is {key!r:.80}, neither a number nor text", hint=_FORM)
+    return key
+
+
 def _class_numbers(content: Mapping[str, Any], labels: tuple[str, ...] | None, path: Path) -> dict[Any, int]:
     # Keys are COCO's category ids: numbers, in COCO itself with gaps.
     categories = content.get("categories") or [
-        {"id": number, "name": str(number)} for number in {entry.get("category_id") for entry in content["annotations"]}
+        {"id": number, "name": str(number)}
+        for number in {_key(entry, "category_id", path) for entry in content["annotations"]}
     ]
-    names = {_field(entry, "id", path): str(entry.get("name", "")) for entry in categories}
+    names = {_key(entry, "id", path): str(entry.get("name", "")) for entry in categories}
     if labels is not None and set(names.values()) <= set(labels):
         return {key: labels.index(name) for key, name in names.items()}
     if labels is not None and len(labels) != len(names):

@@ -25,6 +25,7 @@ def read_yolo_boxes(files: Sequence[Path], labelling: Labelling) -> tuple[list[P
     if labelling.pattern is not None:
         known = _by_stem(find_files(labelling.pattern, labelling.folder, key="data.evaluation.labels"))
     label_files = [_beside(path) if known is None else known.get(path.stem) for path in pictures]
+    _refuse_shared(pictures, label_files)
     if not any(label_files):
         raise DataError(
             f"none of {len(pictures)} pictures has a label file; {pictures[0]} is the first without",
@@ -37,6 +38,16 @@ def read_yolo_boxes(files: Sequence[Path], labelling: Labelling) -> tuple[list[P
         else:
             truths.append(_read_file(label_file, picture, labelling.labels))
     return pictures, truths, [path for path in label_files if path is not None]
+
+
+def _refuse_shared(pictures: Sequence[Path], label_files: Sequence[Path | None]) -> None:
+    owners: dict[Path, Path] = {}
+    for picture, label_file in zip(pictures, label_files, strict=True):
+        if label_file is not None and owners.setdefault(label_file, picture) != picture:
+            raise DataError(
+                f"label file {label_file} may be that of {owners[label_file]} or of {picture}",
+                hint="leave data.evaluation labels out, and put each label file beside its picture or in labels/",
+            )
 
 
 def _by_stem(paths: list[Path]) -> dict[str, Path]:

@@ -1,10 +1,12 @@
 """Check a bundle again, here: golden samples, then the promises that this machine can measure."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from ferryman.bundle.golden import GoldenCheck, check_golden
 from ferryman.core.bundle import Bundle
 from ferryman.core.contract import Clause, Contract, broken, judge
 from ferryman.core.plugins import runtime_for
@@ -14,13 +16,14 @@ from ferryman.core.task import Task, bind_task, infer_items
 from ferryman.verify.footprint import measure_footprint
 from ferryman.verify.latency import compare_latency, poisson_p99
 
+_PROVED = ("max_drop", "max_score_shift", "max_error")
 _BUDGET_S = 3.0
 _POISSON_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
 class Verified:
-    """Hold what a check of a bundle found. `golden` are the distances to the stored answers."""
+    """Hold what a check of a bundle found. `golden` are the largest distances to the stored answers."""
 
     name: str
     digest: str
@@ -35,34 +38,55 @@ def verify_bundle(bundle: Bundle, *, threads: int, progress: Progress = silent) 
     """Answer the golden samples and measure latency, memory, size and cold start on this machine.
 
     The metric's drop and the score shift are the proof's: they don't depend on the machine while the golden samples
-    answer right, and the labelled data stays with its owner.
+    answer right, and the labelled data stays with its owner. What the build itself did not accept never holds.
     """
-    task = bind_task(bundle.deployment.task, bundle.artifact.signature)
     runtime = runtime_for(bundle.artifact.format, serves=True).require()()
     session: Session = runtime.load(bundle.artifact, threads=threads)
     try:
+        task = bind_task(bundle.deployment.task, session.signature)
         progress("golden samples")
-        wanted = [golden.answer for golden in bundle.golden]
-        answers = infer_items(task, session, [golden.item for golden in bundle.golden])
-        agreement = task.agreement(wanted, answers)
-        beyond = agreement.beyond(bundle.tolerance)
+        checks = check_golden(bundle, task, session)
         measured, notes = _measure(bundle, task, session, threads, progress)
     finally:
         session.close()
     winner = next(c for c in bundle.proof.candidates if c.name == bundle.proof.winner)
-    stored = [clause for clause in winner.clauses if clause.name in ("max_drop", "max_score_shift", "max_error")]
+    stored = [clause for clause in winner.clauses if clause.name in _PROVED]
     clauses = (*stored, *judge(bundle.deployment.contract, measured))
-    for name, value in beyond.items():
-        notes.append(f"golden samples: {name} {value:.4g} is beyond {bundle.tolerance[name]:g}")
+    golden_ok = bool(checks) and not any(check.beyond for check in checks)
     return Verified(
         name=bundle.manifest.name,
         digest=bundle.manifest.digest,
-        golden=agreement.figures,
-        golden_ok=not beyond,
+        golden=_worst(checks),
+        golden_ok=golden_ok,
         clauses=clauses,
-        holds=not beyond and not broken(list(clauses)),
-        notes=tuple(notes),
+        holds=bundle.proof.holds and golden_ok and not broken(list(clauses)),
+        notes=(*_notes_of_proof(bundle, stored), *notes, *_notes_of_golden(bundle, checks)),
     )
+
+
+def _worst(checks: Sequence[GoldenCheck]) -> dict[str, float]:
+    """Give each figure's largest value; what is not a number is larger than all."""
+    worst: dict[str, float] = {}
+    for check in checks:
+        for name, value in check.agreement.figures.items():
+            worst[name] = float(np.maximum(worst.get(name, 0.0), value))
+    return worst
+
+
+def _notes_of_proof(bundle: Bundle, stored: Sequence[Clause]) -> list[str]:
+    notes = [] if bundle.proof.holds else [f"the build did not accept it: {bundle.proof.verdict}"]
+    unmeasured = [clause.name for clause in stored if clause.holds is None]
+    return notes + [f"{name} was not measured when it was built, and can't be here" for name in unmeasured]
+
+
+def _notes_of_golden(bundle: Bundle, checks: Sequence[GoldenCheck]) -> list[str]:
+    if not checks:
+        return ["the bundle has no golden samples: nothing tells whether it answers right"]
+    return [
+        f"golden sample '{check.name}': {name} {value:.4g} is beyond {bundle.tolerance[name]:g}"
+        for check in checks
+        for name, value in check.beyond.items()
+    ]
 
 
 def _measure(
@@ -73,6 +97,8 @@ def _measure(
     size = session.signature.max_batch or 1
     prepared: list[Any] = [task.preprocess([item] * size).inputs for item in items]  # tensors by name
     measured: dict[str, float | None] = {"max_size_mb": bundle.artifact.size_bytes / 1e6}
+    if not prepared:
+        return measured, []
     if contract.p99_ms is not None and contract.at_rps is not None:
         progress(f"Poisson arrivals at {contract.at_rps:g} requests/s")
         seconds = float(np.clip(100 / contract.at_rps, _POISSON_S, 4 * _POISSON_S))

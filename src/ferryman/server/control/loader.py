@@ -1,7 +1,6 @@
 """Bring a bundle to life: its runtime, its task, and proof that it still answers as it did when it was verified."""
 
 import logging
-import os
 from collections.abc import Mapping, Sequence
 
 from ferryman.bundle.golden import GoldenCheck, check_golden
@@ -24,7 +23,7 @@ class Loader:
         self.version = version_of(bundle)
         self._runtime: Runtime = runtime_for(bundle.manifest.format, serves=True).require()()
         self._factory: TaskFactory = find("tasks", bundle.deployment.task.kind).require()
-        self._threads = threads or bundle.deployment.build.threads or count_cores()
+        self._threads = bundle.threads(threads)
 
     def load(self) -> ServedModel:
         """Load the model and ask it the golden samples, which warms it up; raises NotReady for a wrong answer."""
@@ -51,11 +50,6 @@ class Loader:
             session=session,
             takes=kind_of_items(bundle),
         )
-
-
-def count_cores() -> int:
-    """Count the cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _explain(wrong: Sequence[GoldenCheck], checks: Sequence[GoldenCheck], tolerance: Mapping[str, float]) -> str:
