@@ -9,12 +9,9 @@ import traceback
 from pathlib import Path
 from typing import Any
 
-REPOSITORY = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(REPOSITORY))  # as a script this file sees its own folder only
-
-from benchmarks import _measure, _tables  # noqa: E402 - needs the path above
-from benchmarks.cases.every import CASES  # noqa: E402 - as above
-from benchmarks.cases.project import shared_folder  # noqa: E402 - as above
+from benchmarks import _measure, _tables
+from benchmarks.cases.every import CASES
+from benchmarks.cases.project import REPOSITORY, shared_folder
 
 JSON = REPOSITORY / "docs" / "benchmarks.json"
 PAGE = REPOSITORY / "docs" / "benchmarks.md"

@@ -37,7 +37,8 @@ PROTOCOLS = {
 }
 API = {
     "Answer", "Built", "Bundle", "FerrymanError", "Initialised", "Plan", "Plugin", "Samples", "Verified",
-    "broken", "build", "config", "draw", "infer", "init", "installed", "load", "plan", "schema", "serve", "verify",
+    "broken", "build", "config", "draw", "infer", "init", "installed", "load", "pack", "plan", "schema", "serve",
+    "verify",
 }  # fmt: skip
 
 

@@ -45,6 +45,14 @@ def test_equal_answers_agree_and_a_changed_label_does_not() -> None:
     assert figures["score_shift"] == pytest.approx(0.2) and figures["max_score_diff"] == pytest.approx(0.2)
 
 
+def test_a_shift_of_no_answers_is_not_measured() -> None:
+    task = _task()
+    answer = _answer(task, [0.5, 0.3, 0.1, 0.1])
+    assert task.agreement([answer], [answer]).figures["score_shift"] == 0
+    nothing = task.agreement([], [])
+    assert set(nothing.figures) == {"label_changed", "max_score_diff"} and nothing.beyond(task.tolerance) == {}
+
+
 def test_a_score_that_is_no_number_never_agrees() -> None:
     task = _task()
     broken = _answer(task, [float("nan")] * 4)

@@ -8,7 +8,7 @@ import pytest
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from ferryman.core.errors import ConfigError
+from ferryman.core.errors import ConfigError, DataError
 from ferryman.tasks.coco import measure_boxes
 
 LABELS = tuple(f"class{number}" for number in range(80))
@@ -111,10 +111,15 @@ def test_perfect_boxes_have_a_precision_of_one_and_none_have_zero() -> None:
     assert measure_boxes(empty, truths, "map", LABELS).value == 0.0
 
 
-def test_data_without_any_box_measures_zero() -> None:
-    nothing: list[Any] = [{"boxes": [], "classes": []}]
-    found: list[Any] = [{"boxes": [[0, 0, 5, 5]], "scores": [0.5], "classes": [0]}]
-    assert measure_boxes(found, nothing, "map", LABELS).value == 0.0
+@pytest.mark.parametrize("metric", ["map", "map50", "ap:class0"])
+@pytest.mark.parametrize("crowd", [[], [1]])
+def test_data_without_any_box_to_find_has_no_metric(metric: str, crowd: list[int]) -> None:
+    found: list[Any] = [{"boxes": [[0, 0, 5, 5]], "scores": [0.5], "classes": [0]}] * 2
+    truths: list[Any] = [{"boxes": [[0, 0, 5, 5]], "classes": [0], "crowd": [0]}, {"boxes": [], "classes": []}]
+    assert measure_boxes(found, truths, metric, LABELS).value > 0
+    truths[0] = {"boxes": [[0, 0, 5, 5]] * len(crowd), "classes": [0] * len(crowd), "crowd": crowd}
+    with pytest.raises(DataError, match="none of the 2 labelled pictures has a box to find"):
+        measure_boxes(found, truths, metric, LABELS)
 
 
 def test_an_unknown_metric_names_the_known_ones() -> None:

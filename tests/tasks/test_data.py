@@ -119,6 +119,7 @@ def test_coco_categories_are_matched_by_name(tmp_path: Path) -> None:
         ({"annotations": [{"image_id": 2, "category_id": 7, "bbox": [1, 2, -3, 4]}]}, "has a negative side"),
         ({"annotations": [{"image_id": 2, "category_id": 7, "bbox": "all"}]}, "is not four finite numbers"),
         ({"annotations": [{"image_id": 2, "category_id": 7}]}, "an entry has no 'bbox'"),
+        ({"images": [{"id": [1], "file_name": "0.png"}]}, "'id' is .1., neither a number nor text"),
         ({"categories": [{"id": 7, "name": "cow"}]}, "category 'cow' is not one of the 2 labels"),
     ],
 )

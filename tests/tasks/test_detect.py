@@ -70,6 +70,25 @@ def test_equal_answers_agree_fully_and_so_do_empty_ones() -> None:
     assert set(compare_detections([_answer()], [_answer()], show_score=0.25).figures.values()) == {0.0}
 
 
+@pytest.mark.parametrize("hidden", [(), (([0.0, 0.0, 10.0, 10.0], 0.2, 0),)])
+def test_a_shift_of_no_shown_box_is_not_measured_and_a_lone_box_is(
+    hidden: tuple[tuple[list[float], float, int], ...],
+) -> None:
+    task, before, lone = _task(), [_answer(*hidden)], [_answer(([0, 0, 10, 10], 0.9, 1))]
+    figures = task.agreement(before, [_answer()]).figures
+    assert "score_shift" not in figures and "score_bias" not in figures and figures["unmatched"] == 0
+    assert task.agreement(before, [_answer()]).beyond(task.tolerance) == {}
+    figures = task.agreement(before, lone).figures
+    assert figures["score_shift"] == pytest.approx(0.9) and figures["unmatched"] == 1
+    assert set(task.agreement(before, lone).beyond(task.tolerance)) == {"unmatched", "max_score_diff"}
+
+
+def test_a_partner_whose_score_is_no_number_never_agrees() -> None:
+    before, after = _answer(([0, 0, 10, 10], 0.9, 0)), _answer(([0, 0, 10, 10], float("nan"), 0))
+    task = _task()
+    assert "max_score_diff" in task.agreement([before], [after]).beyond(task.tolerance)
+
+
 def test_a_lost_box_counts_with_its_whole_score() -> None:
     both = _answer(([0, 0, 10, 10], 0.9, 0), ([20, 20, 30, 30], 0.5, 0))
     figures = compare_detections([both], [_answer(([0, 0, 10, 10], 0.9, 0))], show_score=0.25).figures

@@ -113,6 +113,32 @@ def test_equal_answers_agree_and_changed_ones_do_not() -> None:
     assert _columns_task().agreement([{"value": 2.0}], [{"value": 2.5}]).figures["max_rel_diff"] == 0.25
 
 
+def test_a_shift_is_measured_only_where_there_are_probabilities() -> None:
+    task = _task()
+    assert task.agreement(_labels(0.2), _labels(0.2)).figures["score_shift"] == 0
+    without: list[Answer] = [{"label": "0", "probabilities": {}}]
+    other: list[Answer] = [{"label": "1", "probabilities": {}}]
+    for agreement in (task.agreement(without, without), _columns_task().agreement([{"value": 2.0}], [{"value": 2.0}])):
+        assert "score_shift" not in agreement.figures and "score_bias" not in agreement.figures
+        assert agreement.beyond(task.tolerance) == {}
+    assert task.agreement(without, other).beyond(task.tolerance) == {"label_changed": 1.0}
+    assert "max_rel_diff" in _columns_task().agreement([{"value": 2.0}], [{"value": 2.1}]).beyond(task.tolerance)
+
+
+def test_the_shift_of_a_label_without_a_probability_of_its_own_is_that_of_the_most_probable_class() -> None:
+    before: list[Answer] = [{"label": "cat", "probabilities": {"0": 0.3, "1": 0.7}}]
+    after: list[Answer] = [{"label": "cat", "probabilities": {"0": 0.4, "1": 0.6}}]
+    assert _task().agreement(before, after).figures["score_shift"] == pytest.approx(0.1)
+
+
+@pytest.mark.parametrize(
+    ("value", "distance"), [(float("nan"), 0.0), (float("inf"), float("inf")), (1.0, float("inf"))]
+)
+def test_only_the_same_value_that_is_not_finite_agrees(value: float, distance: float) -> None:
+    figures = _columns_task().agreement([{"value": float("nan")}, {"value": 1.0}], [{"value": value}, {"value": 1.0}])
+    assert figures.figures["max_rel_diff"] == distance
+
+
 @settings(max_examples=30, deadline=None)
 @given(seed=st.integers(0, 1000), count=st.integers(4, 60))
 def test_metrics_of_labels_equal_those_of_scikit_learn(seed: int, count: int) -> None:

@@ -6,7 +6,8 @@ import pytest
 
 from ferryman.core.errors import ConfigError, InputError
 from ferryman.core.task import Answer
-from ferryman.tasks.tensor import TensorSection, TensorTask
+from ferryman.tasks.distance import measure_distance
+from ferryman.tasks.tensor import TensorSection, TensorTask, name_arrays
 from tests.tasks.making import signature
 
 MODEL = signature({"x": ("float32", ("n", 3))}, {"y": ("float32", ("n", 2))})
@@ -83,12 +84,36 @@ def test_distances_are_the_worst_of_all_outputs() -> None:
     assert set(task.agreement(_answers(task, [0, 0]), _answers(task, [0, 0])).figures.values()) == {0.0}
 
 
-def test_infinities_agree_and_nan_never_does() -> None:
+@pytest.mark.parametrize("special", [np.nan, np.inf, -np.inf])
+def test_the_same_value_that_is_not_finite_agrees_and_the_rest_is_measured(special: float) -> None:
     task = _task()
-    infinite = _answers(task, [np.inf, 1])
-    assert task.agreement(infinite, infinite).figures["max_abs_diff"] == 0
-    nan = _answers(task, [np.nan, 1])
-    assert "max_rel_diff" in task.agreement(_answers(task, [1, 1]), nan).beyond(task.tolerance)
+    before = _answers(task, [special, 4])
+    assert set(task.agreement(before, before).figures.values()) == {0.0}
+    assert task.agreement(before, _answers(task, [special, 5])).figures == {"max_abs_diff": 1.0, "max_rel_diff": 0.25}
+
+
+@pytest.mark.parametrize("other", [np.nan, np.inf, -np.inf, 1])
+@pytest.mark.parametrize("special", [np.nan, np.inf, -np.inf, 1])
+def test_any_other_value_that_is_not_finite_is_infinitely_far(special: float, other: float) -> None:
+    task = _task()
+    agreement = task.agreement(_answers(task, [special, 4]), _answers(task, [other, 4]))
+    wanted = 0.0 if str(special) == str(other) else np.inf
+    assert agreement.figures == {"max_abs_diff": wanted, "max_rel_diff": wanted}
+    assert bool(agreement.beyond(task.tolerance)) == bool(wanted)
+
+
+def test_numbers_too_far_apart_for_a_float_are_infinitely_far() -> None:
+    far = measure_distance(np.asarray([1.7e308]), np.asarray([-1.7e308]))
+    assert far == (np.inf, np.inf)
+    assert measure_distance(np.asarray([1.0]), np.asarray(["one"], object)) == (np.inf, np.inf)
+
+
+def test_arrays_of_a_file_or_alone_get_the_names_of_the_inputs(tmp_path: Path) -> None:
+    np.save(tmp_path / "b.npy", np.zeros((1, 3), np.float32))
+    np.savez(tmp_path / "c.npz", z=np.zeros((1, 3), np.float32))
+    assert name_arrays(tmp_path / "b.npy", MODEL, name="b")["x"].shape == (1, 3)
+    with pytest.raises(InputError, match=r"^sample c: no input is called 'z'"):
+        name_arrays(tmp_path / "c.npz", MODEL, name="sample c")
 
 
 def test_other_shapes_are_infinitely_far() -> None:

@@ -12,6 +12,7 @@ from ferryman.core.errors import DataError
 from ferryman.core.signature import Signature
 from ferryman.core.task import Answer, Item, Samples
 from ferryman.tasks.data import read_calibration, read_samples
+from ferryman.tasks.tensor import name_arrays
 
 _RANDOM_SAMPLES = 8
 
@@ -58,10 +59,16 @@ def golden_samples(workshop: Workshop, artifact: Artifact) -> list[Golden]:
     picked = sorted({round(index * (total - 1) / max(count - 1, 1)) for index in range(count)})
     answers: list[Answer] = workshop.answers(artifact, picked)
     return [
-        Golden(name=workshop.samples.names[index], item=_whole(workshop.samples.items[index]), answer=answer)
+        Golden(
+            name=workshop.samples.names[index],
+            item=_whole(workshop.samples.items[index], artifact.signature, workshop.samples.names[index]),
+            answer=answer,
+        )
         for index, answer in zip(picked, answers, strict=True)
     ]
 
 
-def _whole(item: Item) -> Item:
-    return item.read_bytes() if isinstance(item, Path) and item.suffix not in (".npz", ".npy") else item
+def _whole(item: Item, signature: Signature, name: str) -> Item:
+    if not isinstance(item, Path):
+        return item
+    return name_arrays(item, signature, name=name) if item.suffix in (".npz", ".npy") else item.read_bytes()

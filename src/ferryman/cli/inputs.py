@@ -14,6 +14,7 @@ from ferryman.core.task import Item
 from ferryman.tasks.rows import read_table
 
 STDIN = "-"
+_TABLES = (".csv", ".tsv", ".csv.gz", ".tsv.gz")
 
 
 def read_items(names: Sequence[str]) -> list[tuple[str, Item]]:
@@ -32,10 +33,12 @@ def _read(name: str) -> list[tuple[str, Item]]:
     path = Path(name)
     if not path.is_file():
         state = "is a folder" if path.is_dir() else "doesn't exist"
-        raise InputError(f"{name} {state}", hint="name pictures, a .csv, .tsv, .npz, .npy or .json file, or - for stdin")
+        raise InputError(
+            f"{name} {state}", hint="name pictures, a .csv, .tsv, .npz, .npy or .json file, or - for stdin"
+        )
     suffix = path.suffix.lower()
     try:
-        if {".csv", ".tsv"} & {part.lower() for part in path.suffixes[-2:]} and suffix in (".csv", ".tsv", ".gz"):
+        if path.name.lower().endswith(_TABLES):
             return _rows(path)
         if suffix == ".npz":
             return [(name, _arrays(path))]
@@ -47,7 +50,7 @@ def _read(name: str) -> list[tuple[str, Item]]:
 
 
 def _rows(path: Path) -> list[tuple[str, Item]]:
-    """Give each row as column -> text: the task reads the cells, so that "01234" is to a model what it was verified on."""
+    """Give each row as column -> text: the task reads the cells, as it did when the model was verified."""
     _, rows = read_table(path)
     return [(f"{path}[{index}]", row) for index, row in enumerate(rows)]
 

@@ -54,7 +54,7 @@ class Samples:
 class Agreement:
     """Say how far two lists of answers are apart: every figure is a distance, 0 where they are equal.
 
-    `score_shift` (mean change of confidence) is there for each task that has scores.
+    `score_shift` (mean change of confidence) is there only where scores were compared.
     """
 
     figures: dict[str, float]

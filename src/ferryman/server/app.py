@@ -9,6 +9,7 @@ import sys
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypedDict
 
 import uvicorn
 from prometheus_client import CollectorRegistry
@@ -23,6 +24,7 @@ from ferryman.core.errors import ConfigError, UserError
 from ferryman.server.control.repository import Repository
 from ferryman.server.data.access_log import ACCESS_LOG, AccessLog
 from ferryman.server.data.answers import answer_http_error
+from ferryman.server.data.body import Intake
 from ferryman.server.data.dataplane import Dataplane
 from ferryman.server.data.draining import CloseWhileDraining
 from ferryman.server.data.http_v2 import HttpV2
@@ -35,13 +37,27 @@ _log = logging.getLogger("ferryman.server")
 _LAST_WORDS_S = 5  # after the drain's deadline, for telling those who wait
 
 
+class ServeChoices(TypedDict, total=False):
+    """Be the keywords of `ferryman.api.serve`: fields of ServerSettings."""
+
+    host: str
+    port: int
+    threads: int
+    workers: int
+    max_queue: int
+    drain_s: float
+    access_log: bool
+
+
 @dataclass(frozen=True, slots=True)
 class ServerSettings:
     """Say where and how to serve.
 
     `port` 0 picks a free one. `threads` are the cores of one inference (0: as the bundle was built); `workers` how many
-    run at once; `max_queue` how many wait before others get 429. On SIGTERM the server is unready at once, answers
-    new requests for `unready_s` while load balancers notice, then finishes what runs within `drain_s`.
+    run at once. Requests get 429 while `max_queue` others wait, or while their bodies would bring all that are in work
+    over `max_in_flight_bytes` (taken as one body of `max_body_bytes` where it is less). On SIGTERM the server is
+    unready at once, answers new requests for `unready_s` while load balancers notice, then finishes what runs within
+    `drain_s`.
     """
 
     host: str = "127.0.0.1"
@@ -50,6 +66,7 @@ class ServerSettings:
     workers: int = 2
     max_queue: int = 64
     max_body_bytes: int = 32 * 1024 * 1024
+    max_in_flight_bytes: int = 256 * 1024 * 1024
     receive_s: float = 60.0
     unready_s: float = 0.5
     drain_s: float = 30.0
@@ -112,12 +129,10 @@ def _wire(bundles: Sequence[Bundle], settings: ServerSettings) -> _Parts:
             loading.cancel()
             dataplane.close()
 
-    http = HttpV2(
-        dataplane,
-        server_version=__version__,
-        max_body_bytes=settings.max_body_bytes,
-        receive_s=settings.receive_s,
+    intake = Intake(
+        limit_bytes=settings.max_body_bytes, total_bytes=settings.max_in_flight_bytes, deadline_s=settings.receive_s
     )
+    http = HttpV2(dataplane, intake, server_version=__version__)
     middleware = [Middleware(CloseWhileDraining, dataplane=dataplane)]
     if settings.access_log:
         middleware.insert(0, Middleware(AccessLog))

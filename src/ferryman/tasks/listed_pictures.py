@@ -22,9 +22,9 @@ class Entry:
 def match_entries(pictures: Sequence[Path], entries: Sequence[Entry], folders: Sequence[Path]) -> dict[Path, Entry]:
     """Give each picture the entry that is meant for it; pictures without one are left out.
 
-    An entry is meant for the picture at its path from `folders` (the first goes first), else for one whose path ends with the entry's
-    folders and name, else for the only one of its bare name. Raises DataError where two pictures could be meant, or
-    where two entries say different things of one picture.
+    An entry is meant for the picture at its path from `folders` (the first goes first), else for one whose path ends
+    with the entry's folders and name, else for the only one of its bare name. Raises DataError where two pictures could
+    be meant, or where two entries say different things of one picture.
     """
     ways: list[tuple[Callable[[Path], Iterable[str]], Callable[[Entry], str]]] = [
         (partial(_paths_from, folder), lambda entry: os.path.normpath(entry.file)) for folder in folders

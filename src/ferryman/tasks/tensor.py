@@ -104,7 +104,7 @@ class TensorTask:
 def name_arrays(item: Item, signature: Signature, *, name: str) -> Mapping[str, Any]:  # arrays, or lists from JSON
     """Give an item's arrays by the names of the model's inputs, read from its file where it is one.
 
-    A lone array is that of the only input. Raises InputError, starting with `name`, where names differ from the model's.
+    A lone array is that of the only input. Raises InputError, starting with `name`, where names are not the model's.
     """
     arrays = read_arrays(item, name=name) if isinstance(item, Path) else item
     names = [port.name for port in signature.inputs]

@@ -24,8 +24,8 @@ def read_yolo_boxes(files: Sequence[Path], labelling: Labelling) -> tuple[list[P
     known = None
     if labelling.pattern is not None:
         known = _by_stem(find_files(labelling.pattern, labelling.folder, key="data.evaluation.labels"))
+        _refuse_shared(files, known)
     label_files = [_beside(path) if known is None else known.get(path.stem) for path in pictures]
-    _refuse_shared(pictures, label_files)
     if not any(label_files):
         raise DataError(
             f"none of {len(pictures)} pictures has a label file; {pictures[0]} is the first without",
@@ -40,12 +40,13 @@ def read_yolo_boxes(files: Sequence[Path], labelling: Labelling) -> tuple[list[P
     return pictures, truths, [path for path in label_files if path is not None]
 
 
-def _refuse_shared(pictures: Sequence[Path], label_files: Sequence[Path | None]) -> None:
-    owners: dict[Path, Path] = {}
-    for picture, label_file in zip(pictures, label_files, strict=True):
-        if label_file is not None and owners.setdefault(label_file, picture) != picture:
+def _refuse_shared(pictures: Sequence[Path], label_files: dict[str, Path]) -> None:
+    owners: dict[str, Path] = {}
+    for picture in pictures:
+        owner = owners.setdefault(picture.stem, picture)
+        if owner.parent != picture.parent and picture.stem in label_files:
             raise DataError(
-                f"label file {label_file} may be that of {owners[label_file]} or of {picture}",
+                f"label file {label_files[picture.stem]} may be that of {owner} or of {picture}",
                 hint="leave data.evaluation labels out, and put each label file beside its picture or in labels/",
             )
 

@@ -73,9 +73,7 @@ def _summary(taken: NDArray[np.float64], source: NDArray[np.float64], *, noise: 
     )
 
 
-def poisson_p99(
-    call: Call, *, rps: float, seconds: float, seed: int, max_s: float | None = None
-) -> tuple[float, int]:
+def poisson_p99(call: Call, *, rps: float, seconds: float, seed: int, max_s: float | None = None) -> tuple[float, int]:
     """Answer requests that arrive by themselves (open loop), and give the p99 from arrival to answer in ms.
 
     A request that has to wait for the one before it pays for the wait, as a user would: no coordinated omission

@@ -3,18 +3,22 @@
 At the same address as tensors, POST a picture's bytes, or {"rows": [...]}, to get answers in the task's own words.
 """
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
 
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
 from ferryman.core.errors import InputError
+from ferryman.core.signature import Array
 from ferryman.core.task import Item
 from ferryman.server.data.answers import Unsupported, guarded, json_response
-from ferryman.server.data.body import read_body
+from ferryman.server.data.body import Intake
 from ferryman.server.data.dataplane import Dataplane
 from ferryman.server.data.messages import (
+    TensorRequest,
     decode_rows,
     decode_tensors,
     describe_tensors,
@@ -27,16 +31,18 @@ from ferryman.server.data.messages import (
 _JSON_LENGTH = "inference-header-content-length"
 _BYTES = "application/octet-stream"
 _JSON = "application/json"
+_MOST_ON_THE_LOOP_BYTES = 256_000
+_ANSWER_BYTES = 256  # about what a row's takes
+_Result = TypeVar("_Result")
 
 
 class HttpV2:
     """Translate between HTTP and a dataplane."""
 
-    def __init__(self, dataplane: Dataplane, *, server_version: str, max_body_bytes: int, receive_s: float) -> None:
+    def __init__(self, dataplane: Dataplane, intake: Intake, *, server_version: str) -> None:
         self._dataplane = dataplane
+        self._intake = intake
         self._server_version = server_version
-        self._max_body_bytes = max_body_bytes
-        self._receive_s = receive_s
 
     def routes(self) -> list[Route]:
         """Give every address of the protocol."""
@@ -98,21 +104,22 @@ class HttpV2:
         with self._dataplane.track(name):
             self._dataplane.find(name, version)  # before the body: an unknown model needs no upload
             is_picture = _is_picture(request)
-            body = await read_body(request, limit_bytes=self._max_body_bytes, deadline_s=self._receive_s)
-            if is_picture:
-                return await self._infer_items(name, version, [body])
-            split = _split_at(request, body)
-            raw = parse_json(memoryview(body)[:split])
-            if "rows" in raw:
-                return await self._infer_rows(name, version, decode_rows(raw))
-            asked = decode_tensors(raw, memoryview(body)[split:])
-            model = self._dataplane.find(name, version)
-            outputs = await self._dataplane.infer_tensors(name, version, asked.inputs, asked.outputs)
-        answer, blobs = encode_tensors(asked, outputs, name=name, version=model.version)
-        if not blobs:
-            return json_response(answer)
-        headers = {"Inference-Header-Content-Length": str(len(answer))}
-        return Response(b"".join((answer, *blobs)), headers=headers, media_type=_BYTES)
+            async with self._intake.body(request) as body:
+                if is_picture:
+                    return await self._infer_items(name, version, [body])
+                split = _split_at(request, body)
+                asked = await _beside_the_loop(lambda: _decode(body, split), size_bytes=len(body))
+                if isinstance(asked, TensorRequest):
+                    return await self._infer_tensors(name, version, asked)
+                return await self._infer_rows(name, version, asked)
+
+    async def _infer_tensors(self, name: str, version: str | None, asked: TensorRequest) -> Response:
+        model = self._dataplane.find(name, version)
+        outputs = await self._dataplane.infer_tensors(name, version, asked.inputs, asked.outputs)
+        size_bytes = sum(array.nbytes for array in outputs.values())
+        return await _beside_the_loop(
+            lambda: _tensor_response(asked, outputs, name=name, version=model.version), size_bytes=size_bytes
+        )
 
     async def _infer_rows(self, name: str, version: str | None, rows: Sequence[Item]) -> Response:
         if self._dataplane.find(name, version).takes != "row":
@@ -124,7 +131,28 @@ class HttpV2:
         if isinstance(items[0], bytes) and model.takes != "picture":
             raise Unsupported(f"model '{name}' doesn't take pictures", hint="see /docs for what it takes")
         answers = await self._dataplane.infer_items(name, version, items)
-        return json_response(encode_answers(answers, name=name, version=model.version))
+        return await _beside_the_loop(
+            lambda: json_response(encode_answers(answers, name=name, version=model.version)),
+            size_bytes=len(answers) * _ANSWER_BYTES,
+        )
+
+
+async def _beside_the_loop(work: Callable[[], _Result], *, size_bytes: int) -> _Result:
+    """Do small work at once, and large work in a thread, so that the loop goes on answering health probes."""
+    return await asyncio.to_thread(work) if size_bytes > _MOST_ON_THE_LOOP_BYTES else work()
+
+
+def _decode(body: bytes, split: int) -> TensorRequest | list[dict[str, Any]]:  # rows from outside
+    raw = parse_json(memoryview(body)[:split])
+    return decode_rows(raw) if "rows" in raw else decode_tensors(raw, memoryview(body)[split:])
+
+
+def _tensor_response(asked: TensorRequest, outputs: Mapping[str, Array], *, name: str, version: str) -> Response:
+    answer, blobs = encode_tensors(asked, outputs, name=name, version=version)
+    if not blobs:
+        return json_response(answer)
+    headers = {"Inference-Header-Content-Length": str(len(answer))}
+    return Response(b"".join((answer, *blobs)), headers=headers, media_type=_BYTES)
 
 
 def _address(request: Request) -> tuple[str, str | None]:

@@ -20,6 +20,9 @@ from ferryman.server.data.codec import (
     spell,
 )
 
+_LARGE_BYTES = 256_000
+_PIECE = 10_000  # values
+
 
 @dataclass(frozen=True, slots=True)
 class TensorRequest:
@@ -38,8 +41,10 @@ class TensorRequest:
 
 def parse_json(payload: bytes | memoryview) -> dict[str, Any]:  # from outside
     """Read a JSON object; NaN and Infinity are not JSON."""
+    # A parser without hooks never lets another thread run, so that large requests in a thread would stop the loop, too.
+    hooks: dict[str, Any] = {"parse_float": _to_float, "parse_int": _to_int} if len(payload) > _LARGE_BYTES else {}
     try:
-        raw = json.loads(bytes(payload), parse_constant=_refuse_constant)
+        raw = json.loads(bytes(payload), parse_constant=_refuse_constant, **hooks)
     except RecursionError:
         raise InputError("the request is nested too deeply", hint="send flat data with a shape") from None
     except ValueError as error:
@@ -97,15 +102,14 @@ def encode_tensors(
         tensor: dict[str, Any] = {"name": output, "datatype": datatype_of(array), "shape": list(array.shape)}  # JSON
         if request.is_binary(output):
             blob = encode_binary(array)
-            tensor["parameters"] = {"binary_data_size": len(blob)}
+            tensors.append(to_json({**tensor, "parameters": {"binary_data_size": len(blob)}}))
             blobs.append(blob)
         else:
-            tensor["data"] = encode_json(array)
-        tensors.append(tensor)
-    answer: dict[str, Any] = {"model_name": name, "model_version": version, "outputs": tensors}  # JSON
+            tensors.append(b'%s,"data":[%s]}' % (to_json(tensor)[:-1], _list_in_pieces(encode_json(array))))
+    head: dict[str, Any] = {"model_name": name, "model_version": version}  # JSON
     if request.id is not None:
-        answer["id"] = request.id
-    return to_json(answer), blobs
+        head["id"] = request.id
+    return b'%s,"outputs":[%s]}' % (to_json(head)[:-1], b",".join(tensors)), blobs
 
 
 def encode_answers(answers: list[Answer], *, name: str, version: str) -> bytes:
@@ -134,6 +138,12 @@ def to_json(value: Any) -> bytes:  # JSON, perhaps with NaN
         return json.dumps(value, allow_nan=False, separators=(",", ":")).encode()
     except ValueError:
         return json.dumps(_spelled(value), allow_nan=False, separators=(",", ":")).encode()
+
+
+def _list_in_pieces(values: list[Any]) -> bytes:  # numbers, booleans or text
+    """Write a list's JSON without its brackets, and let other threads run between its pieces."""
+    starts = range(0, len(values), _PIECE)
+    return b",".join(to_json(values[start : start + _PIECE])[1:-1] for start in starts)
 
 
 def _spelled(value: Any) -> Any:  # JSON
@@ -194,6 +204,14 @@ def _flag(parameters: Mapping[str, Any], key: str) -> bool:  # from outside
     if not isinstance(flag, bool):
         raise InputError(f"'{key}' is neither true nor false")
     return flag
+
+
+def _to_float(text: str) -> float:
+    return float(text)
+
+
+def _to_int(text: str) -> int:
+    return int(text)
 
 
 def _refuse_constant(name: str) -> float:
