@@ -1,15 +1,17 @@
 """The first ferryman.toml: guessed, explained, valid, and never written over the user's own."""
 
+import os
 import tomllib
 from pathlib import Path
 
 import pytest
+from onnx import TensorProto, helper
 
 from ferryman import api
 from ferryman.core.deployment import load_project
 from ferryman.core.errors import ConfigError, SourceError
 from tests.build.making import make_detector
-from tests.bundle.making import make_affine, make_colour_model
+from tests.bundle.making import make_affine, make_colour_model, save
 
 
 def test_a_detectors_decoder_size_and_classes_are_guessed_with_reasons(tmp_path: Path) -> None:
@@ -83,3 +85,31 @@ def test_nothing_is_left_in_a_folder_that_could_not_be_guessed(tmp_path: Path) -
     with pytest.raises(SourceError):
         api.init("model.onnx", folder=tmp_path / "project")
     assert not (tmp_path / "project").exists()
+
+
+HOSTILE = 'sum\n[contract]\nmax_drop = 1.0\n"\x00\x1b[2J\r#\u2028'
+
+
+def test_a_hostile_name_of_an_output_adds_no_key_to_the_file(tmp_path: Path) -> None:
+    make_affine(tmp_path)
+    plain = tomllib.loads(api.init("affine.onnx", folder=tmp_path, dry_run=True).text)
+    node = helper.make_node("Identity", ["values"], [HOSTILE])
+    port, output = (
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", 3]) for name in ("values", HOSTILE)
+    )
+    save(tmp_path / "affine.onnx", [node], [port], [output])
+    guess = api.init("affine.onnx", folder=tmp_path)
+    assert any("max_drop = 1.0" in reason for reason in guess.reasons), "the name is told, in a comment"
+    assert tomllib.loads(guess.path.read_text(encoding="utf-8")) == plain
+    assert load_project(tmp_path).deployment.contract.max_drop == 0.01
+
+
+def test_a_file_name_that_no_toml_can_hold_is_a_clear_error(tmp_path: Path) -> None:
+    name = os.fsdecode(b"caf\xe9.onnx")
+    make_affine(tmp_path).rename(tmp_path / name)
+    with pytest.raises(ConfigError, match=r"caf\\udce9\.onnx' can't be written into a ferryman\.toml"):
+        api.init(name, folder=tmp_path)
+    make_affine(tmp_path)
+    with pytest.raises(ConfigError, match=r"no valid ferryman\.toml can be written"):
+        api.init("affine.onnx", folder=tmp_path, calibration=name)
+    assert not (tmp_path / "ferryman.toml").exists()

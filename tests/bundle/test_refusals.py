@@ -13,9 +13,10 @@ from typing import Any
 import pytest
 
 from ferryman.bundle._arrays import decode_arrays
-from ferryman.bundle.layout import encode_json, identity_digest
+from ferryman.bundle.layout import decode_json, encode_json, identity_digest
 from ferryman.bundle.pack import pack
 from ferryman.bundle.read import load_bundle
+from ferryman.bundle.unpack import unpack
 from ferryman.core.artifact import files_of
 from ferryman.core.bundle import Bundle, Manifest
 from ferryman.core.errors import BundleError
@@ -282,3 +283,37 @@ def test_arrays_that_claim_more_than_they_hold_are_refused(tmp_path: Path) -> No
     for forged in (payload.replace(b"(1, 3)", b"(9**9)"), payload[:50], b"PK", payload.replace(b"<f4", b"|O8")):
         with pytest.raises(BundleError, match=r"x is not a readable \.npz"):
             decode_arrays(forged, origin="x")
+
+
+def test_a_winner_that_is_none_of_the_candidates_is_refused(folder: Path) -> None:
+    raw = json.loads((folder / "proof.json").read_bytes())
+    payload = encode_json({**raw, "winner": "onnx-int8"})
+    (folder / "proof.json").write_bytes(payload)
+    entry = {"sha256": hashlib.sha256(payload).hexdigest(), "size": len(payload)}
+    forge(folder, lambda manifest: manifest["files"].update({"proof.json": entry}))
+    with pytest.raises(BundleError, match="the winner 'onnx-int8' is none of its candidates"):
+        load_bundle(folder)
+
+
+@pytest.mark.parametrize("value", ['"1e5"', '"NaN"', '"infinity"', '"1_0"', '" inf "', "1", "[1]", "{}", "null"])
+def test_a_number_has_one_spelling(value: str) -> None:
+    with pytest.raises(BundleError, match=r"one of nan, inf, -inf"):
+        decode_json(f'{{"$float": {value}}}'.encode(), origin="baseline.json")
+    assert decode_json(b'{"$float": "-inf"}', origin="baseline.json") == float("-inf")
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can become a user that nobody knows")
+def test_a_user_without_a_home_unpacks_into_the_temporary_folder(ferry: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("HOME")
+    nobody = 54_321
+    with ferry.open("rb") as stream:  # the way to the file is root's alone
+        os.setresuid(nobody, nobody, 0)
+        try:
+            folder = unpack(Path(f"/proc/self/fd/{stream.fileno()}"))
+        finally:
+            os.setresuid(0, 0, 0)
+    try:
+        assert folder.parent.name == f"ferryman-{nobody}"
+        assert (folder / "bundle.json").is_file()
+    finally:
+        shutil.rmtree(folder.parent)

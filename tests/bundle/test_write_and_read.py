@@ -25,6 +25,7 @@ from ferryman.core.artifact import digest_path, files_of
 from ferryman.core.bundle import Bundle, Golden
 from ferryman.core.errors import BundleError
 from ferryman.core.plugins import find, runtime_for
+from ferryman.core.runtime import available_cores
 from tests.bundle.making import bundle_affine, bundle_colour, bundle_table, plain_picture
 
 
@@ -253,3 +254,26 @@ def test_json_in_a_bundle_is_json_for_everyone(tmp_path: Path) -> None:
     for name, payload in contents(bundle_affine(tmp_path / "bundle").path).items():
         if name.endswith(".json"):
             json.loads(payload, parse_constant=refuse)
+
+
+def test_a_leftover_of_a_bundle_with_a_longer_name_is_not_ours_to_clear_or_bring_back(tmp_path: Path) -> None:
+    theirs = tmp_path / ".bundle.v2.abc.partial"
+    aside = tmp_path / ".bundle.v2.abc.aside"
+    theirs.mkdir()
+    aside.mkdir()
+    bundle_affine(tmp_path / "bundle")
+    assert theirs.is_dir()
+    assert aside.is_dir()
+
+
+def test_a_name_with_brackets_is_no_pattern(tmp_path: Path) -> None:
+    bundle = bundle_affine(tmp_path / "run[1]")
+    (tmp_path / "run[1]").rename(tmp_path / ".run[1].abc.aside")
+    assert load_bundle(tmp_path / "run[1]").manifest == bundle.manifest
+
+
+def test_a_bundle_runs_on_as_many_cores_as_it_was_built_for_unless_asked(tmp_path: Path) -> None:
+    bundle = bundle_affine(tmp_path / "bundle")
+    build = bundle.deployment.build.model_copy(update={"threads": 3})
+    built = replace(bundle, deployment=bundle.deployment.model_copy(update={"build": build}))
+    assert (built.threads(), built.threads(2), bundle.threads()) == (3, 2, available_cores())

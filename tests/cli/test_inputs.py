@@ -1,3 +1,4 @@
+import gzip
 import io
 import sys
 from collections.abc import Callable
@@ -7,7 +8,7 @@ import numpy as np
 import pytest
 
 from ferryman.cli.inputs import read_items
-from ferryman.core.errors import InputError
+from ferryman.core.errors import DataError, InputError
 
 Write = Callable[[str, str], str]
 
@@ -26,18 +27,24 @@ def test_a_picture_stays_a_path(write: Write) -> None:
     assert read_items([name]) == [(name, Path(name))]
 
 
-def test_each_row_of_a_table_is_an_item_with_numbers_and_texts(write: Write) -> None:
-    name = write("rows.csv", "\ufeffcity,price,count\nBern,1.5,3\n,,\n")
+def test_each_row_of_a_table_is_an_item_whose_cells_stay_as_they_are_written(write: Write) -> None:
+    name = write("rows.csv", "\ufeffcity,code,price\nBern,01234,1.50\n,,\n")
     items = read_items([name])
     assert [row for _, row in items] == [
-        {"city": "Bern", "price": 1.5, "count": 3},
-        {"city": None, "price": None, "count": None},
+        {"city": "Bern", "code": "01234", "price": "1.50"},
+        {"city": "", "code": "", "price": ""},
     ]
-    assert items[0][0] == f"{name}:2"
+    assert [where for where, _ in items] == [f"{name}[0]", f"{name}[1]"]
+
+
+def test_packed_tables_and_tabs_are_read_too(tmp_path: Path, write: Write) -> None:
+    (tmp_path / "rows.csv.gz").write_bytes(gzip.compress(b"a,b\n1,2\n"))
+    for name in (str(tmp_path / "rows.csv.gz"), write("rows.tsv", "a\tb\n1\t2\n")):
+        assert [row for _, row in read_items([name])] == [{"a": "1", "b": "2"}]
 
 
 def test_a_row_of_the_wrong_length_is_named(write: Write) -> None:
-    with pytest.raises(InputError, match=r"rows\.csv:3 has not 2 cells"):
+    with pytest.raises(DataError, match=r"rows\.csv, line 3: 1 cells, but 2 columns"):
         read_items([write("rows.csv", "a,b\n1,2\n1\n")])
 
 
@@ -73,13 +80,13 @@ def test_json_that_is_no_row_is_refused(write: Write) -> None:
 
 
 def test_an_empty_table_is_nothing_to_ask(write: Write) -> None:
-    with pytest.raises(InputError, match="nothing to ask"):
+    with pytest.raises(DataError, match="holds no rows"):
         read_items([write("rows.csv", "a,b\n")])
 
 
 def test_a_file_that_is_not_text_is_refused(tmp_path: Path) -> None:
     (tmp_path / "rows.csv").write_bytes(b"\xff\xfe\x00a")
-    with pytest.raises(InputError, match="can't be read"):
+    with pytest.raises(DataError, match="can't be read"):
         read_items([str(tmp_path / "rows.csv")])
 
 

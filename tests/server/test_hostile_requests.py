@@ -3,12 +3,13 @@
 import json
 import socket
 import struct
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.bundle.making import plain_picture
-from tests.server.running import Running
+from tests.server.running import Running, running, wait_until
 
 GOOD = {"name": "values", "shape": [1, 3], "datatype": "FP32", "data": [1, 2, 3]}
 PICTURE = plain_picture(1, 2, 3, suffix=".jpg")
@@ -242,3 +243,28 @@ def test_clients_that_go_away_in_the_middle_do_no_harm(server: Running) -> None:
         with socket.create_connection(server.host_and_port) as link:
             link.sendall(head[:length])
     assert_still_answers(server)
+
+
+def test_bodies_that_are_too_much_together_are_refused_before_they_are_read(bundles: dict[str, Path]) -> None:
+    limits = {"max_body_bytes": 100_000, "max_in_flight_bytes": 100_000}
+    head = b"POST /v2/models/affine/infer HTTP/1.1\r\nHost: h\r\nContent-Length: %d\r\n\r\n"
+    with running([bundles["affine"]], **limits) as server:
+        with socket.create_connection(server.host_and_port) as link:
+            link.sendall(head % 90_000)  # and not a byte of it
+            wait_until(lambda: server.raw(head % 20_000).startswith(b"HTTP/1.1 429 "))
+            refused = server.raw(head % 20_000)
+            assert b"hold 90000 bytes; 20000 more are over this server's limit of 100000" in refused
+            assert b"retry-after: 1" in refused.lower()
+            assert_still_answers(server)
+        body = json.dumps(tensor()).encode() + b" " * 20_000
+        wait_until(lambda: server.infer("affine", body)[0] == 200)
+
+
+def test_bodies_in_chunks_count_as_they_come(bundles: dict[str, Path]) -> None:
+    limits = {"max_body_bytes": 100_000, "max_in_flight_bytes": 100_000}
+    head = b"POST /v2/models/affine/infer HTTP/1.1\r\nHost: h\r\n%b\r\n\r\n"
+    chunk = b"10000\r\n" + b" " * 65536 + b"\r\n"
+    with running([bundles["affine"]], **limits) as server, socket.create_connection(server.host_and_port) as link:
+        link.sendall(head % b"Content-Length: 90000")
+        wait_until(lambda: server.raw(head % b"Content-Length: 20000").startswith(b"HTTP/1.1 429 "))
+        assert server.raw(head % b"Transfer-Encoding: chunked" + chunk).startswith(b"HTTP/1.1 429 ")

@@ -4,6 +4,7 @@ import json
 import signal
 import socket
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from http.client import HTTPConnection
@@ -231,3 +232,31 @@ def make_broken(bundle: Bundle, model: Path) -> Bundle:
         baseline={},
         versions={},
     )
+
+
+@pytest.mark.slow
+def test_health_is_answered_while_a_large_request_is_read_and_written(tmp_path: Path) -> None:
+    rows = 400_000
+    inputs = {"name": "values", "shape": [rows, 3], "datatype": "FP32", "data": [0.123456] * (3 * rows)}
+    body = json.dumps({"inputs": [inputs]}).encode()
+    head = {"Content-Type": "application/json"}
+    with running([bundle_affine(tmp_path / "bundle").path]) as server, ThreadPoolExecutor(1) as pool:
+
+        def ask_at_length() -> tuple[int, float]:
+            connection = HTTPConnection(server.address, timeout=60)
+            started_s = time.perf_counter()
+            connection.request("POST", "/v2/models/affine/infer", body, head)
+            response = connection.getresponse()
+            response.read()
+            connection.close()
+            return response.status, time.perf_counter() - started_s
+
+        large = pool.submit(ask_at_length)
+        probes_s = []
+        while not large.done():
+            started_s = time.perf_counter()
+            assert server.ask("GET", "/v2/health/live")[0] == 200
+            probes_s.append(time.perf_counter() - started_s)
+        status, took_s = large.result()
+        assert status == 200
+        assert max(probes_s) < took_s / 3, "nothing holds the loop for the length of a request"

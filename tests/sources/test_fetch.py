@@ -1,8 +1,10 @@
 """`fetch`: paths, downloads, resumed downloads, and every way they go wrong."""
 
 import hashlib
+import os
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -190,3 +192,34 @@ def test_a_server_that_is_not_there_says_so_without_the_password(tmp_path: Path)
     with pytest.raises(SourceError, match="can't be downloaded") as caught:
         fetch("http://user:secret@127.0.0.1:1/model.onnx", tmp_path, cache=tmp_path)
     assert "secret" not in str(caught.value)
+
+
+def test_a_home_folder_of_nobody_is_told(tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match="there is no home folder ~nobody-of-that-name"):
+        fetch("~nobody-of-that-name/model.onnx", tmp_path, cache=tmp_path)
+
+
+def test_a_name_that_is_too_long_is_told(tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match="can't be read: File name too long"):
+        fetch("x" * 5000, tmp_path, cache=tmp_path)
+
+
+def test_a_file_that_may_not_be_read_is_told(tmp_path: Path) -> None:
+    model = tmp_path / "model.onnx"
+    model.write_bytes(CONTENT)
+    model.chmod(0)
+    with pytest.raises(SourceError, match="can't be read: Permission denied"), _without_roots_rights():
+        fetch(str(model), tmp_path, cache=tmp_path)
+
+
+@contextmanager
+def _without_roots_rights() -> Iterator[None]:
+    """Be nobody for a moment where we are root, whom no file refuses."""
+    if os.getuid() != 0:
+        yield
+        return
+    os.seteuid(65_534)
+    try:
+        yield
+    finally:
+        os.seteuid(0)

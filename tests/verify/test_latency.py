@@ -1,5 +1,6 @@
 """Latency in turns and under Poisson arrivals."""
 
+import math
 import threading
 import time
 
@@ -32,3 +33,25 @@ def test_a_request_pays_for_the_ones_that_it_waits_behind() -> None:
     assert count == 40
     assert p99_ms > 15  # service takes 10 ms; at 80 % load the queue adds more than half of that again
     assert time.perf_counter() - started < 5
+
+
+def test_requests_that_come_faster_than_they_are_answered_end_at_the_limit_and_never_hold() -> None:
+    started = time.perf_counter()
+    p99_ms, count = poisson_p99(lambda _: _work(0.05), rps=200, seconds=0.3, seed=3)
+    assert p99_ms == math.inf
+    assert 0 < count < 60
+    assert time.perf_counter() - started < 2  # 60 requests of 50 ms take 3 s
+
+
+def test_the_limit_can_be_given() -> None:
+    p99_ms, count = poisson_p99(lambda _: _work(0.05), rps=200, seconds=0.3, seed=3, max_s=30)
+    assert count == 60
+    assert 1000 < p99_ms < 30_000
+
+
+def test_rare_requests_are_few_and_not_waited_for() -> None:
+    started = time.perf_counter()
+    p99_ms, count = poisson_p99(lambda _: _work(0.01), rps=0.05, seconds=2, seed=3)
+    assert count == 5
+    assert 9 < p99_ms < 1000  # of one request that nobody is before; its arrival is minutes after the last
+    assert time.perf_counter() - started < 10

@@ -41,7 +41,7 @@ def test_an_answer_that_is_not_the_stored_one_fails_and_says_by_how_much(tmp_pat
     wrong = replace(bundle, golden=(Golden(first.name, first.item, answer),))
     verified = verify_bundle(wrong, threads=1)
     assert (verified.golden_ok, verified.holds) == (False, False)
-    assert any("golden samples:" in note and "is beyond" in note for note in verified.notes)
+    assert any("golden sample 'item-0': max_rel_diff" in note and "is beyond" in note for note in verified.notes)
 
 
 def test_size_memory_and_cold_start_are_measured_here_and_judged(tmp_path: Path) -> None:
@@ -92,3 +92,36 @@ def test_a_bundle_that_was_moved_and_written_again_is_checked_where_it_is(tmp_pa
         versions=bundle.versions,
     )
     assert verify_bundle(moved, threads=1).digest == bundle.manifest.digest
+
+
+def test_what_the_build_did_not_accept_holds_nowhere(tmp_path: Path) -> None:
+    bundle = bundle_affine(tmp_path / "bundle")
+    refused = bundle.proof.model_copy(update={"holds": False, "verdict": "nothing keeps the contract"})
+    verified = verify_bundle(replace(bundle, proof=refused), threads=1)
+    assert (verified.golden_ok, verified.holds) == (True, False)
+    assert "the build did not accept it: nothing keeps the contract" in verified.notes
+
+
+def test_a_promise_that_the_build_could_not_measure_is_noted_and_breaks_nothing(tmp_path: Path) -> None:
+    bundle = bundle_affine(tmp_path / "bundle")
+    unmeasured = Clause(name="max_drop", promised=0.01, measured=None)
+    candidate = bundle.proof.candidates[0].model_copy(update={"clauses": (unmeasured,)})
+    proof = bundle.proof.model_copy(update={"candidates": (candidate,)})
+    verified = verify_bundle(replace(bundle, proof=proof), threads=1)
+    assert verified.holds
+    assert any(note.startswith("max_drop was not measured") for note in verified.notes)
+
+
+def test_only_the_sample_that_is_answered_wrong_is_named(tmp_path: Path) -> None:
+    bundle = bundle_table(tmp_path / "bundle")
+    first, second = bundle.golden
+    swapped = replace(bundle, golden=(first, Golden(second.name, second.item, first.answer)))
+    wrong = [note for note in verify_bundle(swapped, threads=1).notes if note.startswith("golden sample")]
+    assert wrong
+    assert all(note.startswith("golden sample 'item-1': ") for note in wrong)
+
+
+def test_a_bundle_without_golden_samples_does_not_hold(tmp_path: Path) -> None:
+    verified = verify_bundle(replace(bundle_affine(tmp_path / "bundle"), golden=()), threads=1)
+    assert (verified.golden_ok, verified.holds) == (False, False)
+    assert any("no golden samples" in note for note in verified.notes)

@@ -75,7 +75,11 @@ def write_deployment(source: str, settings: InitSettings) -> Initialised:
 def _section(name: str, source: str) -> ModelSection:
     try:
         return ModelSection(name=name, source=source)
-    except ValidationError:
+    except ValidationError as error:
+        if error.errors()[0]["loc"] == ("source",):
+            raise ConfigError(
+                f"{source!r} can't be written into a ferryman.toml", hint="give it a plainer name"
+            ) from None
         raise ConfigError(
             f"a model can't be served as '{name}'", hint="a name is of letters, digits, '.', '_' and '-', at most 100"
         ) from None
@@ -122,7 +126,7 @@ def _check(text: str) -> None:
         raw = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(
-            f"no valid ferryman.toml can be written for this model: {error}", hint="give the file a plainer name"
+            f"no valid ferryman.toml can be written: {error}", hint="give the files plainer names"
         ) from None
     parse_deployment(raw, origin="the generated ferryman.toml")
 
