@@ -246,7 +246,7 @@ def test_clients_that_go_away_in_the_middle_do_no_harm(server: Running) -> None:
 
 
 def test_bodies_that_are_too_much_together_are_refused_before_they_are_read(bundles: dict[str, Path]) -> None:
-    limits = {"max_body_bytes": 100_000, "max_in_flight_bytes": 100_000}
+    limits: dict[str, Any] = {"max_body_bytes": 100_000, "max_in_flight_bytes": 100_000}  # of ServerSettings
     head = b"POST /v2/models/affine/infer HTTP/1.1\r\nHost: h\r\nContent-Length: %d\r\n\r\n"
     with running([bundles["affine"]], **limits) as server:
         with socket.create_connection(server.host_and_port) as link:
@@ -261,7 +261,7 @@ def test_bodies_that_are_too_much_together_are_refused_before_they_are_read(bund
 
 
 def test_bodies_in_chunks_count_as_they_come(bundles: dict[str, Path]) -> None:
-    limits = {"max_body_bytes": 100_000, "max_in_flight_bytes": 100_000}
+    limits: dict[str, Any] = {"max_body_bytes": 100_000, "max_in_flight_bytes": 100_000}  # of ServerSettings
     head = b"POST /v2/models/affine/infer HTTP/1.1\r\nHost: h\r\n%b\r\n\r\n"
     chunk = b"10000\r\n" + b" " * 65536 + b"\r\n"
     with running([bundles["affine"]], **limits) as server, socket.create_connection(server.host_and_port) as link:

@@ -1,9 +1,10 @@
 """The first stage that diverges."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ferryman.core.artifact import Artifact
 from ferryman.core.runtime import Stage
@@ -23,7 +24,7 @@ STAGES = [
 class _Recorded:
     """Play back tensors: a Tracer whose graph was run elsewhere."""
 
-    def __init__(self, tensors: dict[str, Array]) -> None:
+    def __init__(self, tensors: Mapping[str, Array]) -> None:
         self._tensors = tensors
 
     def stages(self, artifact: Artifact) -> list[Stage]:
@@ -36,7 +37,7 @@ class _Recorded:
             yield {name: self._tensors[name] for name in tensors if name in self._tensors}
 
 
-def _tensors() -> dict[str, Array]:
+def _tensors() -> dict[str, NDArray[np.float32]]:
     rng = np.random.default_rng(0)
     stem = rng.random((1, 8, 50)).astype(np.float32)
     boxes = (rng.random((1, 4, 50)) * 320).astype(np.float32)

@@ -40,8 +40,8 @@ evaluation = {{ items = "evaluation/images/*.jpg", labels = "evaluation/labels/*
 metric = "map"
 max_drop = 0.01
 max_score_shift = 0.05
-p99_ms = 150
-at_rps = 5
+p99_ms = 200
+at_rps = 20
 max_size_mb = 2
 prefer = "latency"
 """
