@@ -276,6 +276,7 @@ def export(model: Detector, path: Path) -> None:
     for node in written.graph.node:
         # The exporter notes the Python stack of every node: a tenth of the file, and our folders in it.
         del node.metadata_props[:]
+    onnx.helper.set_model_props(written, {"names": repr(dict(enumerate(LABELS)))})  # as other YOLO exporters do
     onnx.save(written, path)
 
 
