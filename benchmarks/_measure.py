@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 from benchmarks.cases.project import Case, Settings, start_project, vary, write_settings
+from numpy.typing import NDArray
 
 from ferryman import api
 from ferryman.core.plugins import runtime_for
@@ -21,7 +22,7 @@ from ferryman.core.signature import Tensors
 from ferryman.core.task import bind_task
 
 Figures = dict[str, Any]  # JSON
-_ROUNDS = 60
+_ROUNDS = 90
 _WARM_UP = 5
 
 
@@ -108,8 +109,8 @@ def _latency(latency: Latency | None) -> Figures:
 def compare_with_onnx_runtime(bundle: api.Bundle, plain: Path) -> Figures:
     """Time the bundle's model and the float graph in onnxruntime itself, turn by turn, one request at a time.
 
-    `min_ratio` divides the least times: what the machine does when nobody disturbs it. `median_ratio` is the median
-    over rounds, each a pair taken within milliseconds.
+    `min_ratio` divides the least times, `median_ratio` is the median over rounds, each taken within milliseconds. The
+    control is the reference set beside itself in the same rounds: what differs from 1 there is noise here, too.
     """
     import onnxruntime
 
@@ -121,13 +122,19 @@ def compare_with_onnx_runtime(bundle: api.Bundle, plain: Path) -> Figures:
         runtime_for(bundle.artifact.format, serves=True).require()().load(bundle.artifact, threads=available_cores())
     )
     calls = [_inputs_of(bundle, index) for index in range(len(bundle.golden))]
-    ours, theirs = _time_in_turns(session.infer, lambda inputs: reference.run(None, dict(inputs)), calls)
+
+    def ask_reference(inputs: Tensors) -> object:
+        return reference.run(None, dict(inputs))
+
+    ours, theirs, again = _time_in_turns([session.infer, ask_reference, ask_reference], calls)
     session.close()
     return {
         "winner_min_ms": float(ours.min()),
         "onnx_runtime_min_ms": float(theirs.min()),
         "min_ratio": float(ours.min() / theirs.min()),
         "median_ratio": float(np.median(ours / theirs)),
+        "control_min_ratio": float(again.min() / theirs.min()),
+        "control_median_ratio": float(np.median(again / theirs)),
     }
 
 
@@ -137,15 +144,14 @@ def _inputs_of(bundle: api.Bundle, index: int) -> Tensors:
     return task.preprocess([bundle.golden[index].item] * size).inputs
 
 
-def _time_in_turns(
-    first: Callable[[Tensors], object], second: Callable[[Tensors], object], calls: list[Tensors]
-) -> tuple[np.ndarray[Any, np.dtype[np.float64]], np.ndarray[Any, np.dtype[np.float64]]]:  # Any: numpy's shape
-    times = np.empty((2, _ROUNDS))
+def _time_in_turns(asked: list[Callable[[Tensors], object]], calls: list[Tensors]) -> list[NDArray[np.float64]]:
+    times = np.empty((len(asked), _ROUNDS))
+    places = list(range(len(asked)))
     for turn in range(-_WARM_UP, _ROUNDS):
-        pair = [first, second]
-        for place in (0, 1) if turn % 2 else (1, 0):
+        first = turn % len(asked)
+        for place in places[first:] + places[:first]:
             started = time.perf_counter()
-            pair[place](calls[turn % len(calls)])
+            asked[place](calls[turn % len(calls)])
             if turn >= 0:
                 times[place, turn] = (time.perf_counter() - started) * 1e3
-    return times[0], times[1]
+    return list(times)

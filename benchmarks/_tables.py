@@ -14,7 +14,7 @@ _SHOWN = {"accepted": "accepted", "repaired": "**repaired**", "refused": "refuse
 def render(report: Figures) -> str:
     """Give every table: the cases, then each case's candidates."""
     cases: dict[str, Figures] = report["cases"]
-    promises = _table(["case", "must", "predicted", "measured", "holds"], promise_rows(cases))
+    promises = _table(["case", "must", "known before", "measured", "holds"], promise_rows(cases))
     parts = [_machine(report), "### Promises", promises, "### All cases", _overview(cases)]
     parts += [_one_case(name, case) for name, case in cases.items() if len(case["candidates"]) > 1]
     if report["not_run"]:
@@ -36,7 +36,7 @@ def _machine(report: Figures) -> str:
     named = ("onnxruntime", "openvino", "nncf", "torch", "scikit-learn")
     packages = ", ".join(f"{name} {versions[name]}" for name in named if name in versions)
     load = f"load {report['load_before']:.1f} before, {report['load_after']:.1f} after"
-    return f"{report['date']}, {machine['cpu']}, {machine['cores']} cores, {machine['system']}, {load}. {packages}."
+    return f"{report['date']}, {machine['cpu']}, {machine['cores']} cores, {machine['system']}, {load}. {packages}.{report.get('note', '')}"
 
 
 def _overview(cases: dict[str, Figures]) -> str:
@@ -49,6 +49,8 @@ def _overview(cases: dict[str, Figures]) -> str:
         "its ms",
         "ORT FP32 ms",
         "speed",
+        "median",
+        "control",
         "build",
         "again",
         "noise",
@@ -68,6 +70,8 @@ def _overview_row(case: Figures) -> list[str]:
         f"{against['winner_min_ms']:.3g}",
         f"{against['onnx_runtime_min_ms']:.3g}",
         f"{1 / against['min_ratio']:.2f}x",
+        f"{1 / against['median_ratio']:.2f}x",
+        f"{1 / against['control_min_ratio']:.2f}x, {1 / against['control_median_ratio']:.2f}x",
         f"{case['first_build_s']:.0f} s",
         f"{again['wall_s']:.1f} s" + (f", {again['ran']} ran" if again["ran"] else ""),
         f"±{100 * case['noise']:.0f} %" if case["noise"] is not None else "-",

@@ -8,7 +8,6 @@ from torch import nn  # noqa: TID253 - as above
 
 _WIDTHS = (16, 32, 64, 128, 256)
 _CLASSES = 4
-_SMOOTH = torch.tensor([1.0, 2.0, 1.0]).outer(torch.tensor([1.0, 2.0, 1.0])) / 16
 
 
 class Conv(nn.Module):
@@ -153,11 +152,6 @@ def settle(module: nn.Module, images: torch.Tensor, *, seed: int) -> nn.Module:
         if parameter.dim() > 1:
             fan_in = parameter[0].numel()
             parameter.data.normal_(0, (2.0 / fan_in) ** 0.5, generator=generator)
-        if parameter.dim() == 4 and parameter.shape[-1] == 3:
-            # Filters of trained nets are smooth: what is noise from pixel to pixel fades. White ones amplify it from
-            # layer to layer, and a net of 60 of them answers chaotically.
-            mix = parameter.data.sum((2, 3), keepdim=True)
-            parameter.data.mul_(0.2).add_(mix * _SMOOTH)
     for layer in module.modules():
         if isinstance(layer, nn.BatchNorm2d):
             layer.weight.data.uniform_(0.8, 1.0, generator=generator)

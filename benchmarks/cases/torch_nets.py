@@ -55,8 +55,8 @@ def write_detector(folder: Path) -> Settings:
             "evaluation": {"items": "evaluation.npz", "target": "target"},
             "golden": 1,
         },
-        # Outputs lie in 0..1 with a standard deviation of 0.23. Weights that nobody trained carry rounding on and on:
-        # the gate is here to see that INT8 answers like the net at all; the other cases show what it costs.
+        # A loose limit, set after a look at the results: outputs lie in 0..1 with a standard deviation near 0.22, and
+        # INT8 comes within about a quarter of that. This case measures speed; the others say what INT8 costs.
         "contract": {"metric": "rmse", "max_drop": 0.1, "prefer": "latency"},
     }
 
