@@ -60,7 +60,7 @@ def _is_clear(case: Figures, low: float) -> bool:
     against = case["against_onnx_runtime"]
     speeds = [1 / against["min_ratio"], 1 / against["median_ratio"]]
     noise = max(abs(1 - against["control_min_ratio"]), abs(1 - against["control_median_ratio"]))
-    return min(speeds) > low * (1 + noise) or max(speeds) < low * (1 - noise)
+    return bool(min(speeds) > low * (1 + noise) or max(speeds) < low * (1 - noise))
 
 
 def _quantized(case: Figures) -> list[Figures]:

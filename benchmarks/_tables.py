@@ -36,7 +36,10 @@ def _machine(report: Figures) -> str:
     named = ("onnxruntime", "openvino", "nncf", "torch", "scikit-learn")
     packages = ", ".join(f"{name} {versions[name]}" for name in named if name in versions)
     load = f"load {report['load_before']:.1f} before, {report['load_after']:.1f} after"
-    return f"{report['date']}, {machine['cpu']}, {machine['cores']} cores, {machine['system']}, {load}. {packages}.{report.get('note', '')}"
+    return (
+        f"{report['date']}, {machine['cpu']}, {machine['cores']} cores, {machine['system']}, {load}. {packages}."
+        + str(report.get("note", ""))
+    )
 
 
 def _overview(cases: dict[str, Figures]) -> str:

@@ -65,7 +65,7 @@ def test_a_build_that_is_killed_again_and_again_gets_there_and_keeps_the_old_bun
 def test_what_a_killed_build_left_in_the_cache_goes_with_the_next(project: Path, tmp_path: Path) -> None:
     cache = tmp_path / "cache"
     write_toml(project, build='candidates = ["onnx-fp32"]')
-    (cache / "unfinished-of-a-dead-build" / "artifact").mkdir(parents=True)
+    (cache / "unfinished-of_a_dead_build" / "artifact").mkdir(parents=True)
     assert ferryman("build", "--quiet", folder=project, FERRYMAN_CACHE=str(cache)).returncode == 0
     assert leftovers(cache) == []
 

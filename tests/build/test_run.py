@@ -99,7 +99,7 @@ def test_without_labels_the_metric_is_not_measured_and_that_is_said(build: Build
 def test_too_few_calibration_samples_refuse_int8_alone_and_say_how_many(build: Build) -> None:
     built = build(build=ONNX, data=f'calibration = "calibration/00*.png"\n{EVALUATION}')
     refused = line_of(built.proof, "onnx-int8")
-    assert refused.status == "failed"
+    assert refused.status == "unavailable"
     assert "at least 32 calibration samples; there are 10" in refused.reason
     assert "[data] calibration" in refused.reason
     assert built.holds
@@ -188,3 +188,13 @@ def test_what_the_contract_promises_at_a_rate_is_measured_at_that_rate(build: Bu
     assert (latency.poisson_rps, latency.poisson_requests > 50) == (20, True)
     (clause,) = (one for one in line_of(built.proof, "onnx-fp32").clauses if one.name == "p99_ms")
     assert (clause.measured, clause.holds) == (latency.poisson_p99_ms, True)
+
+
+def test_a_source_that_measures_nothing_is_the_users_mistake(build: Build, project: Path) -> None:
+    for labels in (project / "evaluation").glob("*.txt"):
+        moved = [f"{line.split()[0]} 0.02 0.02 0.01 0.01" for line in labels.read_text().splitlines()]
+        labels.write_text("\n".join(moved) + "\n")
+    with pytest.raises(FerrymanError, match=r"itself measures map 0") as caught:
+        build(build=ONNX)
+    assert caught.value.exit_code == 2
+    assert "[task]" in caught.value.hint

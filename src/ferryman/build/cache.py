@@ -40,7 +40,7 @@ class Cache:
         if self._usable(digest):
             try:
                 stored = json.loads(path.read_text(encoding="utf-8"))
-                self.hits += 1
+                self.hits += digest not in self._made
                 return stored
             except (OSError, ValueError):
                 pass  # not there, or damaged: make it again
@@ -58,7 +58,7 @@ class Cache:
         digest = digest_key([kind, key])
         home = self.folder / "artifacts" / f"{kind}-{digest[:24]}"
         if self._usable(digest) and (stored := _read_artifact(home)) is not None:
-            self.hits += 1
+            self.hits += digest not in self._made
             return stored
         self.misses += 1
         with self._write_errors(), self._scratch() as scratch:
@@ -138,7 +138,7 @@ def _environment() -> dict[str, str]:
 @cache
 def package_versions() -> dict[str, str]:
     """Give the versions of the installed packages that results depend on: our requirements, and plug-ins of others."""
-    texts = [text for text in requires("ferryman") or [] if 'extra == "dev"' not in text]
+    texts = [text for text in requires("ferryman") or [] if not re.search(r"extra == ['\"]dev['\"]", text)]
     names = {re.split(r"[^A-Za-z0-9._-]", text)[0] for text in texts}
     names |= {plugin.package for kind in KINDS for plugin in plugins(kind).values()}
     found = {}

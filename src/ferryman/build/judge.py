@@ -27,7 +27,7 @@ def accuracy_clauses(contract: Contract, examined: Examination, *, precision: st
 
 def _drop(accuracy: Accuracy | None) -> float | None:
     """Give the drop where it tells something: a source that itself measures nothing has nothing to lose."""
-    if accuracy is None or (accuracy.higher_is_better and not accuracy.source_value > 0):
+    if accuracy is None or (accuracy.higher_is_better and accuracy.source_value == 0):
         return None
     return accuracy.drop
 
@@ -41,7 +41,14 @@ def why_refused(clauses: list[Clause], *, precision: str) -> str:
     return ""
 
 
+def is_measured(clauses: list[Clause]) -> bool:
+    """Tell whether anything tells how accurate a candidate of lower precision is."""
+    return any(clause.holds is not None for clause in clauses if clause.name in _ACCURACY)
+
+
 def _shown(clause: Clause) -> str:
+    if clause.name == "p99_ms" and clause.measured == float("inf"):
+        return "has no bound: requests come faster than they are answered"
     if not is_number(clause.measured):
         return "is not a number"
     return f"{significant(clause.measured)} > {significant(clause.promised, unit=clause.unit)}"

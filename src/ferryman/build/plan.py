@@ -68,7 +68,7 @@ def make_plan(source_format: str, section: BuildSection, *, calibration: int) ->
     for (format_name, precision), steps in routes.items():
         loaders = [plugin for plugin in runtimes if format_name in plugin.cls.formats]
         if loaders:
-            why = _why_not(steps, loaders, calibration)
+            why = _why_not(steps, loaders, section, calibration)
             found.append(Candidate(f"{format_name}-{precision}", format_name, precision, steps, why))
     if not found:
         raise PlanError(
@@ -97,12 +97,17 @@ def _shortest_routes(source_format: str) -> dict[State, tuple[str, ...]]:
     return routes
 
 
-def _why_not(steps: tuple[str, ...], loaders: list[Plugin], calibration: int) -> str:
+def _why_not(steps: tuple[str, ...], loaders: list[Plugin], section: BuildSection, calibration: int) -> str:
     for plugin in [plugins("steps")[name] for name in steps]:
         if plugin.missing:
             return f"step '{plugin.name}' needs {', '.join(plugin.missing)}: {plugin.install_command}"
         if plugin.cls.calibrates and not calibration:
             return "needs calibration data: set data.calibration in ferryman.toml"
+        least = section.options.get(plugin.name, {}).get("min_samples", getattr(plugin.cls, "min_samples", 0))
+        if plugin.cls.calibrates and isinstance(least, int) and calibration < least:
+            return (
+                f"needs at least {least} calibration samples; there are {calibration}: add some to [data] calibration"
+            )
     if all(plugin.missing for plugin in loaders):
         return f"its runtime needs {', '.join(loaders[0].missing)}: {loaders[0].install_command}"
     return ""

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-from ferryman.build.judge import accuracy_clauses, badness, why_refused
+from ferryman.build.judge import accuracy_clauses, badness, is_measured, why_refused
 from ferryman.build.plan import Candidate
 from ferryman.build.sensitivity import blame, rank_groups, rank_layers
 from ferryman.build.workshop import Workshop, make_step
@@ -71,7 +71,7 @@ class Repairer:
         trials = [self._try(_FIRST, {})]
         outcome = Outcome(trials)
         first = trials[0]
-        if first.attempt.holds or first.artifact is None:
+        if first.attempt.holds or first.artifact is None or not is_measured(first.clauses):
             return outcome
         if self._graph is not None and self._candidate.steps:
             outcome.divergence = blame(self._workshop, self._graph, first.artifact)

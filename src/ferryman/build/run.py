@@ -18,7 +18,7 @@ from ferryman.bundle.write import write_bundle
 from ferryman.core.artifact import Artifact
 from ferryman.core.bundle import Bundle
 from ferryman.core.deployment import Project
-from ferryman.core.errors import FerrymanError
+from ferryman.core.errors import DataError, FerrymanError
 from ferryman.core.progress import Progress, silent
 from ferryman.core.proof import CandidateProof, Proof
 from ferryman.core.task import bind_task
@@ -51,6 +51,7 @@ def build_project(project: Project, output: Path, cache: Cache, *, progress: Pro
     """
     started = time.monotonic()
     workshop = open_workshop(project, cache, progress)
+    _refuse_useless_metric(workshop)
     results = _assess(workshop, _plan(workshop))
     results = measure(workshop, results)
     proof, chosen = conclude(workshop, results)
@@ -75,6 +76,17 @@ def open_workshop(project: Project, cache: Cache, progress: Progress) -> Worksho
     task = bind_task(spec, source.signature)
     calibration, samples = gather_samples(Project(project.folder, deployment), source.signature)
     return Workshop(deployment, source, task, samples, calibration, cache, progress)
+
+
+def _refuse_useless_metric(workshop: Workshop) -> None:
+    """Raise DataError where the source itself measures nothing: no candidate could be any worse."""
+    figures = workshop.source_figures
+    if figures and figures["higher_is_better"] and (figures["value"] == 0 or figures["value"] != figures["value"]):
+        raise DataError(
+            f"the source model itself measures {figures['metric']} {figures['value']:g} on the labelled samples",
+            hint="[task] (input, decoder, labels) or data.evaluation is not what the model was trained with; "
+            "without data.evaluation a build measures no metric",
+        )
 
 
 def _plan(workshop: Workshop) -> Plan:

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 from ferryman.build.cache import package_versions
 from ferryman.build.choose import HELD, choose, latency_figures
@@ -95,17 +94,18 @@ def conclude(workshop: Workshop, results: list[Result]) -> tuple[Proof, Artifact
         candidates=tuple(result.proof for result in results),
         machine={**describe_machine(), "threads": str(workshop.threads)},
         versions=package_versions(),
-        notes=tuple(_notes(workshop, source)),
+        notes=tuple(_notes(workshop)),
     )
     return proof, chosen.artifact
 
 
-def _notes(workshop: Workshop, source: dict[str, Any]) -> Iterator[str]:
-    """Say what the reader has to know: repairs of the source, a metric that tells nothing, promises kept for later."""
+def _notes(workshop: Workshop) -> Iterator[str]:
+    """Say what the reader has to know: repairs of the source, and promises that nothing checks."""
     yield from (str(repair) for repair in workshop.source.loader.get("repairs", ()))
-    if source and not source["value"] > 0 and source["higher_is_better"]:
-        yield f"the source model itself measures {source['metric']} {source['value']:g}: are [task] and labels right?"
-    if "drift" in workshop.deployment.contract.model_fields_set:
+    contract = workshop.deployment.contract
+    if contract.at_rps is not None and contract.p99_ms is None:
+        yield "contract.at_rps says nothing without contract.p99_ms: no latency was promised"
+    if "drift" in contract.model_fields_set:
         yield "contract.drift is kept in the bundle; nothing watches it yet"
     if workshop.deployment.targets:
         yield "[targets] are kept in the bundle; nothing deploys to them yet"
@@ -126,7 +126,8 @@ def _tell(winner: CandidateProof, results: list[Result], prefer: Preference) -> 
 
 
 def _tell_failure(fallback: CandidateProof) -> str:
-    verdict = f"NO candidate keeps the contract: the bundle holds the source model as it is ({fallback.name})"
+    what = f"its plain conversion by {', '.join(fallback.steps)}" if fallback.steps else "the source model as it is"
+    verdict = f"NO candidate keeps the contract: the bundle holds {what} ({fallback.name})"
     return f"{verdict}; its {fallback.reason}" if broken(list(fallback.clauses)) else verdict
 
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from ferryman.core.errors import InputError
 from ferryman.core.task import Item
+from ferryman.tasks.given import describe_given
 from ferryman.tasks.rows import read_table
 
 STDIN = "-"
@@ -71,7 +72,7 @@ def _json_items(name: str, text: str) -> list[tuple[str, Item]]:
         raise InputError(f"{name} is not JSON: {error}", hint="an object, a list of objects, or one a line") from None
     for row in rows:
         if not isinstance(row, dict):
-            raise InputError(f"{name} holds a {type(row).__name__}, not rows", hint='a row is {"column": value, ...}')
+            raise InputError(f"{name} holds {describe_given(row)}, not rows", hint='a row is {"column": value, ...}')
     return [(name if len(rows) == 1 else f"{name}[{index}]", row) for index, row in enumerate(rows)]
 
 

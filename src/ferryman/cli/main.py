@@ -1,14 +1,17 @@
 """Choose the verb, and turn every error into two lines and an exit code; nothing heavy is imported before that."""
 
 import argparse
+import contextlib
 import difflib
 import importlib
 import os
 import signal
 import sys
+import threading
 import traceback
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from types import FrameType
 from typing import NoReturn
 
 from ferryman import __version__
@@ -32,7 +35,12 @@ VERBS = {
     "demo": "carry a small detector from weights to a served answer",
 }
 INTERRUPTED = 128 + signal.SIGINT
+TERMINATED = 128 + signal.SIGTERM
 PIPE_CLOSED = 128 + signal.SIGPIPE
+
+
+class _Terminated(KeyboardInterrupt):
+    """End as Ctrl-C does, for SIGTERM: everything that opens closes, and no half-written file stays."""
 
 
 class Parser(argparse.ArgumentParser):
@@ -54,12 +62,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not is_debug and not sys.warnoptions:
         warnings.simplefilter("ignore")  # a library's advice to its callers is not for our users
     try:
-        code = _run(words)
+        with _stoppable():
+            code = _run(words)
         sys.stdout.flush()
         return code
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stop:
         say("stopped; run it again to resume")
-        return INTERRUPTED
+        return TERMINATED if isinstance(stop, _Terminated) else INTERRUPTED
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the flush at exit complains again
         return PIPE_CLOSED
@@ -69,6 +78,23 @@ def main(argv: Sequence[str] | None = None) -> int:
         hint = "this is a fault of ferryman; --debug shows the trace"
         text = f"unexpected {type(error).__name__}: {error}"
         return _explain(text, hint, as_json=as_json, is_debug=is_debug, code=1)
+
+
+@contextlib.contextmanager
+def _stoppable() -> Iterator[None]:
+    """Turn SIGTERM into _Terminated; `serve` takes it over while it listens, to drain."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # only the main thread may handle signals: its owner does
+        return
+
+    def stop(_number: int, _frame: FrameType | None) -> NoReturn:
+        raise _Terminated
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _run(words: list[str]) -> int:

@@ -27,6 +27,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--drain-s", type=positive, default=30.0, metavar="S", help="seconds to finish what runs after SIGTERM (30)"
     )
+    parser.add_argument(
+        "--allow-broken", action="store_true", help="serve a bundle that does not keep its contract, too"
+    )
     parser.add_argument("--access-log", action="store_true", help="write a line of JSON a request to stderr")
     add_json(parser)
 
@@ -49,6 +52,7 @@ def run(args: argparse.Namespace) -> int:
         max_queue=args.max_queue,
         drain_s=args.drain_s,
         access_log=args.access_log,
+        allow_broken=args.allow_broken,
         max_body_mb=args.max_body_mb,
         on_ready=tell,
     )

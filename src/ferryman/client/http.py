@@ -60,8 +60,13 @@ class Client:
             host, port = None, None
         if parts.scheme not in ("http", "https") or not host:
             raise ConfigError(f"{url!r} is not a server's address", hint="http://HOST:PORT")
-        self._url = f"{parts.scheme}://{parts.netloc}"
-        self._base = parts.path.rstrip("/")
+        self._base = parts.path.rstrip("/").removesuffix("/v2")
+        if "/v2/" in f"{self._base}/" or parts.query or parts.fragment:
+            raise ConfigError(
+                f"{url!r} is an address inside of a server",
+                hint=f"give the server's own, {parts.scheme}://{parts.netloc}, and the model's name apart (--model)",
+            )
+        self._url = f"{parts.scheme}://{parts.netloc}{self._base}"
         self._timeout_s = timeout_s
         kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
         self._connection = kind(host, port, timeout=timeout_s)
@@ -107,7 +112,9 @@ class Client:
         elif isinstance(item, Mapping) and not any(isinstance(cell, np.ndarray) for cell in item.values()):
             reply = self._ask("POST", _infer_path(model), _encode({"rows": [_plain_row(item)]}), _JSON)
         else:
-            raise InputError("only pictures' bytes, files and rows can be sent", hint="infer_tensors sends arrays")
+            raise InputError(
+                f"model '{model}' of this server takes no arrays", hint="give a picture's file, or a table's row"
+            )
         answers = self._json(reply).get("answers")
         if not isinstance(answers, list) or len(answers) != 1 or not isinstance(answers[0], dict):
             raise FerrymanError(f"{self._url} gave no answer for this item", hint="is it a ferryman server?")

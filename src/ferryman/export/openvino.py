@@ -6,10 +6,10 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from ferryman.core.artifact import Artifact, digest_path
-from ferryman.core.errors import SourceError, StepError
+from ferryman.core.errors import NotApplicable, SourceError, StepError
 from ferryman.core.privacy import forbid_telemetry
 from ferryman.core.step import StepContext
 from ferryman.export._openvino_names import name_as_source
@@ -59,6 +59,11 @@ def _convert(source: Artifact, workspace: Path, *, step: str, precision: str, co
         with _without_commas(source.path) as path:
             model = openvino.convert_model(path)
     except Exception as error:
+        if "ai.onnx.ml" in {entry.domain for entry in _load_graph(source.path).opset_import}:
+            raise NotApplicable(
+                f"{step}: OpenVINO has no operators for trees and linear models: {_reason_of(error)}",
+                hint="ONNX Runtime serves them",
+            ) from error
         raise StepError(
             f"{step}: OpenVINO can't convert {source.path.name}: {_reason_of(error)}",
             hint="serve it with ONNX Runtime instead, or export it without these operators",
@@ -79,6 +84,12 @@ def _convert(source: Artifact, workspace: Path, *, step: str, precision: str, co
         made_by=(*source.made_by, step),
         loader={},
     )
+
+
+def _load_graph(path: Path) -> Any:  # onnx.ModelProto
+    import onnx
+
+    return onnx.load(path, load_external_data=False)
 
 
 @contextlib.contextmanager

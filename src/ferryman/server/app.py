@@ -20,7 +20,7 @@ from starlette.middleware import Middleware
 from ferryman import __version__
 from ferryman.bundle.read import load_bundle
 from ferryman.core.bundle import Bundle
-from ferryman.core.errors import ConfigError, UserError
+from ferryman.core.errors import ConfigError, ContractBroken, UserError
 from ferryman.server.control.repository import Repository
 from ferryman.server.data.access_log import ACCESS_LOG, AccessLog
 from ferryman.server.data.answers import answer_http_error
@@ -47,6 +47,7 @@ class ServeChoices(TypedDict, total=False):
     max_queue: int
     drain_s: float
     access_log: bool
+    allow_broken: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +58,7 @@ class ServerSettings:
     run at once. Requests get 429 while `max_queue` others wait, or while their bodies would bring all that are in work
     over `max_in_flight_bytes` (taken as one body of `max_body_bytes` where it is less). On SIGTERM the server is
     unready at once, answers new requests for `unready_s` while load balancers notice, then finishes what runs within
-    `drain_s`.
+    `drain_s`. `allow_broken` serves bundles, too, whose proof says that their contract doesn't hold.
     """
 
     host: str = "127.0.0.1"
@@ -71,6 +72,7 @@ class ServerSettings:
     unready_s: float = 0.5
     drain_s: float = 30.0
     access_log: bool = False
+    allow_broken: bool = False
 
 
 def build_app(bundles: Sequence[Bundle], settings: ServerSettings) -> Starlette:
@@ -83,11 +85,14 @@ def serve(paths: Sequence[Path], settings: ServerSettings, on_ready: Callable[[s
 
     `on_ready` gets the URL when every model answers its golden samples right. Where one doesn't, the server stays
     up and unready, and the log and /v2/health/ready say why. Raises UserError for a port that can't be had and for
-    bundles that can't be read.
+    bundles that can't be read, ContractBroken for one that doesn't keep its contract unless `allow_broken`.
     """
     if not paths:
         raise ConfigError("there is nothing to serve", hint="ferryman serve BUNDLE ...")
-    parts = _wire([load_bundle(path) for path in paths], settings)
+    bundles = [load_bundle(path) for path in paths]
+    for bundle in bundles:
+        _check_contract(bundle, settings)
+    parts = _wire(bundles, settings)
     with _listen(settings) as listener, _access_log_on_stderr(settings):
         config = uvicorn.Config(
             parts.app,
@@ -101,6 +106,15 @@ def serve(paths: Sequence[Path], settings: ServerSettings, on_ready: Callable[[s
         )
         server = _Server(config, parts, settings, lambda: _report(parts, _url(listener), on_ready))
         server.run(sockets=[listener])
+
+
+def _check_contract(bundle: Bundle, settings: ServerSettings) -> None:
+    if bundle.proof.holds:
+        return
+    message = f"bundle {bundle.manifest.name} does not keep its contract: {bundle.proof.verdict}"
+    if not settings.allow_broken:
+        raise ContractBroken(message, hint="--allow-broken serves it all the same")
+    _log.warning("%s", message)
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ Classifiers answer `label` (int64 or string, [batch]) and `probabilities` (float
 without probabilities only `label`; regressors `prediction` (float32, [batch]).
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +24,7 @@ from ferryman.sources._onnx_graph import (
 from ferryman.sources._zipmap import remove_zipmap
 
 _RESHAPE_OPSET, _OLDEST_IR = 18, 8
+_NUMBERING_PREFIXES = ("", "f", "x", "Column_")  # how libraries name features that have no names
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +49,20 @@ class Table:
         if not self.has_probabilities:
             return (label,)
         return (label, TensorSpec(name="probabilities", dtype="float32", shape=("batch", self.classes)))
+
+
+def name_features(names: Sequence[object] | None, count: int) -> dict[str, list[str]]:
+    """Give the part of an artifact's `loader` that says what the features were called in training, in their order.
+
+    Empty where the model has no names of its own: none, not one a feature, or a library's numbers (f0, Column_0, 0).
+    """
+    named = [name for name in names or () if isinstance(name, str) and name]
+    if not named or len(named) != len(names or ()) or len(set(named)) != count or len(named) != count:
+        return {}
+    is_numbered = any(
+        all(name == f"{prefix}{place}" for place, name in enumerate(named)) for prefix in _NUMBERING_PREFIXES
+    )
+    return {} if is_numbered else {"feature_names": named}
 
 
 def finish(model: Model, source: Artifact, context: StepContext, step: str) -> Artifact:

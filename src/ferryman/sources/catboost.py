@@ -10,7 +10,7 @@ from ferryman.core.errors import SourceError
 from ferryman.core.step import StepContext
 from ferryman.sources._content import looks_like, read_head
 from ferryman.sources._converters import converting
-from ferryman.sources._tabular import Table, finish
+from ferryman.sources._tabular import Table, finish, name_features
 
 Booster = Any  # catboost.CatBoost: its types are skipped by mypy
 _CLASSIFIERS = frozenset({"Logloss", "CrossEntropy", "MultiClass"})
@@ -30,7 +30,7 @@ class CatBoostSource:
         return read_head(path, 4) == b"CBM1"
 
     def open(self, path: Path, model: ModelSection, workspace: Path) -> Artifact:
-        """Read the features and classes from the model itself."""
+        """Read the features (and their names, where it has some) and classes from the model itself."""
         if not self.recognises(path):
             raise SourceError(
                 f"{path} is not a CatBoost model: it looks like {looks_like(path)}", hint="save it with save_model"
@@ -38,13 +38,15 @@ class CatBoostSource:
         import catboost
 
         try:
-            table = _table(load_booster(path), path)
+            booster = load_booster(path)
+            table = _table(booster, path)
+            loader = name_features(booster.feature_names_, table.features)
         except catboost.CatBoostError as error:  # the model's own settings are damaged
             words = " ".join(str(error).split())[:200]
             raise SourceError(
                 f"{path} is no sound CatBoost model: {words}", hint="save it again with save_model"
             ) from None
-        return Artifact(path, self.name, table.signature(), digest_file(path))
+        return Artifact(path, self.name, table.signature(), digest_file(path), loader=loader)
 
 
 def load_booster(path: Path) -> Booster:

@@ -14,7 +14,7 @@ from ferryman.core.step import StepContext
 from ferryman.sources._content import looks_like, read_head
 from ferryman.sources._converters import converting
 from ferryman.sources._lightgbm_text import check_trees, header_of
-from ferryman.sources._tabular import Table, finish
+from ferryman.sources._tabular import Table, finish, name_features
 
 Booster = Any  # lightgbm.Booster: its types are skipped by mypy
 _CLASSIFIERS = frozenset({"binary", "multiclass"})
@@ -34,12 +34,13 @@ class LightGBMSource:
         return re.match(rb"tree\r?\nversion=v\d", read_head(path, 64)) is not None
 
     def open(self, path: Path, model: ModelSection, workspace: Path) -> Artifact:
-        """Read the number of features and classes from the model itself."""
+        """Read the features (and their names, where it has some) and classes from the model itself."""
         text = _complete_text(path)
         table = _table(text, path)
         check_trees(text, str(path))
-        load_booster(text, path)
-        return Artifact(path, self.name, table.signature(), digest_file(path))
+        booster = load_booster(text, path)
+        loader = name_features(booster.feature_name(), table.features)
+        return Artifact(path, self.name, table.signature(), digest_file(path), loader=loader)
 
 
 def load_booster(text: str, path: Path) -> Booster:

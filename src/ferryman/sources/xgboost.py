@@ -11,7 +11,7 @@ from ferryman.core.errors import SourceError
 from ferryman.core.step import StepContext
 from ferryman.sources._content import looks_like, read_head
 from ferryman.sources._converters import converting
-from ferryman.sources._tabular import Table, finish
+from ferryman.sources._tabular import Table, finish, name_features
 
 Booster = Any  # xgboost.Booster: its types are skipped by mypy
 _CLASSIFIERS = frozenset({"binary:logistic", "multi:softprob", "multi:softmax"})
@@ -33,9 +33,11 @@ class XGBoostSource:
         return is_json or (head.startswith(b"{") and b"learner" in head[:32])
 
     def open(self, path: Path, model: ModelSection, workspace: Path) -> Artifact:
-        """Read the number of features and classes from the model itself."""
-        table = _table(load_booster(path), path)
-        return Artifact(path, self.name, table.signature(), digest_file(path))
+        """Read the features (and their names, where it has some) and classes from the model itself."""
+        booster = load_booster(path)
+        table = _table(booster, path)
+        loader = name_features(booster.feature_names, table.features)
+        return Artifact(path, self.name, table.signature(), digest_file(path), loader=loader)
 
 
 def load_booster(path: Path) -> Booster:

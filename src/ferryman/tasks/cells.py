@@ -51,24 +51,33 @@ class TablePort:
 
     def _check_columns(self, row: Row, place: int) -> None:
         if not isinstance(row, Mapping):
-            raise InputError(f"row {place + 1} is a {type(row).__name__}", hint="a row is {column: value}")
+            raise InputError(
+                f"row {place + 1} is {describe_given(row)}", hint='this model takes rows: {"column": value}, or a table'
+            )
         if self.columns is None:
             width = self.matrix.shape[1] if self.matrix is not None else len(row)
             if isinstance(width, int) and len(row) != width:
-                raise InputError(f"row {place + 1} has {len(row)} cells; the model takes {width}")
+                raise InputError(
+                    f"row {place + 1} has {len(row)} cells; the model takes {width}",
+                    hint="give the model's columns only, in its order; [task] columns would tell them by name",
+                )
             return
         if row.keys() == set(self.columns):
             return
+        missing = [name for name in self.columns if name not in row]
         if unknown := [name for name in row if name not in self.columns]:
             raise InputError(
                 f"row {place + 1} has a column '{unknown[0]}' that the model doesn't take",
-                hint=f"it takes {', '.join(self.columns)}",
+                hint=f"{'' if missing else f'drop {_listed(unknown)}: '}it takes {', '.join(self.columns)}",
             )
-        missing = [name for name in self.columns if name not in row]
         raise InputError(
             f"row {place + 1} lacks column '{missing[0]}'",
             hint="an empty cell may be null, but the column must be there",
         )
+
+
+def _listed(columns: Sequence[str]) -> str:
+    return ", ".join(f"'{name}'" for name in columns)
 
 
 def bind_table(columns: tuple[str, ...] | None, layout: str | None, signature: Signature) -> TablePort:
@@ -163,4 +172,4 @@ def _text(cell: Any, place: int, column: str) -> str:  # any JSON value
         return ""
     if isinstance(cell, (str, int, float)):
         return str(cell)
-    raise InputError(f"row {place + 1}, column '{column}': a {type(cell).__name__} is not text")
+    raise InputError(f"row {place + 1}, column '{column}': {describe_given(cell)} is not text")

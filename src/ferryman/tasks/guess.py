@@ -1,7 +1,8 @@
 """Guess a model's task from the shapes and names of its tensors, and say why."""
 
 import ast
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,15 +16,25 @@ from ferryman.tasks.names import COCO80
 
 _LABEL_FILES = ("*.names", "labels*.txt", "classes*.txt", "*labels*.txt", "*classes*.txt", "labels.json")
 _TABLE_OUTPUTS = {"label", "probabilities", "prediction", "output_label", "output_probability", "variable"}
+_TARGET_NAMES = {"class", "target", "label", "y"}
 
 
 @dataclass(slots=True)
 class Guess:
-    """Hold the `[task]` section as TOML values, why it says so, and what the user should check."""
+    """Hold the `[task]` section as TOML values, why it says so, what to check, and a table's column with the truth."""
 
     spec_toml: dict[str, Any]  # TOML values
     reasons: list[str] = field(default_factory=list)
     questions: list[str] = field(default_factory=list)
+    target: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TableHeader:
+    """Hold the columns of the evaluation table, and which of them the user says is the truth."""
+
+    columns: Sequence[str] = ()
+    target: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +47,9 @@ class _Picture:
     width: int | None
 
 
-def guess_task(artifact: Artifact, *, folder: Path, metadata: Mapping[str, str] | None = None) -> Guess:
+def guess_task(
+    artifact: Artifact, *, folder: Path, metadata: Mapping[str, str] | None = None, header: TableHeader | None = None
+) -> Guess:
     """Guess the `[task]` section; label files are looked for in `folder`. `metadata` is read from ONNX by default."""
     notes, last_operators = _read_onnx(artifact.path) if artifact.format == "onnx" else ({}, {})
     notes = {**notes, **(metadata or {})}
@@ -50,7 +63,7 @@ def guess_task(artifact: Artifact, *, folder: Path, metadata: Mapping[str, str] 
         if scores is not None:
             return _classify(picture, scores, last_operators.get(scores[0], ""), notes, folder)
     if {port.name for port in signature.outputs} & _TABLE_OUTPUTS:
-        return _tabular(signature)
+        return _tabular(artifact, header or TableHeader())
     inputs = ", ".join(f"{port.name} {list(port.shape)}" for port in signature.inputs)
     outputs = ", ".join(f"{port.name} {list(port.shape)}" for port in signature.outputs)
     return Guess(
@@ -201,7 +214,8 @@ def _count_of(port: TensorSpec) -> int | None:
     return count if isinstance(count, int) and count > 1 and is_flat else None
 
 
-def _tabular(signature: Signature) -> Guess:
+def _tabular(artifact: Artifact, header: TableHeader) -> Guess:
+    signature = artifact.signature
     names = [port.name for port in signature.outputs]
     guess = Guess({"kind": "tabular"}, [f"outputs {', '.join(names)} are those of a model of table rows"])
     aliases = {"output_label": "label", "output_probability": "probabilities", "variable": "prediction"}
@@ -210,11 +224,59 @@ def _tabular(signature: Signature) -> Guess:
         guess.spec_toml["outputs"] = outputs
     first = signature.inputs[0]
     if len(signature.inputs) == 1 and len(first.shape) == 2 and first.shape[1] != 1:
-        guess.questions.append(
-            f"What are the {first.shape[1]} columns called, in the order of training? Set columns = ['...', ...]."
-        )
+        _name_columns(guess, artifact.loader.get("feature_names") or (), first.shape[1], header)
     else:
         guess.reasons.append("each column has an input of its own, so columns are known by the inputs' names")
+        inputs = [port.name for port in signature.inputs]
+        guess.target = _find_target(guess, inputs, len(inputs), header)
     if "prediction" not in names and "variable" not in names:
         guess.questions.append("What are the classes called, in the order of the probabilities? Set labels = ['...'].")
     return guess
+
+
+def _name_columns(guess: Guess, known: Sequence[str], count: int | str, header: TableHeader) -> None:
+    """Write `columns` as the model names them, or else as the evaluation table does, where it has as many."""
+    known = _as_spelled(known, header.columns)
+    guess.target = _find_target(guess, known, count, header)
+    rest = [name for name in header.columns if name != guess.target]
+    if known:
+        guess.spec_toml["columns"] = list(known)
+        guess.reasons.append("the model itself names its columns")
+    elif rest and len(rest) == count:
+        guess.spec_toml["columns"] = rest
+        guess.reasons.append(f"the evaluation table has {count} columns beside the target, as many as the model takes")
+        guess.questions.append("Are [task] columns in the order of training? They are in the evaluation table's.")
+    else:
+        guess.questions.append(
+            f"What are the {count} columns called, in the order of training? Set columns = ['...', ...]."
+        )
+
+
+def _as_spelled(known: Sequence[str], columns: Sequence[str]) -> Sequence[str]:
+    """Give the model's names as the table spells them: LightGBM writes an underscore for a space."""
+    spelled = {re.sub(r"\s", "_", name): name for name in columns}
+    if len(spelled) != len(columns):
+        return known
+    return [name if name in columns else spelled.get(name, name) for name in known]
+
+
+def _find_target(guess: Guess, known: Sequence[str], count: int | str, header: TableHeader) -> str | None:
+    if header.target is not None or not header.columns:
+        return header.target
+    if len(header.columns) != (int(count) + 1 if isinstance(count, int) else -1):
+        if len(header.columns) != count:
+            guess.questions.append(
+                "Which column of the evaluation table is the truth? Set target in [data] evaluation."
+            )
+        return None
+    rest = [name for name in header.columns if name not in known]
+    named = [name for name in header.columns if name.lower() in _TARGET_NAMES]
+    if known and len(rest) == 1:
+        target, why = rest[0], "the only column of the evaluation table that the model doesn't take"
+    elif len(named) == 1:
+        target, why = named[0], "called as the truth usually is"
+    else:
+        target, why = header.columns[-1], "the last column of the evaluation table"
+        guess.questions.append(f"Is '{target}' the column with the truth? If not, give --target.")
+    guess.reasons.append(f"'{target}' is {why}, so it is the target")
+    return target

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from ferryman.core.errors import InputError
 from ferryman.core.task import Item
+from ferryman.tasks.given import describe_given
 from ferryman.tasks.headers import BadPicture, Header, read_header
 
 Picture = NDArray[np.uint8]
@@ -55,7 +56,9 @@ def _read_bytes(item: Item, name: str) -> bytes:
     if isinstance(item, bytes):
         return item
     if not isinstance(item, Path):
-        raise InputError(f"{name}: a {type(item).__name__} is not a picture", hint="give a path, bytes or an array")
+        raise InputError(
+            f"{name}: {describe_given(item)} is not a picture", hint="this model takes pictures: name a picture's file"
+        )
     try:
         if item.stat().st_size > _MOST_BYTES:
             raise InputError(f"{name}: the file has {item.stat().st_size} bytes; at most {_MOST_BYTES} are read")

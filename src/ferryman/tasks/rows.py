@@ -45,6 +45,13 @@ def read_rows(path: Path, task_spec: TaskSpec, *, target: str | None, needs_targ
     return Samples(items, names, truths, digest_file(path))
 
 
+def read_header(path: Path) -> list[str]:
+    """Give the names of a table's columns; an .npz file has none. Raises DataError."""
+    if path.suffix == ".npz":
+        return []
+    return _read_json_lines(path)[0] if path.suffix == ".jsonl" else read_table(path)[0]
+
+
 def read_table(path: Path) -> tuple[list[str], list[dict[str, str]]]:
     """Read a CSV or TSV file with a header line; raises DataError that names the line."""
     separator = "\t" if ".tsv" in path.suffixes else ","

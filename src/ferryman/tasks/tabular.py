@@ -46,6 +46,11 @@ class TabularSpec(TaskSpec):
         return self.model_copy(update={"labels": resolve_labels(self.labels, folder)})
 
 
+def fill_columns(spec: TabularSpec, names: Sequence[str] | None) -> TabularSpec:
+    """Give the spec with the names that the model itself knows its columns by, unless the user set columns."""
+    return spec if spec.columns is not None or not names else spec.model_copy(update={"columns": tuple(names)})
+
+
 class TabularTask:
     """Answer rows of a table.
 

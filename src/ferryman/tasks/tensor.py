@@ -14,6 +14,7 @@ from ferryman.core.errors import ConfigError, InputError
 from ferryman.core.signature import Array, Signature, TensorSpec
 from ferryman.core.task import Agreement, Answer, Batch, Item, Measurement, TaskSpec, Truth
 from ferryman.tasks.distance import measure_distance
+from ferryman.tasks.given import describe_given
 from ferryman.tasks.resample import measure_mean, measure_weighted
 
 _MOST_BYTES = 4 << 30
@@ -111,7 +112,10 @@ def name_arrays(item: Item, signature: Signature, *, name: str) -> Mapping[str, 
     if isinstance(arrays, np.ndarray) and len(names) == 1:
         arrays = {names[0]: arrays}
     if not isinstance(arrays, Mapping):
-        raise InputError(f"{name}: a {type(item).__name__} is not a set of named arrays", hint=f"give {names}")
+        raise InputError(
+            f"{name}: {describe_given(arrays)} is not a set of named arrays",
+            hint=f"this model takes {names}: a .npz file or a JSON object of them",
+        )
     if unknown := sorted(set(arrays) - set(names)):
         raise InputError(f"{name}: no input is called '{unknown[0]}'", hint=f"this model takes {names}")
     if missing := [known for known in names if known not in arrays]:

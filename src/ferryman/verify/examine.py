@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ferryman.core.errors import DataError
 from ferryman.core.progress import Progress, silent
 from ferryman.core.proof import Accuracy, Parity, Record
 from ferryman.core.runtime import Session
@@ -127,6 +128,14 @@ class Reference:
 
 def refer(task: Task, prepared: PreparedSamples, given: Answers, *, metric: str | None) -> Reference:
     """Make the source's answers the reference, and measure its metric where there are labels."""
+    floats = [
+        array for outputs in given.outputs for array in outputs.values() if array.dtype.kind == "f" and array.size
+    ]
+    if floats and not any(np.isfinite(array).any() for array in floats):
+        raise DataError(
+            "the source model answers nothing but NaN and infinities on these samples: there is nothing to compare",
+            hint="look for NaN in [data], and at [task] input",
+        )
     truths = prepared.samples.truths
     measurement = task.measure(given.answers, truths, metric) if truths is not None else None
     return Reference(task=task, prepared=prepared, given=given, measurement=measurement)

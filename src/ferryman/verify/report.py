@@ -27,6 +27,10 @@ from ferryman.verify.figures import (
     word,
 )
 
+_LEGEND = (
+    "drop: of the metric against the source · shift: mean change of confidence · error: largest relative change of a "
+    "tensor · vs source: its time as a share of the source's"
+)
 _STATUS_STYLES = {"accepted": "green", "repaired": "cyan", "refused": "red", "failed": "red", "unavailable": "dim"}
 
 
@@ -124,7 +128,7 @@ def _why(candidate: CandidateProof, width: int, paint: Paint) -> list[str]:
 
 
 def _footer(proof: Proof, width: int, paint: Paint) -> list[str]:
-    lines = []
+    lines = wrap(_LEGEND, width)
     if noise := timing_noise(proof):
         spread, rounds = noise
         lines += wrap(

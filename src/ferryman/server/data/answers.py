@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
+from starlette.routing import Route
 
 from ferryman.core.errors import FerrymanError, NotFound, NotReady, Overloaded, TooLarge, UserError
 from ferryman.server.data.messages import to_json
@@ -62,11 +63,15 @@ def guarded(handler: Handler) -> Handler:
     return answer
 
 
-async def answer_http_error(_: Request, error: Exception) -> Response:
+async def answer_http_error(request: Request, error: Exception) -> Response:
     """Answer what the routes refuse: unknown paths, wrong methods."""
     if not isinstance(error, HTTPException):
         return _internal(error)
-    return error_response(error.detail, error.status_code, dict(error.headers or {}))
+    message = error.detail
+    if error.status_code == 404:
+        paths = dict.fromkeys(route.path for route in request.app.routes if isinstance(route, Route))
+        message = f"nothing is at {request.url.path!r:.80}; this server has {', '.join(paths)}"
+    return error_response(message, error.status_code, dict(error.headers or {}))
 
 
 def _explained(error: FerrymanError, status: int) -> Response:

@@ -31,6 +31,7 @@ from ferryman.server.data.messages import (
 _JSON_LENGTH = "inference-header-content-length"
 _BYTES = "application/octet-stream"
 _JSON = "application/json"
+_FORM = "application/x-www-form-urlencoded"  # what curl -d says where it is told nothing
 _MOST_ON_THE_LOOP_BYTES = 256_000
 _ANSWER_BYTES = 256  # about what a row's takes
 _Result = TypeVar("_Result")
@@ -105,6 +106,7 @@ class HttpV2:
             self._dataplane.find(name, version)  # before the body: an unknown model needs no upload
             is_picture = _is_picture(request)
             async with self._intake.body(request) as body:
+                _check_form(request, body)
                 if is_picture:
                     return await self._infer_items(name, version, [body])
                 split = _split_at(request, body)
@@ -164,18 +166,31 @@ def _is_picture(request: Request) -> bool:
     encoding = request.headers.get("content-encoding", "identity")
     if encoding != "identity":
         raise Unsupported(f"content-encoding {encoding!r:.40} can't be read", hint="send the body as it is")
-    content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    content_type = _content_type(request)
     if _JSON_LENGTH in request.headers:
         readable = {"", _BYTES, _JSON}
     else:
         if content_type == _BYTES or content_type.startswith("image/"):
             return True
-        readable = {"", _JSON}
+        readable = {"", _JSON, _FORM}
     if content_type not in readable:
-        raise Unsupported(
-            f"content-type {content_type!r:.60} can't be read", hint=f"send {_JSON}, or a picture as image/jpeg"
-        )
+        raise _unreadable(content_type)
     return False
+
+
+def _check_form(request: Request, body: bytes) -> None:
+    """Refuse a form; a JSON object under a form's name is what clients send that set no content type."""
+    if _content_type(request) == _FORM and not body.lstrip().startswith(b"{"):
+        raise _unreadable(_FORM)
+
+
+def _content_type(request: Request) -> str:
+    return request.headers.get("content-type", "").partition(";")[0].strip().lower()
+
+
+def _unreadable(content_type: str) -> Unsupported:
+    hint = f"send {_JSON}, or a picture as image/jpeg"
+    return Unsupported(f"content-type {content_type!r:.60} can't be read", hint=hint)
 
 
 def _split_at(request: Request, body: bytes) -> int:
