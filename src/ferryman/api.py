@@ -1,7 +1,9 @@
 """The verbs as functions: what the command line calls, and what a Python program may."""
 
+import contextlib
 import os
-from collections.abc import Callable, Mapping, Sequence
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Unpack
 
@@ -15,7 +17,7 @@ from ferryman.client.http import Client
 from ferryman.client.session import RemoteSession
 from ferryman.core.bundle import Bundle
 from ferryman.core.deployment import Project, deployment_schema, load_project
-from ferryman.core.errors import ConfigError, FerrymanError
+from ferryman.core.errors import BundleError, ConfigError, FerrymanError, InputError, TooLarge
 from ferryman.core.plugins import KINDS, Plugin, broken_plugins, plugins, runtime_for
 from ferryman.core.progress import Progress, silent
 from ferryman.core.task import Answer, Item, Samples, TaskSpec, bind_task, infer_items
@@ -51,6 +53,8 @@ __all__ = [
     "verify",
 ]
 
+_DRAWN = (".jpg", ".jpeg", ".png")
+_HOST_AND_PORT = re.compile(r"(\[[0-9a-fA-F:]+\]|[\w.-]+):\d+(/\S*)?")
 _VARIABLES = {"FERRYMAN_CACHE": "folder of the build cache; by default .ferryman beside ferryman.toml"}
 
 
@@ -64,21 +68,21 @@ def init(source: str, **settings: Unpack[InitChoices]) -> Initialised:
     return write_deployment(source, InitSettings(**settings))
 
 
-def plan(project: Path = Path()) -> Plan:
+def plan(project: str | Path = Path()) -> Plan:
     """List the candidates that a build would try; runs no step."""
-    loaded = load_project(project)
+    loaded = load_project(Path(project))
     return plan_project(loaded, _cache(loaded, fresh=False))
 
 
 def build(
-    project: Path = Path(), *, output: Path | None = None, fresh: bool = False, progress: Progress = silent
+    project: str | Path = Path(), *, output: str | Path | None = None, fresh: bool = False, progress: Progress = silent
 ) -> Built:
     """Try every candidate, repair what breaks the contract, and bundle the best that holds.
 
     Writes `output` (dist/<name> beside ferryman.toml by default). Results of earlier builds are used unless `fresh`.
     """
-    loaded = load_project(project)
-    destination = output or loaded.folder / "dist" / loaded.deployment.model.name
+    loaded = load_project(Path(project))
+    destination = Path(output) if output else loaded.folder / "dist" / loaded.deployment.model.name
     return build_project(loaded, destination, _cache(loaded, fresh=fresh), progress=progress)
 
 
@@ -87,43 +91,103 @@ def _cache(project: Project, *, fresh: bool) -> Cache:
     return Cache(Path(folder) if folder else project.folder / ".ferryman", fresh=fresh)
 
 
-def load(bundle: Path) -> Bundle:
+def load(bundle: str | Path) -> Bundle:
     """Read a bundle (folder or .ferry) and check every digest; raises BundleError."""
-    return load_bundle(bundle)
+    return load_bundle(_checked(bundle))
 
 
-def pack(bundle: Path, file: Path | None = None) -> Path:
+def pack(bundle: str | Path, file: str | Path | None = None) -> Path:
     """Write a bundle as one .ferry file, by default beside its folder and named after it; gives the file.
 
     Raises BundleError where the bundle is damaged, or where `file` is there and no .ferry file.
     """
-    folder = bundle.resolve()
-    return pack_bundle(bundle, file or folder.with_name(f"{folder.name.removesuffix('.ferry')}.ferry"))
+    folder = Path(bundle).resolve()
+    return pack_bundle(
+        Path(bundle), Path(file) if file else folder.with_name(f"{folder.name.removesuffix('.ferry')}.ferry")
+    )
 
 
-def infer(target: str | Path, items: Sequence[Item], *, model: str | None = None, threads: int = 0) -> list[Answer]:
-    """Answer items with a bundle, or with a running server where `target` is a URL.
+def infer(
+    target: str | Path | Bundle, items: Sequence[str | Item], *, model: str | None = None, threads: int = 0
+) -> list[Answer]:
+    """Answer items (a `str` is a file's name) with a bundle, or with a running server where `target` is a URL.
 
     `threads` 0 takes as many as the bundle was built for.
     """
-    if str(target).startswith(("http://", "https://")):
-        with Client(str(target)) as client:
-            return _ask(client, model or _only_model(client), items)
-    bundle = load_bundle(Path(target))
+    return list(infer_each(target, items, model=model, threads=threads))
+
+
+def infer_each(
+    target: str | Path | Bundle,
+    items: Sequence[str | Item],
+    *,
+    names: Sequence[str] = (),
+    model: str | None = None,
+    threads: int = 0,
+) -> Iterator[Answer]:
+    """Answer as `infer` does, one after the other, so that an item that is refused costs no answer before it.
+
+    `names` say what each item is called in errors: by default its file's name, or its place.
+    """
+    if isinstance(items, str | bytes | Path):
+        raise InputError("one item was given where a list of items is wanted", hint="put it in [ ]")
+    asked: list[Item] = [Path(item) if isinstance(item, str) else item for item in items]
+    called = names or [str(item) if isinstance(item, Path) else f"item {n}" for n, item in enumerate(asked, start=1)]
+    if isinstance(target, Bundle) or not is_url(target):
+        bundle = target if isinstance(target, Bundle) else load(target)
+        yield from _answers_here(bundle, asked, called, threads)
+        return
+    with Client(str(target)) as client:
+        yield from _answers_there(client, model or _only_model(client), asked, called)
+
+
+def _answers_here(bundle: Bundle, items: Sequence[Item], names: Sequence[str], threads: int) -> Iterator[Answer]:
     runtime = runtime_for(bundle.artifact.format, serves=True).require()()
     session = runtime.load(bundle.artifact, threads=bundle.threads(threads))
     try:
-        return infer_items(bind_task(bundle.deployment.task, bundle.artifact.signature), session, items)
+        task = bind_task(bundle.deployment.task, bundle.artifact.signature)
+        # Files are read one model's batch at a time; rows and arrays are here already.
+        has_files = any(isinstance(item, Path) for item in items)
+        size = (session.signature.max_batch or 1) if has_files else max(len(items), 1)
+        for start in range(0, len(items), size):
+            chunk = items[start : start + size]
+            with _naming(names[start] if len(chunk) == 1 and has_files else ""):
+                answers = infer_items(task, session, chunk)
+            yield from answers
     finally:
         session.close()
 
 
-def _ask(client: Client, model: str, items: Sequence[Item]) -> list[Answer]:
+def _answers_there(client: Client, model: str, items: Sequence[Item], names: Sequence[str]) -> Iterator[Answer]:
     session = RemoteSession(client, model)
-    if not session.takes_tensors:
-        return [client.infer_item(model, item) for item in items]
     task = TensorTask(TensorSection(), session.signature)  # reads arrays and forms answers as it does with a bundle
-    return [infer_items(task, session, [item])[0] for item in items]
+    for name, item in zip(names, items, strict=True):
+        with _naming(name if len(items) > 1 else ""):
+            answer = infer_items(task, session, [item])[0] if session.takes_tensors else client.infer_item(model, item)
+        yield answer
+
+
+@contextlib.contextmanager
+def _naming(name: str) -> Iterator[None]:
+    """Begin an error about one item with its name, unless it says it already."""
+    try:
+        yield
+    except (InputError, TooLarge) as error:
+        if not name or Path(name).name in str(error):
+            raise
+        raise type(error)(f"{name}: {error}", hint=error.hint) from None
+
+
+def is_url(target: str | Path) -> bool:
+    """Tell a server's address from a bundle's path."""
+    return str(target).startswith(("http://", "https://"))
+
+
+def _checked(target: str | Path) -> Path:
+    """Give a bundle's path; raises BundleError for what looks like a server's address without its scheme."""
+    if _HOST_AND_PORT.fullmatch(str(target)) and not Path(target).exists():
+        raise BundleError(f"there is no bundle at {target}", hint=f"did you mean http://{target}?")
+    return Path(target)
 
 
 def _only_model(client: Client) -> str:
@@ -133,33 +197,48 @@ def _only_model(client: Client) -> str:
     return names[0]
 
 
-def draw(target: str | Path, item: Path, answer: Answer, destination: Path) -> None:
+def draw(target: str | Path | Bundle, item: str | Path, answer: Answer, destination: str | Path) -> None:
     """Draw the answer of a bundle or server over its picture and write that (.jpg or .png)."""
     import cv2
 
-    is_remote = str(target).startswith(("http://", "https://"))
-    task = TaskSpec(kind="any") if is_remote else load_bundle(Path(target)).deployment.task
-    picture = draw_answer(task, read_picture(item, name=str(item)), answer)
-    if not cv2.imwrite(str(destination), picture):
-        raise ConfigError(f"can't write a picture to {destination}", hint="its name must end in .jpg or .png")
+    file = Path(destination)
+    suffix = file.suffix.lower()
+    if suffix not in _DRAWN:
+        raise ConfigError(f"can't draw to {file}: unknown kind of picture '{suffix}'", hint="name a .jpg or .png file")
+    task = TaskSpec(kind="any")
+    if isinstance(target, Bundle):
+        task = target.deployment.task
+    elif not is_url(target):
+        task = load(target).deployment.task
+    picture = draw_answer(task, read_picture(Path(item), name=str(item)), answer)
+    is_encoded, encoded = cv2.imencode(suffix, picture)
+    if not is_encoded:
+        raise ConfigError(f"a picture of {picture.shape[1]} x {picture.shape[0]} pixels can't be a {suffix}")
+    try:
+        file.write_bytes(encoded.tobytes())
+    except OSError as error:
+        raise ConfigError(f"can't write to {file}: {error.strerror}", hint="choose another place") from None
 
 
-def verify(bundle: Path, *, threads: int = 0, progress: Progress = silent) -> Verified:
+def verify(bundle: str | Path, *, threads: int = 0, progress: Progress = silent) -> Verified:
     """Check a bundle again on this machine: integrity, golden samples, contract."""
-    loaded = load_bundle(bundle)
+    loaded = load_bundle(Path(bundle))
     return verify_bundle(loaded, threads=loaded.threads(threads), progress=progress)
 
 
 def serve(
-    bundles: Sequence[Path],
+    bundles: Sequence[str | Path],
     *,
     max_body_mb: float = 32.0,
     on_ready: Callable[[str], None] | None = None,
     **settings: Unpack[ServeChoices],
 ) -> None:
-    """Serve bundles over the Open Inference Protocol V2 until SIGTERM; `on_ready` hears the URL."""
+    """Serve bundles over the Open Inference Protocol V2 until SIGTERM; `on_ready` hears the URL.
+
+    Raises ContractBroken for a bundle whose proof says that its contract doesn't hold, unless `allow_broken`.
+    """
     chosen = ServerSettings(max_body_bytes=round(max_body_mb * 1e6), **settings)
-    serve_bundles(bundles, chosen, on_ready or (lambda _: None))
+    serve_bundles([Path(bundle) for bundle in bundles], chosen, on_ready or (lambda _: None))
 
 
 def installed() -> list[Plugin]:

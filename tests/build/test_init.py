@@ -4,12 +4,16 @@ import os
 import tomllib
 from pathlib import Path
 
+import numpy as np
 import pytest
+import skops.io
 from onnx import TensorProto, helper
+from sklearn.linear_model import LogisticRegression
 
 from ferryman import api
 from ferryman.core.deployment import load_project
 from ferryman.core.errors import ConfigError, SourceError
+from ferryman.core.signature import TensorSpec
 from tests.build.making import make_detector
 from tests.bundle.making import make_affine, make_colour_model, save
 
@@ -113,3 +117,64 @@ def test_a_file_name_that_no_toml_can_hold_is_a_clear_error(tmp_path: Path) -> N
     with pytest.raises(ConfigError, match=r"no valid ferryman\.toml can be written"):
         api.init("affine.onnx", folder=tmp_path, calibration=name)
     assert not (tmp_path / "ferryman.toml").exists()
+
+
+@pytest.fixture
+def table_home(tmp_path: Path) -> Path:
+    """Save a model of rows that knows no names, and a table of its two columns and a truth."""
+    rows = np.random.default_rng(0).random((20, 2))
+    kinds = (rows[:, 0] > 0.5).astype(int)
+    skops.io.dump(LogisticRegression().fit(rows, kinds), tmp_path / "rows.skops")
+    lines = [f"{one},{kind},{two}" for (one, two), kind in zip(rows.tolist(), kinds.tolist(), strict=True)]
+    (tmp_path / "rows.csv").write_text("\n".join(["width,heavy,height", *lines]) + "\n", encoding="utf-8")
+    return tmp_path
+
+
+def test_the_columns_and_the_target_of_a_table_are_written(table_home: Path) -> None:
+    guess = api.init("rows.skops", folder=table_home, evaluation="rows.csv", target="heavy")
+    deployment = load_project(table_home).deployment
+    assert deployment.task.model_dump()["columns"] == ("width", "height")
+    assert deployment.data.evaluation is not None and deployment.data.evaluation.target == "heavy"
+    assert any("order of training" in question for question in guess.questions)
+    assert guess.next_step == f"ferryman build {table_home}"
+
+
+def test_a_target_that_the_table_lacks_is_refused(table_home: Path) -> None:
+    with pytest.raises(ConfigError, match="no column 'weight'") as caught:
+        api.init("rows.skops", folder=table_home, evaluation="rows.csv", target="weight")
+    assert "width, heavy, height" in caught.value.hint
+    with pytest.raises(ConfigError, match="no table with column 'heavy'"):
+        api.init("rows.skops", folder=table_home, target="heavy")
+    assert not (table_home / "ferryman.toml").exists()
+
+
+def test_without_data_the_next_step_is_to_add_some_of_the_tasks_own_kind(table_home: Path) -> None:
+    guess = api.init("rows.skops", folder=table_home)
+    assert guess.next_step.startswith("add [data]")
+    assert '# calibration = "rows.csv"' in guess.text and ".jpg" not in guess.text
+    make_affine(table_home)
+    assert '"inputs.npz"' in api.init("affine.onnx", folder=table_home, dry_run=True).text
+
+
+def test_weights_take_their_factory_and_inputs_from_options(tmp_path: Path) -> None:
+    torch = pytest.importorskip("torch")
+    lines = ["import torch", "def make():", "    return torch.nn.Linear(4, 2)"]
+    (tmp_path / "init_net.py").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    torch.save(torch.nn.Linear(4, 2).state_dict(), tmp_path / "net.pt")
+    with pytest.raises(ConfigError, match="factory is missing") as caught:
+        api.init("net.pt", folder=tmp_path)
+    assert "--factory" in caught.value.hint
+    with pytest.raises(ConfigError, match="inputs is missing") as caught:
+        api.init("net.pt", folder=tmp_path, factory="init_net:make")
+    assert "--input" in caught.value.hint
+    api.init("net.pt", folder=tmp_path, factory="init_net:make", inputs=["in:0:float32:batchx4"])
+    model = load_project(tmp_path).deployment.model
+    assert model.factory == "init_net:make"
+    assert model.inputs == (TensorSpec(name="in:0", dtype="float32", shape=("batch", 4)),)
+
+
+@pytest.mark.parametrize("text", ["", "images", "images:float32", ":float32:1x3", "a:float32:1xx3", "a:float32:1x-3"])
+def test_an_input_that_is_not_said_in_full_is_refused(tmp_path: Path, text: str) -> None:
+    make_affine(tmp_path)
+    with pytest.raises(ConfigError, match="does not say what an input is"):
+        api.init("affine.onnx", folder=tmp_path, inputs=[text])

@@ -75,7 +75,7 @@ def test_what_is_not_json_is_refused_with_the_files_name(write: Write, text: str
 
 
 def test_json_that_is_no_row_is_refused(write: Write) -> None:
-    with pytest.raises(InputError, match="holds a int, not rows"):
+    with pytest.raises(InputError, match="holds a number, not rows"):
         read_items([write("rows.json", "[1, 2]")])
 
 

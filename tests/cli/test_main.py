@@ -1,4 +1,7 @@
+import io
 import json
+import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -103,6 +106,21 @@ def test_a_closed_pipe_ends_quietly() -> None:
     command = f"{sys.executable} -m ferryman schema | head -c 1; exit ${{PIPESTATUS[0]}}"
     answer = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
     assert answer.stderr == ""
+
+
+def test_sigterm_ends_as_ctrl_c_does_with_its_own_code(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Terminating(io.StringIO):
+        def read(self, size: int | None = -1, /) -> str:
+            os.kill(os.getpid(), signal.SIGTERM)
+            return super().read(size)
+
+    before = signal.getsignal(signal.SIGTERM)
+    monkeypatch.setattr(sys, "stdin", Terminating("{}"))
+    assert main(["infer", "nowhere", "-"]) == 143
+    assert capsys.readouterr().err == "stopped; run it again to resume\n"
+    assert signal.getsignal(signal.SIGTERM) is before
 
 
 @pytest.mark.parametrize("verb", VERBS)

@@ -108,7 +108,7 @@ def test_it_gives_only_the_outputs_asked_for(client: Client) -> None:
         (lambda client: client.infer_item("table", {"width": 1}), InputError, "lacks column 'height'"),
         (lambda client: client.infer_item("table", {"width": object()}), InputError, "can't be sent as JSON"),
         (lambda client: client.infer_item("table", {"width": float("inf")}), InputError, "can't be sent as JSON"),
-        (lambda client: client.infer_item("colour", np.zeros((4, 4, 3), np.uint8)), InputError, "infer_tensors"),
+        (lambda client: client.infer_item("colour", np.zeros((4, 4, 3), np.uint8)), InputError, "takes no arrays"),
         (lambda client: client.infer_item("colour", Path("/no/such/file.jpg")), InputError, "can't be read"),
         (lambda client: client.infer_item("colour", bytes(200_000)), TooLarge, "100000 bytes"),
         (lambda client: client.infer_tensors("affine", {"values": np.zeros(3)}), InputError, "float32"),
@@ -185,6 +185,19 @@ def test_what_is_not_such_a_server_is_said_so(answer: bytes, words: str) -> None
 def test_what_is_no_address_is_a_configuration_error(url: str) -> None:
     with pytest.raises(ConfigError, match="is not a server's address"):
         Client(url)
+
+
+@pytest.mark.parametrize("ending", ["/v2", "/v2/", "/"])
+def test_an_address_may_end_in_the_protocols_own_path(server: Running, ending: str) -> None:
+    with Client(server.url + ending) as client:
+        assert client.models() == ["affine", "table", "colour", "zoo"]
+
+
+@pytest.mark.parametrize("url", ["http://host:1/v2/models/affine", "http://host:1/v2/models/a/infer", "http://h/?a=1"])
+def test_an_address_inside_of_a_server_is_refused_with_the_servers_own(url: str) -> None:
+    with pytest.raises(ConfigError, match="is an address inside of a server") as caught:
+        Client(url)
+    assert "give the server's own, http://h" in caught.value.hint
 
 
 def test_a_connection_that_the_server_closed_meanwhile_is_opened_again(bundles: dict[str, Bundle]) -> None:

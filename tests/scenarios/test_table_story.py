@@ -39,7 +39,7 @@ def home(tmp_path_factory: pytest.TempPathFactory, wine: tuple[Any, Any, Any]) -
     assert started.returncode == 0, started.stderr
     text = (folder / "ferryman.toml").read_text(encoding="utf-8")
     (folder / "ferryman.toml").write_text(
-        text.replace('kind = "tabular"', f'kind = "tabular"\ncolumns = {COLUMNS}\nlabels = ["0", "1", "2"]')
+        text.replace('kind = "tabular"', 'kind = "tabular"\nlabels = ["0", "1", "2"]')
         + '\n[build]\ncandidates = ["onnx-fp32", "onnx-int8-dynamic"]\n',
         encoding="utf-8",
     )

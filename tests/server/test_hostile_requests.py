@@ -188,7 +188,6 @@ def test_what_is_no_whole_picture_is_refused(server: Running, case: str) -> None
         ("GET", "/v2/models/../../etc/passwd", {}, 404),
         ("GET", "/v2/models/%00", {}, 404),
         ("POST", "/v2/models/affine/infer", {"Content-Type": "text/plain"}, 415),
-        ("POST", "/v2/models/affine/infer", {"Content-Type": "application/x-www-form-urlencoded"}, 415),
         ("POST", "/v2/models/affine/infer", {"Content-Type": "image/png"}, 415),
         ("POST", "/v2/models/affine/infer", {"Content-Encoding": "gzip"}, 415),
     ],
@@ -201,10 +200,28 @@ def test_wrong_methods_paths_and_types_are_json_errors(
     assert_still_answers(server)
 
 
+@pytest.mark.parametrize(("body", "wanted"), [(b" {}", 400), (b"a=1", 415), (PICTURE, 415), (b"", 415)])
+def test_a_forms_name_is_taken_for_json_where_the_body_is_an_object(server: Running, body: bytes, wanted: int) -> None:
+    headers = {"Content-Type": "application/x-www-form-urlencoded"}
+    assert server.ask("POST", "/v2/models/affine/infer", body, headers)[0] == wanted
+
+
+def test_an_answer_is_given_to_what_curl_sends_by_itself(server: Running) -> None:
+    headers = {"Content-Type": "application/x-www-form-urlencoded"}
+    status, answer, _ = server.ask("POST", "/v2/models/affine/infer", json.dumps(tensor()).encode(), headers)
+    assert (status, answer["outputs"][0]["data"]) == (200, [3, 5, 7])
+
+
+def test_an_unknown_path_is_told_which_there_are(server: Running) -> None:
+    _, answer, _ = server.ask("GET", "/v2/model/affine")
+    assert "nothing is at '/v2/model/affine'" in answer["error"]
+    assert "/v2/models/{model}/infer" in answer["error"]
+
+
 def test_a_body_over_the_limit_is_refused_before_it_is_sent(server: Running) -> None:
     answer = server.raw(b"POST /v2/models/affine/infer HTTP/1.1\r\nHost: h\r\nContent-Length: 999999999999\r\n\r\n{")
     assert answer.startswith(b"HTTP/1.1 413 ")
-    assert b"200000 bytes" in answer
+    assert b"200000 bytes" in answer and b"--max-body-mb" in answer
     assert_still_answers(server)
 
 

@@ -239,3 +239,16 @@ def test_json_that_is_not_xgboost_is_described(tmp_path: Path, section: MakeSect
         open_source(path, section(), tmp_path)
     with pytest.raises(SourceError, match="no sound XGBoost model"):
         open_source(path, section(format="xgboost"), tmp_path)
+
+
+@pytest.mark.parametrize("library", LIBRARIES)
+def test_the_names_of_the_features_come_back_and_a_librarys_own_numbers_do_not(
+    library: str, tmp_path: Path, section: MakeSection
+) -> None:
+    pandas = pytest.importorskip("pandas")
+    table = datasets.load_iris()
+    frame = pandas.DataFrame(table.data, columns=["sepal_l", "sepal_w", "petal_l", "petal_w"])
+    named = open_source(save(library, tmp_path, frame, table.target), section(), tmp_path)
+    assert named.loader["feature_names"] == list(frame.columns)
+    numbered = open_source(save(library, tmp_path, table.data, table.target), section(), tmp_path)
+    assert "feature_names" not in numbered.loader

@@ -275,3 +275,16 @@ def test_an_estimator_that_has_no_converter_is_named(tmp_path: Path, section: Ma
     with pytest.raises(StepError, match=r"model\.skops can't be converted from 'sklearn'"):
         SklearnToOnnx().run(source, StepContext(tmp_path / "step"))
     assert not (tmp_path / "step").exists()
+
+
+def test_an_estimator_fitted_on_a_frame_tells_its_columns_and_answers_as_before(
+    tmp_path: Path, section: MakeSection
+) -> None:
+    pandas = pytest.importorskip("pandas")
+    table = datasets.load_iris()
+    frame = pandas.DataFrame(table.data, columns=["a", "b", "c", "d"])
+    skops.io.dump(LogisticRegression(max_iter=500).fit(frame, table.target), tmp_path / "model.skops")
+    source = open_source(tmp_path / "model.skops", section(), tmp_path)
+    assert source.loader["feature_names"] == ["a", "b", "c", "d"]
+    imported = SklearnToOnnx().run(source, StepContext(tmp_path / "step"))
+    compare_answers(source, imported, {"features": table.data.astype(np.float32)})

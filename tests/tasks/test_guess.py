@@ -6,7 +6,7 @@ import pytest
 from ferryman.core.artifact import Artifact
 from ferryman.core.plugins import find
 from ferryman.core.signature import Signature
-from ferryman.tasks.guess import Guess, guess_task
+from ferryman.tasks.guess import Guess, TableHeader, guess_task
 from tests.tasks.making import picture_model, signature
 
 
@@ -94,3 +94,29 @@ def test_labels_with_probabilities_are_a_table() -> None:
 def test_anything_else_is_tensors() -> None:
     model = signature({"tokens": ("int64", ("n", "length"))}, {"hidden": ("float32", ("n", "length", 64))})
     assert _guess(model).spec_toml == {"kind": "tensor"}
+
+
+TABLE = signature({"f": ("float32", ("n", 2))}, {"label": ("int64", ("n",)), "probabilities": ("float32", ("n", 2))})
+
+
+@pytest.mark.parametrize(
+    ("known", "header", "columns", "target"),
+    [
+        (["b", "a"], ["a", "truth", "b"], ["b", "a"], "truth"),
+        (["b", "a"], [], ["b", "a"], None),
+        (["a_1", "b"], ["b", "a 1", "kind"], ["a 1", "b"], "kind"),
+        (None, ["Class", "a", "b"], ["a", "b"], "Class"),
+        (None, ["a", "b", "kind"], ["a", "b"], "kind"),
+        (None, ["a", "b", "c", "d"], None, None),
+        (None, [], None, None),
+    ],
+)
+def test_columns_and_target_come_from_the_model_or_else_the_table(
+    known: list[str] | None, header: list[str], columns: list[str] | None, target: str | None
+) -> None:
+    loader = {"feature_names": known} if known else {}
+    artifact = Artifact(Path("m"), "any", TABLE, "0" * 64, loader=loader)
+    guess = guess_task(artifact, folder=Path("nowhere"), header=TableHeader(header))
+    assert (guess.spec_toml.get("columns"), guess.target) == (columns, target)
+    asked = any("order of training" in question for question in guess.questions)
+    assert asked == (known is None), "an order that only the table tells is for the user to check"

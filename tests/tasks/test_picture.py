@@ -172,7 +172,7 @@ def test_an_array_must_be_a_picture() -> None:
 
 
 def test_a_row_is_not_a_picture() -> None:
-    with pytest.raises(InputError, match="a dict is not a picture"):
+    with pytest.raises(InputError, match="a table's row is not a picture"):
         read_picture({"a": 1}, name="a")
 
 

@@ -9,7 +9,7 @@ from sklearn import metrics
 from ferryman.core.errors import ConfigError, DataError, InputError
 from ferryman.core.task import Answer
 from ferryman.tasks.row_metrics import measure_labels, measure_values
-from ferryman.tasks.tabular import TabularSpec, TabularTask
+from ferryman.tasks.tabular import TabularSpec, TabularTask, fill_columns
 from tests.tasks.making import signature
 
 MATRIX = signature(
@@ -56,7 +56,7 @@ def test_each_column_can_have_an_input_of_its_own() -> None:
         ({"age": 1, "city": "a", "visits": None}, "row 2, column 'visits' is empty"),
         ({"age": 1, "city": "a", "visits": 1.5}, "1.5 is not a whole number"),
         ({"age": 1, "city": "a", "visits": 2**70}, "doesn't fit int64"),
-        ({"age": 1, "city": {}, "visits": 1}, "column 'city': a dict is not text"),
+        ({"age": 1, "city": {}, "visits": 1}, "column 'city': what it holds is neither text nor a number"),
         ({"age": 1, "city": "a"}, "row 2 lacks column 'visits'"),
         ({"age": 1, "city": "a", "visits": 1, "sex": 1}, "row 2 has a column 'sex'"),
         ([1, 2, 3], "row 2 is a list"),
@@ -194,3 +194,20 @@ def test_an_unknown_metric_and_a_truth_that_is_no_number_are_refused() -> None:
         measure_labels(_labels(0.9), ["1"], "map", None)
     with pytest.raises(DataError, match="truth must be a number"):
         measure_values([{"value": 1.0}], ["high"], "rmse")
+
+
+def test_columns_that_the_model_knows_are_filled_in_and_the_users_own_are_kept() -> None:
+    filled = fill_columns(TabularSpec(), ["a", "b"])
+    rows = TabularTask(filled, MATRIX).preprocess([{"b": 2, "a": 1}]).inputs["features"]
+    assert rows.tolist() == [[1.0, 2.0]]
+    assert fill_columns(TabularSpec(columns=("b", "a")), ["a", "b"]).columns == ("b", "a")
+    assert fill_columns(TabularSpec(), None).columns is None
+
+
+def test_a_column_too_many_is_named_as_the_one_to_drop() -> None:
+    with pytest.raises(InputError, match="row 1 has a column 'kind'") as caught:
+        _task().preprocess([{"a": 1, "b": 2, "kind": 0}])
+    assert "drop 'kind'" in caught.value.hint
+    with pytest.raises(InputError, match="has a column 'c'") as caught:
+        _task().preprocess([{"a": 1, "c": 2}])
+    assert "drop" not in caught.value.hint, "it is a name written in another way"

@@ -52,7 +52,7 @@ def test_a_file_with_pickled_objects_is_not_opened(tmp_path: Path) -> None:
         ({"x": [1, 2]}, "shape .1, 2.; the model takes"),
         ({"x": [[1, 2, 3], [1]]}, "is ragged"),
         ({"x": ["a", "b", "c"]}, "has dtype <U1; the model takes float32"),
-        (b"bytes", "a bytes is not a set of named arrays"),
+        (b"bytes", "a file's content is not a set of named arrays"),
     ],
 )
 def test_arrays_that_the_model_does_not_take_are_refused(item: Any, message: str) -> None:

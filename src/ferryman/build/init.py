@@ -3,6 +3,7 @@
 import re
 import tempfile
 import tomllib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypedDict
@@ -13,9 +14,11 @@ from ferryman.core.artifact import Artifact
 from ferryman.core.deployment import ModelSection, parse_deployment
 from ferryman.core.errors import ConfigError
 from ferryman.core.progress import silent
+from ferryman.core.signature import TensorSpec
 from ferryman.sources.detect import open_source
 from ferryman.sources.fetch import fetch
-from ferryman.tasks.guess import Guess, guess_task
+from ferryman.tasks.guess import Guess, TableHeader, guess_task
+from ferryman.tasks.rows import read_header
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +30,15 @@ class Initialised:
     reasons: list[str]
     questions: list[str]
     artifact: Artifact
+    next_step: str
+
+
+_INPUT_EXAMPLE = "images:float32:batchx3x224x224"
+_MISSING_OPTIONS = {
+    "factory": "give --factory package.module:function, which makes the module without arguments",
+    "inputs": f"give --input NAME:DTYPE:DIMxDIM... for each input, as --input {_INPUT_EXAMPLE}",
+}
+_TABLES = (".csv", ".csv.gz", ".tsv", ".tsv.gz", ".jsonl")
 
 
 class InitChoices(TypedDict, total=False):
@@ -37,19 +49,25 @@ class InitChoices(TypedDict, total=False):
     calibration: str | None
     evaluation: str | None
     labels: str | None
+    target: str | None
+    factory: str | None
+    inputs: Sequence[str]
     force: bool
     dry_run: bool
 
 
 @dataclass(frozen=True, slots=True)
 class InitSettings:
-    """Say where the file goes and what the user already knows."""
+    """Say where the file goes and what the user already knows; each of `inputs` is NAME:DTYPE:DIMxDIM..."""
 
     folder: Path = Path()
     name: str | None = None
     calibration: str | None = None
     evaluation: str | None = None
     labels: str | None = None
+    target: str | None = None
+    factory: str | None = None
+    inputs: Sequence[str] = ()
     force: bool = False
     dry_run: bool = False
 
@@ -62,19 +80,51 @@ def write_deployment(source: str, settings: InitSettings) -> Initialised:
     with tempfile.TemporaryDirectory(prefix="ferryman-init-") as scratch:
         found = fetch(source, settings.folder, cache=Path(scratch), sha256=None, progress=silent)
         name = settings.name or _name_of(found)
-        artifact = open_source(found, _section(name, source), Path(scratch))
-        guess = guess_task(artifact, folder=settings.folder)
-    text = _render(name, source, guess, settings)
+        model = _section(name, source, settings)
+        artifact = _open(found, model, Path(scratch))
+        guess = guess_task(artifact, folder=settings.folder, header=_table_header(settings))
+    text = _render(model, guess, settings)
     _check(text)
     if not settings.dry_run:
         settings.folder.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")
-    return Initialised(path, text, list(guess.reasons), list(guess.questions), artifact)
+    return Initialised(path, text, list(guess.reasons), list(guess.questions), artifact, _next_step(path, settings))
 
 
-def _section(name: str, source: str) -> ModelSection:
+def _next_step(path: Path, settings: InitSettings) -> str:
+    command = "ferryman build" if settings.folder == Path() else f"ferryman build {settings.folder}"
+    if settings.calibration or settings.evaluation:
+        return command
+    return f"add [data] to {path} (calibration for INT8, evaluation to measure the drop), then {command}"
+
+
+def _open(found: Path, model: ModelSection, scratch: Path) -> Artifact:
     try:
-        return ModelSection(name=name, source=source)
+        return open_source(found, model, scratch)
+    except ConfigError as error:
+        for key, hint in _MISSING_OPTIONS.items():
+            if f"[model] {key} is missing" in str(error):
+                raise ConfigError(str(error), hint=hint) from None
+        raise
+
+
+def _table_header(settings: InitSettings) -> TableHeader:
+    """Read which columns the evaluation table has, where it is a table that is there; raises ConfigError, DataError."""
+    if settings.target is not None and settings.evaluation is None:
+        raise ConfigError(f"there is no table with column '{settings.target}'", hint="--target goes with --evaluation")
+    path = settings.folder / (settings.evaluation or "")
+    if not path.name.lower().endswith(_TABLES) or not path.is_file():
+        return TableHeader(target=settings.target)
+    columns = read_header(path)
+    if settings.target is not None and settings.target not in columns:
+        raise ConfigError(f"{path} has no column '{settings.target}'", hint=f"it has {', '.join(columns)}")
+    return TableHeader(columns, settings.target)
+
+
+def _section(name: str, source: str, settings: InitSettings) -> ModelSection:
+    inputs = tuple(_input_spec(text) for text in settings.inputs) or None
+    try:
+        return ModelSection(name=name, source=source, factory=settings.factory, inputs=inputs)
     except ValidationError as error:
         if error.errors()[0]["loc"] == ("source",):
             raise ConfigError(
@@ -85,30 +135,55 @@ def _section(name: str, source: str) -> ModelSection:
         ) from None
 
 
+def _input_spec(text: str) -> TensorSpec:
+    """Read NAME:DTYPE:DIMxDIM..., where a dimension is a number or, for one that varies, a name without an x."""
+    name, dtype, sizes = text.rsplit(":", 2) if text.count(":") >= 2 else ("", "", "")
+    shape = sizes.split("x")
+    if not name or not dtype or not all(re.fullmatch(r"[0-9]{1,9}|[A-Za-z_]\w*", size) for size in shape):
+        raise ConfigError(
+            f"'{text}' does not say what an input is", hint=f"write it as NAME:DTYPE:DIMxDIM..., as {_INPUT_EXAMPLE}"
+        )
+    return TensorSpec(name=name, dtype=dtype, shape=tuple(int(size) if size.isdecimal() else size for size in shape))
+
+
 def _name_of(path: Path) -> str:
     return re.sub(r"[^A-Za-z0-9._-]+", "-", path.stem).strip("-._") or "model"
 
 
-def _render(name: str, source: str, guess: Guess, settings: InitSettings) -> str:
-    lines = ["[model]", f"name = {_toml(name)}", f"source = {_toml(source)}", "", "[task]"]
+def _render(model: ModelSection, guess: Guess, settings: InitSettings) -> str:
+    given = model.model_dump(exclude_none=True, include={"name", "source", "factory", "inputs"})
+    lines = ["[model]", *(f"{key} = {_toml(value)}" for key, value in given.items()), "", "[task]"]
     lines += [f"# {_one_line(reason)}" for reason in guess.reasons]
     lines += [f"{_key(key)} = {_toml(value)}" for key, value in guess.spec_toml.items()]
-    lines += ["", "[data]"]
+    lines += ["", "[data]", *_data_lines(guess, settings), "", "[contract]", *_CONTRACT]
+    return "\n".join(lines) + "\n"
+
+
+def _data_lines(guess: Guess, settings: InitSettings) -> list[str]:
+    calibration, evaluation_example = _DATA_EXAMPLES.get(guess.spec_toml["kind"], _PICTURES)
+    lines = []
     if settings.calibration:
         lines.append(f"calibration = {_toml(settings.calibration)}")
     else:
-        lines.append('# calibration = "calibration/*.jpg"   # 100 or more typical inputs, unlabelled: INT8 needs them')
+        lines.append(f'# calibration = "{calibration}"   # 100 or more typical inputs, unlabelled: INT8 needs them')
     if settings.evaluation:
         evaluation: dict[str, Any] = {"items": settings.evaluation}  # TOML
         if settings.labels:
             evaluation["labels"] = settings.labels
+        if guess.target or settings.target:
+            evaluation["target"] = guess.target or settings.target
         lines.append(f"evaluation = {_toml(evaluation)}")
     else:
-        lines.append('# evaluation = { items = "val/images/*.jpg", labels = "val/labels/*.txt" }   # measures the drop')
-    lines += ["", "[contract]", *_CONTRACT]
-    return "\n".join(lines) + "\n"
+        lines.append(f"# evaluation = {evaluation_example}   # measures the drop")
+    return lines
 
 
+_PICTURES = ("calibration/*.jpg", '{ items = "val/images/*.jpg", labels = "val/labels/*.txt" }')
+_DATA_EXAMPLES = {
+    "tabular": ("rows.csv", '{ items = "labelled.csv", target = "label" }'),
+    "tensor": ("inputs.npz", '{ items = "labelled.npz", target = "y" }'),
+    "classify": ("calibration/*.jpg", '{ items = "val/*/*.jpg" }'),
+}
 _CONTRACT = (
     "max_drop = 0.01          # of the metric, absolute, against this model",
     "max_score_shift = 0.05   # mean change of confidence",

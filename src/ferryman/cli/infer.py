@@ -6,15 +6,15 @@ from pathlib import Path
 
 from ferryman import api
 from ferryman.cli.answers import tabulate
+from ferryman.cli.broken import open_target
+from ferryman.cli.drawing import pair_with_destinations
 from ferryman.cli.inputs import read_items
 from ferryman.cli.options import add_json, share
 from ferryman.cli.output import has_color, terminal_width, write_json, write_text
 from ferryman.cli.talk import say
-from ferryman.core.errors import UserError
-from ferryman.core.task import Answer, Item
+from ferryman.core.task import Answer
 from ferryman.verify.columns import Paint
 
-_PICTURES = (".png", ".jpg", ".jpeg")
 EXAMPLE = "ferryman infer dist/street photo.jpg --draw boxes.png"
 
 
@@ -37,15 +37,27 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Answer each input: a table, or one JSON document a line."""
     items = read_items(args.inputs)
-    pictures = _destinations(items, args.draw) if args.draw else []
-    answers = api.infer(args.target, [item for _, item in items], model=args.model)
-    named = [(name, answer) for (name, _), answer in zip(items, answers, strict=True)]
-    for (picture, destination), answer in zip(pictures, answers, strict=False):
-        api.draw(args.target, picture, answer, destination)
-        if not args.quiet:
-            say(f"drew {destination}")
-    _write(named, args)
+    pictures = pair_with_destinations(items, args.draw) if args.draw else []
+    target = open_target(args.target)
+    names = [name for name, _ in items]
+    answers = api.infer_each(target, [item for _, item in items], names=names, model=args.model)
+    named: list[tuple[str, Answer]] = []
+    try:
+        for place, answer in enumerate(answers):
+            named.append((names[place], answer))
+            if pictures:
+                _draw(target, pictures[place], answer, is_quiet=args.quiet)
+    finally:
+        if named:  # an input that is refused takes no answer away from those before it
+            _write(named, args)
     return 0
+
+
+def _draw(target: str | api.Bundle, pair: tuple[Path, Path], answer: Answer, *, is_quiet: bool) -> None:
+    picture, destination = pair
+    api.draw(target, picture, answer, destination)
+    if not is_quiet:
+        say(f"drew {destination}")
 
 
 def _write(named: list[tuple[str, Answer]], args: argparse.Namespace) -> None:
@@ -55,18 +67,3 @@ def _write(named: list[tuple[str, Answer]], args: argparse.Namespace) -> None:
         return
     paint = Paint(has_color(sys.stdout))
     write_text(tabulate(named, min_score=args.min_score, width=terminal_width(), paint=paint))
-
-
-def _destinations(items: list[tuple[str, Item]], out: Path) -> list[tuple[Path, Path]]:
-    """Pair each picture with the file to draw; several pictures go into a folder under their own names."""
-    pictures = [item for _, item in items if isinstance(item, Path)]
-    if len(pictures) != len(items):
-        raise UserError("--draw needs pictures", hint="leave --draw out for tables and arrays")
-    if len(pictures) == 1 and out.suffix.lower() in _PICTURES:
-        return [(pictures[0], out)]
-    if out.suffix or out.is_file():
-        raise UserError(
-            f"--draw can't make {out} of {len(pictures)} pictures", hint="name a folder, or one .png or .jpg"
-        )
-    out.mkdir(parents=True, exist_ok=True)
-    return [(path, out / f"{index:03d}-{path.stem}.png") for index, path in enumerate(pictures)]

@@ -20,6 +20,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--labels", help="glob or file with the truth of --evaluation")
     parser.add_argument("--calibration", help="glob of unlabelled inputs for INT8")
     parser.add_argument("--evaluation", help="glob or file of labelled inputs for the metric")
+    parser.add_argument("--target", metavar="NAME", help="column of the --evaluation table that holds the truth")
+    parser.add_argument("--factory", metavar="MODULE:FUNCTION", help="what makes the torch module of the weights")
+    parser.add_argument(
+        "--input", action="append", default=[], metavar="NAME:DTYPE:DIMxDIM...", dest="inputs",
+        help="an input of a torch module, as images:float32:batchx3x224x224 (a name varies); may be repeated",
+    )  # fmt: skip
     parser.add_argument("--force", action="store_true", help="replace a ferryman.toml that is there")
     parser.add_argument("--dry-run", action="store_true", help="print the file, write nothing")
     add_json(parser)
@@ -34,6 +40,9 @@ def run(args: argparse.Namespace) -> int:
         calibration=args.calibration,
         evaluation=args.evaluation,
         labels=args.labels,
+        target=args.target,
+        factory=args.factory,
+        inputs=args.inputs,
         force=args.force,
         dry_run=args.dry_run,
     )
@@ -50,7 +59,7 @@ def run(args: argparse.Namespace) -> int:
     else:
         write_text(f"{guess.path}\n")
         if not args.quiet:
-            say(f"next: {_next_command(args.folder)}")
+            say(f"next: {guess.next_step}")
     return 0
 
 
@@ -59,7 +68,3 @@ def _explain(reasons: list[str], questions: list[str]) -> None:
         say(f"  · {reason}" if sys.stderr.encoding.lower().startswith("utf") else f"  - {reason}")
     for question in questions:
         say(question, label="check", style="yellow")
-
-
-def _next_command(folder: Path) -> str:
-    return "ferryman build" if folder == Path(".") else f"ferryman build {folder}"

@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 
 from ferryman import api
+from ferryman.cli.broken import warn_of_broken
 from ferryman.cli.options import add_json
 from ferryman.cli.output import write_json, write_text
 
@@ -22,6 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Check every digest, then write the file; equal bundles give equal bytes."""
     file = api.pack(args.bundle, args.file)
+    warn_of_broken(api.load(args.bundle))
     if args.json:
         write_json({"file": file, "bytes": file.stat().st_size})
     else:

@@ -9,6 +9,7 @@ import numpy as np
 
 from ferryman.core.errors import ConfigError, InputError
 from ferryman.core.signature import Array, Signature, TensorSpec
+from ferryman.tasks.given import describe_given
 
 Row = Mapping[str, Any]  # a cell is a number, a bool, text or None
 
@@ -172,4 +173,4 @@ def _text(cell: Any, place: int, column: str) -> str:  # any JSON value
         return ""
     if isinstance(cell, (str, int, float)):
         return str(cell)
-    raise InputError(f"row {place + 1}, column '{column}': {describe_given(cell)} is not text")
+    raise InputError(f"row {place + 1}, column '{column}': what it holds is neither text nor a number")

@@ -13,7 +13,7 @@ def describe_given(given: object) -> str:
     if isinstance(given, Path):
         return f"a file ({given.name})"
     if isinstance(given, bytes):
-        return "a file's bytes"
+        return "a file's content"
     if isinstance(given, np.ndarray):
         return "an array"
     if isinstance(given, Mapping):

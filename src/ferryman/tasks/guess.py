@@ -244,7 +244,9 @@ def _name_columns(guess: Guess, known: Sequence[str], count: int | str, header: 
         guess.reasons.append("the model itself names its columns")
     elif rest and len(rest) == count:
         guess.spec_toml["columns"] = rest
-        guess.reasons.append(f"the evaluation table has {count} columns beside the target, as many as the model takes")
+        guess.reasons.append(
+            f"the evaluation table has {count} columns that are not its target, as many as the model takes"
+        )
         guess.questions.append("Are [task] columns in the order of training? They are in the evaluation table's.")
     else:
         guess.questions.append(
@@ -264,10 +266,7 @@ def _find_target(guess: Guess, known: Sequence[str], count: int | str, header: T
     if header.target is not None or not header.columns:
         return header.target
     if len(header.columns) != (int(count) + 1 if isinstance(count, int) else -1):
-        if len(header.columns) != count:
-            guess.questions.append(
-                "Which column of the evaluation table is the truth? Set target in [data] evaluation."
-            )
+        guess.questions.append("Which column of the evaluation table is the truth? Set target in [data] evaluation.")
         return None
     rest = [name for name in header.columns if name not in known]
     named = [name for name in header.columns if name.lower() in _TARGET_NAMES]

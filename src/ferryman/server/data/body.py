@@ -65,7 +65,8 @@ class Intake:
     def _within_limit(self, size: int) -> int:
         if size > self._limit_bytes:
             raise TooLarge(
-                f"the body is larger than {self._limit_bytes} bytes", hint="send less, or serve with a larger --max-body-mb"
+                f"the body is larger than {self._limit_bytes} bytes",
+                hint="send less, or serve with a larger --max-body-mb",
             )
         return size
 
