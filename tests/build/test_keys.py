@@ -104,3 +104,24 @@ def test_other_inputs_of_a_torchscript_model_are_another_model(tmp_path: Path) -
         (tmp_path / "ferryman.toml").write_text(PLAIN.format(source="net.pt", more=more.format(batch=batch)))
         (spec,) = api.build(tmp_path).bundle.artifact.signature.inputs
         assert spec.shape[0] == wanted
+
+
+@pytest.mark.slow
+def test_columns_in_another_order_are_matched_by_the_names_of_training(tmp_path: Path) -> None:
+    pandas = pytest.importorskip("pandas")
+    from sklearn.linear_model import LogisticRegression
+    from skops.io import dump
+
+    rng = np.random.default_rng(0)
+    table = pandas.DataFrame(rng.normal(size=(60, 2)), columns=["length", "weight"])
+    truth = (table["length"] > 0).astype(int)
+    dump(LogisticRegression().fit(table, truth), tmp_path / "model.skops")
+    swapped = table[["weight", "length"]].assign(kind=truth)
+    swapped.to_csv(tmp_path / "rows.csv", index=False)
+    (tmp_path / "ferryman.toml").write_text(
+        '[model]\nname = "rows"\nsource = "model.skops"\n[task]\nkind = "tabular"\n'
+        '[data]\nevaluation = { items = "rows.csv", target = "kind" }\n[build]\ncandidates = ["onnx-fp32"]\n'
+    )
+    built = api.build(tmp_path)
+    assert built.proof.source_value is not None
+    assert built.proof.source_value > 0.9

@@ -24,6 +24,7 @@ from ferryman.core.proof import CandidateProof, Proof
 from ferryman.core.task import bind_task
 from ferryman.sources.detect import digest_source, open_source
 from ferryman.sources.fetch import fetch
+from ferryman.tasks.tabular import TabularSpec, fill_columns
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +73,8 @@ def open_workshop(project: Project, cache: Cache, progress: Progress) -> Worksho
     """Open the source model, bind its task and list the user's samples."""
     source = _open(project, cache, progress)
     spec = project.deployment.task.resolved(project.folder)
+    if isinstance(spec, TabularSpec):
+        spec = fill_columns(spec, source.loader.get("feature_names"))
     deployment = project.deployment.model_copy(update={"task": spec})
     task = bind_task(spec, source.signature)
     calibration, samples = gather_samples(Project(project.folder, deployment), source.signature)
