@@ -16,11 +16,11 @@ DATA = ["--calibration", "calib/images/*.jpg", "--evaluation", "val/images/*.jpg
 def test_what_init_guesses_for_the_shipped_detector_builds_verifies_and_finds_defects(tmp_path: Path) -> None:
     with as_file(files("ferryman.demo") / "factory_nano.onnx") as weights:
         (tmp_path / "factory.onnx").write_bytes(weights.read_bytes())
-    (tmp_path / "classes.txt").write_text("\n".join(LABELS) + "\n", encoding="utf-8")
     write_dataset(tmp_path / "calib", count=32, seed=1)
     write_dataset(tmp_path / "val", count=24, seed=2)
     started = ferryman("init", "factory.onnx", *DATA, folder=tmp_path)
-    assert "classes.txt has 4 names" in started.stderr
+    assert "metadata names its 4 classes" in started.stderr
+    assert all(f'"{label}"' in (tmp_path / "ferryman.toml").read_text() for label in LABELS)
     with (tmp_path / "ferryman.toml").open("a", encoding="utf-8") as stream:
         stream.write('\n[build]\ncandidates = ["onnx-fp32", "onnx-int8"]\n')
     told = json.loads(ferryman("build", "--json", "--quiet", folder=tmp_path).stdout)
