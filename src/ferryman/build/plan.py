@@ -80,6 +80,11 @@ def make_plan(source_format: str, section: BuildSection, *, calibration: int) ->
     return Plan(source_format, tuple(wanted))
 
 
+def uncalibrated(source_format: str, section: BuildSection) -> tuple[Candidate, ...]:
+    """List what can be made without calibration, also where `build.candidates` names only some."""
+    return make_plan(source_format, section.model_copy(update={"candidates": None}), calibration=0).candidates
+
+
 def _shortest_routes(source_format: str) -> dict[State, tuple[str, ...]]:
     start: State = (source_format, "fp32")
     routes: dict[State, tuple[str, ...]] = {start: ()}

@@ -9,10 +9,10 @@ from pydantic import JsonValue
 
 from ferryman.build.baseline import describe
 from ferryman.build.cache import Cache, package_versions
-from ferryman.build.plan import Candidate, Plan, make_plan
+from ferryman.build.plan import Candidate, Plan, make_plan, uncalibrated
 from ferryman.build.repair import Options, Outcome, Repairer
 from ferryman.build.samples import gather_samples, golden_samples
-from ferryman.build.verdict import Result, conclude, measure
+from ferryman.build.verdict import Result, conclude, measure, untried
 from ferryman.build.workshop import Workshop
 from ferryman.bundle.write import write_bundle
 from ferryman.core.artifact import Artifact
@@ -104,7 +104,7 @@ def _assess(workshop: Workshop, plan: Plan) -> list[Result]:
     learned: Options = {}
     for candidate in plan.candidates:
         if candidate.unavailable:
-            results.append(Result(candidate, _unavailable(candidate)))
+            results.append(Result(candidate, untried(candidate, status="unavailable", reason=candidate.unavailable)))
             continue
         workshop.progress(candidate.name)
         outcome = Repairer(workshop, candidate, graph, deadline=deadline).run(learned)
@@ -119,8 +119,7 @@ def _float_graph(workshop: Workshop, plan: Plan) -> Artifact | None:
     """Make the ONNX graph that steps start from and node names refer to; None where nothing can make one."""
     if workshop.source.format == "onnx":
         return workshop.base
-    section = workshop.deployment.build.model_copy(update={"candidates": None})
-    everything = make_plan(plan.source_format, section, calibration=0).candidates
+    everything = uncalibrated(plan.source_format, workshop.deployment.build)
     route = next((c for c in everything if c.format == "onnx" and c.precision == "fp32"), None)
     if route is None or route.unavailable:
         return None
@@ -128,17 +127,6 @@ def _float_graph(workshop: Workshop, plan: Plan) -> Artifact | None:
         return workshop.make(route)
     except FerrymanError:
         return None  # the candidate itself will say why
-
-
-def _unavailable(candidate: Candidate) -> CandidateProof:
-    return CandidateProof(
-        name=candidate.name,
-        format=candidate.format,
-        precision=candidate.precision,
-        steps=candidate.steps,
-        status="unavailable",
-        reason=candidate.unavailable,
-    )
 
 
 def _settle(workshop: Workshop, candidate: Candidate, outcome: Outcome) -> Result:

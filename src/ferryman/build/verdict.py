@@ -8,7 +8,7 @@ from ferryman.build.choose import HELD, choose, latency_figures
 from ferryman.build.judge import why_refused
 from ferryman.build.machine import describe_machine
 from ferryman.build.performance import footprint, measure_latency
-from ferryman.build.plan import Candidate, make_plan
+from ferryman.build.plan import Candidate, uncalibrated
 from ferryman.build.workshop import Workshop
 from ferryman.core.artifact import Artifact
 from ferryman.core.contract import Preference, broken, judge
@@ -137,10 +137,11 @@ def _fallback(workshop: Workshop, results: list[Result]) -> Result:
     One that `build.candidates` leaves out is added to the results: something has to be bundled.
     """
     if not any(result.candidate.precision == "fp32" for result in results):
-        section = workshop.deployment.build.model_copy(update={"candidates": None})
-        left_out = make_plan(workshop.source.format, section, calibration=0).candidates
+        left_out = uncalibrated(workshop.source.format, workshop.deployment.build)
         plain = [c for c in left_out if c.precision == "fp32" and not c.unavailable]
-        results += [Result(c, _left_out(c)) for c in sorted(plain, key=lambda c: len(c.steps))[:1]]
+        nearest = sorted(plain, key=lambda c: len(c.steps))[:1]
+        reason = "build.candidates leaves it out"
+        results += [Result(c, untried(c, status="refused", reason=reason)) for c in nearest]
     exact = [result for result in results if result.candidate.precision == "fp32" and not result.candidate.unavailable]
     exact.sort(key=lambda result: len(result.candidate.steps))
     for result in exact:
@@ -152,12 +153,13 @@ def _fallback(workshop: Workshop, results: list[Result]) -> Result:
     return results[0]
 
 
-def _left_out(candidate: Candidate) -> CandidateProof:
+def untried(candidate: Candidate, *, status: str, reason: str) -> CandidateProof:
+    """Give the line in the proof of a candidate that no step was run for."""
     return CandidateProof(
         name=candidate.name,
         format=candidate.format,
         precision=candidate.precision,
         steps=candidate.steps,
-        status="refused",
-        reason="build.candidates leaves it out",
+        status=status,
+        reason=reason,
     )
