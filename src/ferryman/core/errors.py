@@ -91,3 +91,23 @@ class TooLarge(FerrymanError):
 
 class Overloaded(FerrymanError):
     """Refuse a request because the queue is full."""
+
+
+class RateLimited(Overloaded):
+    """Refuse a request because its caller sends more than it may; `retry_after_s` says when the next one fits."""
+
+    def __init__(self, message: str, *, hint: str = "", retry_after_s: float = 1.0) -> None:
+        super().__init__(message, hint=hint)
+        self.retry_after_s = retry_after_s
+
+
+class DeadlineExceeded(FerrymanError):
+    """Say that the answer was not there in the time that the caller or the server gives."""
+
+
+class Unauthorized(FerrymanError):
+    """Refuse a caller who doesn't say who it is, or can't prove it."""
+
+
+class Forbidden(FerrymanError):
+    """Refuse a known caller what it may not do."""

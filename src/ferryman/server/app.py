@@ -25,7 +25,7 @@ from ferryman.server.control.repository import Repository
 from ferryman.server.data.access_log import ACCESS_LOG, AccessLog
 from ferryman.server.data.answers import answer_http_error
 from ferryman.server.data.body import Intake
-from ferryman.server.data.dataplane import Dataplane
+from ferryman.server.data.old_dataplane import Dataplane
 from ferryman.server.data.draining import CloseWhileDraining
 from ferryman.server.data.http_v2 import HttpV2
 from ferryman.server.data.metrics import Metrics

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from ferryman.core.bundle import Bundle
 from ferryman.core.errors import ConfigError, FerrymanError
 from ferryman.server.control.loader import Loader
-from ferryman.server.data.dataplane import Dataplane
+from ferryman.server.data.old_dataplane import Dataplane
 
 _log = logging.getLogger("ferryman.server")
 

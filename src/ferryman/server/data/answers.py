@@ -10,7 +10,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from ferryman.core.errors import FerrymanError, NotFound, NotReady, Overloaded, TooLarge, UserError
-from ferryman.server.data.messages import to_json
+from ferryman.server.data.v2.messages import to_json
 
 Handler = Callable[[Request], Awaitable[Response]]
 

@@ -2,7 +2,7 @@
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from ferryman.server.data.dataplane import Dataplane
+from ferryman.server.data.old_dataplane import Dataplane
 
 
 class CloseWhileDraining:

@@ -16,8 +16,8 @@ from ferryman.core.signature import Array
 from ferryman.core.task import Item
 from ferryman.server.data.answers import Unsupported, guarded, json_response
 from ferryman.server.data.body import Intake
-from ferryman.server.data.dataplane import Dataplane
-from ferryman.server.data.messages import (
+from ferryman.server.data.old_dataplane import Dataplane
+from ferryman.server.data.v2.messages import (
     TensorRequest,
     decode_rows,
     decode_tensors,

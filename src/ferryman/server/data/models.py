@@ -1,40 +1,31 @@
-"""A model that answers requests, and what kinds of things can be asked of it."""
+"""A version of a model that answers requests."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Literal
-
-import numpy as np
+from dataclasses import dataclass, field
 
 from ferryman.core.bundle import Bundle
-from ferryman.core.runtime import Session
-from ferryman.core.task import Item, Task
+from ferryman.server.data.items import ItemKind, kind_of_items
+from ferryman.server.data.job import Loaded
+from ferryman.server.data.lane import Lane
+from ferryman.server.data.tensors import TensorPlan
 
-ItemKind = Literal["picture", "row", "tensors"]
+__all__ = ["ItemKind", "Served", "kind_of_items", "version_of"]
 
 
-@dataclass(frozen=True, slots=True)
-class ServedModel:
-    """Hold a loaded model; `version` is the start of its bundle's digest, so that it names exactly one model."""
+@dataclass(slots=True, eq=False)
+class Served:
+    """Hold a version of a model: its bundle, what its workers found, and the lane to them."""
 
     name: str
     version: str
     bundle: Bundle
-    task: Task
-    session: Session
-    takes: ItemKind
+    loaded: Loaded
+    lane: Lane
+    plan: TensorPlan = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.plan = TensorPlan(self.loaded.signature)
 
 
 def version_of(bundle: Bundle) -> str:
-    """Give the version under which a bundle is served."""
+    """Give the version of a bundle that lies under no version's name: the start of its digest."""
     return bundle.manifest.digest[:12]
-
-
-def kind_of_items(bundle: Bundle) -> ItemKind:
-    """Tell from the golden samples what one item of this model is: a picture, a table's row or plain tensors."""
-    item: Item | None = bundle.golden[0].item if bundle.golden else None
-    if item is None:
-        return "tensors"
-    if not isinstance(item, Mapping):
-        return "picture"
-    return "tensors" if item and all(isinstance(value, np.ndarray) for value in item.values()) else "row"

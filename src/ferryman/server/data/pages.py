@@ -7,11 +7,11 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from ferryman.server.data.answers import guarded, json_response
-from ferryman.server.data.dataplane import Dataplane
-from ferryman.server.data.messages import to_json
-from ferryman.server.data.openapi import describe
+from ferryman.server.data.old_dataplane import Dataplane
+from ferryman.server.data.v2.messages import to_json
+from ferryman.server.data.v2.openapi import describe
 
-_DOCS = Path(__file__).with_name("docs.html")
+_DOCS = Path(__file__).parent / "v2" / "docs.html"
 _ONLY_OURSELVES = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'"
 
 

@@ -1,17 +1,23 @@
 """Requests and answers of the Open Inference Protocol V2 with its binary tensor extension, as values."""
 
-import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import inf
 from typing import Any
+
+import numpy as np
+import orjson
 
 from ferryman.core.errors import InputError
 from ferryman.core.signature import Array, Signature
 from ferryman.core.task import Answer
-from ferryman.server.data.codec import (
+from ferryman.server.data.ask import Priority
+from ferryman.server.data.v2.codec import (
+    BF16,
     DATATYPES,
     check_shape,
     datatype_of,
+    decode_bfloat16,
     decode_binary,
     decode_json,
     dtype_of,
@@ -20,38 +26,27 @@ from ferryman.server.data.codec import (
     spell,
 )
 
-_LARGE_BYTES = 256_000
-_PIECE = 10_000  # values
+_LONGEST_TIMEOUT_US = 3_600_000_000
 
 
 @dataclass(frozen=True, slots=True)
 class TensorRequest:
-    """Hold decoded inputs, the names of the outputs wanted (None: all), and which of them go out as bytes."""
+    """Hold decoded inputs, the names of the outputs wanted (None: all), and which of them go out as bytes.
+
+    `timeout_s` is infinite where the caller sets none.
+    """
 
     id: str | None
     inputs: dict[str, Array]
     outputs: tuple[str, ...] | None
     binary: frozenset[str]
     is_binary_by_default: bool
+    timeout_s: float
+    priority: Priority
 
     def is_binary(self, output: str) -> bool:
         """Tell whether an output goes out as bytes."""
         return output in self.binary or (self.is_binary_by_default and self.outputs is None)
-
-
-def parse_json(payload: bytes | memoryview) -> dict[str, Any]:  # from outside
-    """Read a JSON object; NaN and Infinity are not JSON."""
-    # A parser without hooks never lets another thread run, so that large requests in a thread would stop the loop, too.
-    hooks: dict[str, Any] = {"parse_float": _to_float, "parse_int": _to_int} if len(payload) > _LARGE_BYTES else {}
-    try:
-        raw = json.loads(bytes(payload), parse_constant=_refuse_constant, **hooks)
-    except RecursionError:
-        raise InputError("the request is nested too deeply", hint="send flat data with a shape") from None
-    except ValueError as error:
-        raise InputError(f"the request is not valid JSON: {error}") from None
-    if not isinstance(raw, dict):
-        raise InputError("the request is not a JSON object", hint='{"inputs": [...]}, or {"rows": [...]}')
-    return raw
 
 
 def decode_tensors(raw: Mapping[str, Any], binary: memoryview) -> TensorRequest:  # from outside
@@ -61,17 +56,17 @@ def decode_tensors(raw: Mapping[str, Any], binary: memoryview) -> TensorRequest:
     for tensor in _objects(raw, "inputs"):
         name = _name_of(tensor, "inputs", inputs)
         shape = check_shape(name, tensor.get("shape"))
-        dtype = dtype_of(name, tensor.get("datatype"))
-        size = _parameters(tensor, name).get("binary_data_size")
+        parameters = tensor.get("parameters")
+        size = None if parameters is None else _parameters(tensor, name).get("binary_data_size")
         if size is None:
-            inputs[name] = decode_json(name, dtype, shape, tensor.get("data"))
+            inputs[name] = decode_json(name, dtype_of(name, tensor.get("datatype")), shape, tensor.get("data"))
             continue
         if type(size) is not int or size < 0 or "data" in tensor or start + size > len(binary):
             raise InputError(
                 f"input '{name}': binary_data_size {size!r:.40} with {len(binary) - start} bytes left after the JSON",
                 hint="each tensor has either 'data' or its bytes, in the order of the inputs",
             )
-        inputs[name] = decode_binary(name, dtype, shape, binary[start : start + size])
+        inputs[name] = decode_bytes(name, tensor.get("datatype"), shape, binary[start : start + size])
         start += size
     if start != len(binary):
         raise InputError(f"{len(binary) - start} bytes after the JSON belong to no input", hint="set binary_data_size")
@@ -79,6 +74,13 @@ def decode_tensors(raw: Mapping[str, Any], binary: memoryview) -> TensorRequest:
     if request_id is not None and not isinstance(request_id, str):
         raise InputError("'id' is not text")
     return _with_outputs(raw, request_id, inputs)
+
+
+def decode_bytes(name: str, datatype: Any, shape: tuple[int, ...], payload: memoryview) -> Array:  # from outside
+    """Decode one tensor's bytes; BF16 becomes float32."""
+    if datatype == BF16:
+        return decode_bfloat16(name, shape, payload)
+    return decode_binary(name, dtype_of(name, datatype), shape, payload)
 
 
 def decode_rows(raw: Mapping[str, Any]) -> list[dict[str, Any]]:  # from outside
@@ -94,25 +96,34 @@ def decode_rows(raw: Mapping[str, Any]) -> list[dict[str, Any]]:  # from outside
 
 
 def encode_tensors(
-    request: TensorRequest, outputs: Mapping[str, Array], *, name: str, version: str
+    request: TensorRequest, outputs: Mapping[str, Array], *, name: str, version: str, is_finite: bool = False
 ) -> tuple[bytes, list[bytes]]:
-    """Give the answer's JSON and the bytes that follow it."""
-    tensors, blobs = [], []
+    """Give the answer's JSON and the bytes that follow it; `is_finite` spares the search for NaN and infinities."""
+    tensors: list[bytes] = []
+    blobs: list[bytes] = []
     for output, array in outputs.items():
-        tensor: dict[str, Any] = {"name": output, "datatype": datatype_of(array), "shape": list(array.shape)}  # JSON
+        head = b'{"name":%s,"datatype":"%s","shape":%s,' % (
+            orjson.dumps(output),
+            datatype_of(array).encode(),
+            orjson.dumps(array.shape),
+        )
         if request.is_binary(output):
             blob = encode_binary(array)
-            tensors.append(to_json({**tensor, "parameters": {"binary_data_size": len(blob)}}))
+            tensors.append(head + b'"parameters":{"binary_data_size":%d}}' % len(blob))
             blobs.append(blob)
         else:
-            tensors.append(b'%s,"data":[%s]}' % (to_json(tensor)[:-1], _list_in_pieces(encode_json(array))))
-    head: dict[str, Any] = {"model_name": name, "model_version": version}  # JSON
-    if request.id is not None:
-        head["id"] = request.id
-    return b'%s,"outputs":[%s]}' % (to_json(head)[:-1], b",".join(tensors)), blobs
+            tensors.append(head + b'"data":%s}' % _data_of(array, is_finite))
+    request_id = b"" if request.id is None else b'"id":%s,' % orjson.dumps(request.id)
+    answer = b'{"model_name":%s,"model_version":%s,%s"outputs":[%s]}' % (
+        orjson.dumps(name),
+        orjson.dumps(version),
+        request_id,
+        b",".join(tensors),
+    )
+    return answer, blobs
 
 
-def encode_answers(answers: list[Answer], *, name: str, version: str) -> bytes:
+def encode_answers(answers: Sequence[Answer], *, name: str, version: str) -> bytes:
     """Give a task's answers; numbers that JSON can't say are spelled as text."""
     return to_json({"model_name": name, "model_version": version, "answers": answers})
 
@@ -134,16 +145,15 @@ def describe_tensors(signature: Signature) -> dict[str, list[dict[str, Any]]]:  
 
 def to_json(value: Any) -> bytes:  # JSON, perhaps with NaN
     """Write JSON; spells numbers that are not finite."""
-    try:
-        return json.dumps(value, allow_nan=False, separators=(",", ":")).encode()
-    except ValueError:
-        return json.dumps(_spelled(value), allow_nan=False, separators=(",", ":")).encode()
+    return orjson.dumps(_spelled(value))
 
 
-def _list_in_pieces(values: list[Any]) -> bytes:  # numbers, booleans or text
-    """Write a list's JSON without its brackets, and let other threads run between its pieces."""
-    starts = range(0, len(values), _PIECE)
-    return b",".join(to_json(values[start : start + _PIECE])[1:-1] for start in starts)
+def _data_of(array: Array, is_finite: bool) -> bytes:
+    """Write a tensor's values as one flat JSON list."""
+    is_float = array.dtype.kind == "f"
+    if array.dtype.kind in "OSU" or (is_float and not is_finite and not np.isfinite(array).all()):
+        return orjson.dumps(encode_json(array))
+    return orjson.dumps(np.ascontiguousarray(array).ravel(), option=orjson.OPT_SERIALIZE_NUMPY)
 
 
 def _spelled(value: Any) -> Any:  # JSON
@@ -158,9 +168,12 @@ def _spelled(value: Any) -> Any:  # JSON
 
 def _with_outputs(raw: Mapping[str, Any], request_id: str | None, inputs: dict[str, Array]) -> TensorRequest:
     parameters = _parameters(raw, "the request")
+    if not parameters and raw.get("outputs") is None:
+        return TensorRequest(request_id, inputs, None, frozenset(), False, inf, Priority.NORMAL)
     is_binary_by_default = _flag(parameters, "binary_data_output")
+    timeout_s, priority = timeout_of(parameters), priority_of(parameters)
     if raw.get("outputs") is None:
-        return TensorRequest(request_id, inputs, None, frozenset(), is_binary_by_default)
+        return TensorRequest(request_id, inputs, None, frozenset(), is_binary_by_default, timeout_s, priority)
     names: dict[str, bool] = {}
     for output in _objects(raw, "outputs"):
         name = _name_of(output, "outputs", names)
@@ -169,7 +182,24 @@ def _with_outputs(raw: Mapping[str, Any], request_id: str | None, inputs: dict[s
             raise InputError(f"output '{name}': classification is not offered", hint="ask for the tensor")
         names[name] = _flag(wishes, "binary_data") if "binary_data" in wishes else is_binary_by_default
     binary = frozenset(name for name, is_binary in names.items() if is_binary)
-    return TensorRequest(request_id, inputs, tuple(names) or None, binary, is_binary_by_default)
+    wanted = tuple(names) or None
+    return TensorRequest(request_id, inputs, wanted, binary, is_binary_by_default, timeout_s, priority)
+
+
+def timeout_of(parameters: Mapping[str, Any]) -> float:  # from outside
+    """Give the seconds that a request's `timeout` parameter (microseconds) allows; infinite where it sets none."""
+    timeout_us = parameters.get("timeout", 0)
+    if type(timeout_us) is not int or not 0 <= timeout_us <= _LONGEST_TIMEOUT_US:
+        raise InputError(f"parameter 'timeout' {timeout_us!r:.40} is not a number of microseconds up to an hour")
+    return timeout_us / 1e6 if timeout_us else inf
+
+
+def priority_of(parameters: Mapping[str, Any]) -> Priority:  # from outside
+    """Give the class of a request's `priority` parameter: 1 is high, 0 or none is normal, any more is low."""
+    level = parameters.get("priority", 0)
+    if type(level) is not int or level < 0:
+        raise InputError(f"parameter 'priority' {level!r:.40} is not a whole number of 0 or more")
+    return Priority.NORMAL if level == 0 else Priority.HIGH if level == 1 else Priority.LOW
 
 
 def _objects(raw: Mapping[str, Any], key: str) -> list[dict[str, Any]]:  # from outside
@@ -204,15 +234,3 @@ def _flag(parameters: Mapping[str, Any], key: str) -> bool:  # from outside
     if not isinstance(flag, bool):
         raise InputError(f"'{key}' is neither true nor false")
     return flag
-
-
-def _to_float(text: str) -> float:
-    return float(text)
-
-
-def _to_int(text: str) -> int:
-    return int(text)
-
-
-def _refuse_constant(name: str) -> float:
-    raise ValueError(f'{name} is not JSON; send it as the text "{name}"')

@@ -3,8 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ferryman.server.data.messages import describe_tensors
-from ferryman.server.data.models import ServedModel
+from ferryman.server.data.v2.messages import describe_tensors
+from ferryman.server.data.models import Served
 
 Json = dict[str, Any]  # an OpenAPI document's parts
 _EXAMPLE_VALUES = {"BOOL": True, "BYTES": "text"}
@@ -29,7 +29,7 @@ _ANSWERS_SCHEMA: Json = {
 }
 
 
-def describe(models: Sequence[ServedModel], *, server_version: str) -> Json:
+def describe(models: Sequence[Served], *, server_version: str) -> Json:
     """Give the OpenAPI document of a server with these models."""
     paths: Json = {
         "/v2": {"get": _read("Name, version and extensions of this server.")},
@@ -55,8 +55,8 @@ def _read(summary: str, *, busy: bool = False) -> Json:
     return {"summary": summary, "responses": {"200": _ok({"type": "object"}), **(_errors("503") if busy else {})}}
 
 
-def _infer(model: ServedModel) -> Json:
-    tensors = describe_tensors(model.session.signature)
+def _infer(model: Served) -> Json:
+    tensors = describe_tensors(model.loaded.signature)
     content: Json = {
         "application/json": {
             "schema": {"anyOf": [_request_schema(tensors["inputs"])]},
@@ -65,21 +65,21 @@ def _infer(model: ServedModel) -> Json:
         "application/octet-stream": {"schema": {"type": "string", "format": "binary"}},
     }
     answer: list[Json] = [_answer_schema(tensors["outputs"])]
-    if model.takes == "row":
+    if model.loaded.takes == "row":
         content["application/json"]["schema"]["anyOf"].append(_rows_schema())
         content["application/json"]["example"] = {"rows": [_example_row(model)]}
-    if model.takes == "picture":
+    if model.loaded.takes == "picture":
         content |= {f"image/{kind}": {"schema": {"type": "string", "format": "binary"}} for kind in ("jpeg", "png")}
-    if model.takes != "tensors":
+    if model.loaded.takes != "tensors":
         answer.append({"$ref": "#/components/schemas/Answers"})
     return {
-        "summary": f"Ask '{model.name}' ({model.task.kind}, {model.bundle.manifest.precision}).",
+        "summary": f"Ask '{model.name}' ({model.bundle.deployment.task.kind}, {model.bundle.manifest.precision}).",
         "requestBody": {"required": True, "content": content},
         "responses": {"200": _ok({"anyOf": answer}), **_errors(*_ERRORS)},
     }
 
 
-def _example_row(model: ServedModel) -> Json:
+def _example_row(model: Served) -> Json:
     """Show the columns and their kinds; the golden row's own values may be private."""
     item = model.bundle.golden[0].item
     columns = item.items() if isinstance(item, Mapping) else ()

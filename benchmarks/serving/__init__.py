@@ -1,0 +1,1 @@
+"""Ferryman and other model servers, measured side by side."""

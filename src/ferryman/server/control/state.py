@@ -1,0 +1,154 @@
+"""Remember choices over a restart: which version is active, how far a rollout has come."""
+
+import asyncio
+import contextlib
+import errno
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from ferryman.core.errors import ConfigError, FerrymanError
+from ferryman.core.scratch import try_lock
+
+SCHEMA = 1
+FILE_NAME = "state.json"
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+Json = Any  # whatever json.dumps takes
+
+
+class StateDamaged(ConfigError):
+    """Say that what was remembered can't be read; the file lies aside, and the next `State` starts with nothing."""
+
+
+class StateNotWritten(FerrymanError):
+    """Say that a choice could not be remembered: what was remembered before still is."""
+
+
+class State:
+    """Keep JSON values by key in one file of a folder, each change whole and on the disk before `put` returns.
+
+    Reading it (here) blocks for a moment; nothing is written, and no folder made, before the first change. From then on
+    the folder is this server's alone. Raises StateDamaged, or ConfigError for a file of a newer Ferryman.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / FILE_NAME
+        self._values = _read(self.path)
+        self._changing = asyncio.Lock()
+        self._owned: int | None = None  # descriptor of the locked folder
+
+    def get(self, key: str) -> Json | None:
+        """Give what was put there last; the caller must not change it in place."""
+        return self._values.get(key)
+
+    def keys(self) -> list[str]:
+        """Give every key that has a value."""
+        return list(self._values)
+
+    async def put(self, key: str, value: Json) -> None:
+        """Remember a value; raises StateNotWritten, and then the old one stays, here and on the disk."""
+        await asyncio.shield(self._change({key: value}))
+
+    async def delete(self, key: str) -> None:
+        """Forget a value, if there is one; raises StateNotWritten."""
+        if key in self._values:
+            await asyncio.shield(self._change({key: None}))
+
+    def close(self) -> None:
+        """Let another server have the folder."""
+        if self._owned is not None:
+            os.close(self._owned)
+            self._owned = None
+
+    async def _change(self, changes: dict[str, Json]) -> None:
+        async with self._changing:
+            values = {key: value for key, value in {**self._values, **changes}.items() if value is not None}
+            payload = json.dumps({"schema": SCHEMA, "values": values}, allow_nan=False, indent=1).encode()
+            await asyncio.to_thread(self._write, payload)
+            self._values = json.loads(payload)["values"]  # a copy: what the caller does with its value is its own
+
+    def _write(self, payload: bytes) -> None:
+        folder = self.path.parent
+        try:
+            self._own(folder)
+            # One name, as there is one writer: what a killed process leaves half-written is written over.
+            partial = self.path.with_name(f"{FILE_NAME}.partial")
+            try:
+                with partial.open("wb") as file:
+                    file.write(payload)
+                    file.flush()
+                    os.fsync(file.fileno())
+                os.replace(partial, self.path)
+            except OSError:
+                with contextlib.suppress(OSError):
+                    partial.unlink()
+                raise
+            _sync_folder(folder)
+        except OSError as error:
+            why = "the disk is full" if error.errno in _FULL else str(error.strerror or error)
+            raise StateNotWritten(
+                f"{self.path} can't be written: {why}",
+                hint="what was remembered before still is; free space, or --state",
+            ) from error
+
+    def _own(self, folder: Path) -> None:
+        if self._owned is not None:
+            return
+        folder.mkdir(parents=True, exist_ok=True)
+        self._owned = try_lock(folder)
+        if self._owned is None:
+            raise StateNotWritten(
+                f"{folder} is kept by another running server", hint="give each server a folder of its own: --state DIR"
+            )
+
+
+def _read(path: Path) -> dict[str, Json]:
+    try:
+        text = path.read_bytes()
+    except FileNotFoundError:
+        return {}
+    except OSError as error:
+        raise ConfigError(f"{path} can't be read: {error.strerror}", hint="name another folder: --state DIR") from None
+    try:
+        whole = json.loads(text)
+        if isinstance(whole, dict) and isinstance(whole.get("schema"), int) and whole["schema"] > SCHEMA:
+            raise ConfigError(
+                f"{path} was written by a newer ferryman (schema {whole['schema']}; this one reads {SCHEMA})",
+                hint="run the newer one, or name another folder: --state DIR",
+            )
+        return _checked(whole)
+    except (ValueError, RecursionError) as error:
+        raise _set_aside(path, error) from None
+
+
+def _checked(whole: Json) -> dict[str, Json]:
+    if not isinstance(whole, dict) or whole.get("schema") != SCHEMA or not isinstance(whole.get("values"), dict):
+        raise ValueError(f"no object of schema {SCHEMA}")
+    if unknown := sorted(set(whole) - {"schema", "values"}):
+        raise ValueError(f"unknown key '{unknown[0]}'")
+    values: dict[str, Json] = whole["values"]
+    return values
+
+
+def _set_aside(path: Path, error: Exception) -> StateDamaged:
+    aside = path.with_name(f"{path.name}.corrupt")
+    try:
+        os.replace(path, aside)
+    except OSError as refused:
+        return StateDamaged(
+            f"{path} is damaged ({error}) and can't be moved aside: {refused.strerror}", hint="remove it by hand"
+        )
+    return StateDamaged(
+        f"{path} is damaged: {error}",
+        hint=f"it is kept as {aside}; started again, the server goes by the bundles alone: set active versions anew",
+    )
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

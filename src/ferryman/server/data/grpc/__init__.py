@@ -1,0 +1,1 @@
+"""Speak gRPC: HTTP/2 frames, calls, and the protocol's messages."""

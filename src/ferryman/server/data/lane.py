@@ -1,0 +1,249 @@
+"""The queue of one served version, and the batches that its instances take from it.
+
+An ask goes to an instance at once where one is free. While all are busy, asks wait, and whoever becomes free takes as many
+as fit into one call of the engine: batches grow with load, and nobody waits for a batch to fill.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from ferryman.core.errors import DeadlineExceeded, FerrymanError, NotReady, Overloaded
+from ferryman.server.data.ask import Ask, Priority, Reply
+from ferryman.server.data.job import Instance, Job
+
+_SWEEP_S = 0.02
+_PROBE_WAITS_S = 1.0  # a probe goes before everyone else once it has waited that long
+_LONGEST_CALL = 256  # rows, where neither the model nor the user sets a limit
+
+
+@dataclass(frozen=True, slots=True)
+class LaneLimits:
+    """Bound a lane: rows in one call of the engine, and asks that may wait."""
+
+    max_batch: int = _LONGEST_CALL
+    max_waiting: int = 1024
+
+
+class Lane:
+    """Queue asks by priority and hand them to instances in batches; use from the server's loop only."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, limits: LaneLimits, name: str) -> None:
+        self.limits = limits
+        self.waiting = 0
+        self.in_flight = 0
+        self._loop = loop
+        self._name = name
+        self._queues: tuple[deque[Ask], ...] = tuple(deque() for _ in Priority)
+        self._instances: list[Instance] = []
+        self._running: dict[int, tuple[Job, Instance]] = {}
+        self._probes: deque[tuple[Instance, Ask]] = deque()
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._is_kicked = False
+        self._sweeper: asyncio.TimerHandle | None = None
+        self._soonest_s = float("inf")
+
+    def submit(self, ask: Ask) -> None:
+        """Take an ask; it is answered, or failed with the reason, later."""
+        if self.waiting >= self.limits.max_waiting:
+            ask.fail(
+                Overloaded(f"{self.waiting} requests wait for model '{self._name}' already", hint="try again later")
+            )
+            return
+        self.waiting += 1
+        self._queues[ask.priority].append(ask)
+        if ask.deadline_s < self._soonest_s:
+            self._watch(ask.deadline_s)
+        self.kick()
+
+    def probe(self, instance: Instance, ask: Ask) -> None:
+        """Ask one instance when it has nothing better to do, or after a second at most."""
+        self._probes.append((instance, ask))
+        self._watch(min(ask.deadline_s, self._loop.time() + _PROBE_WAITS_S))
+        self.kick()
+
+    def add(self, instance: Instance) -> None:
+        """Begin to give jobs to an instance."""
+        self._instances.append(instance)
+        self.kick()
+
+    def remove(self, instance: Instance) -> None:
+        """Give no more jobs to an instance, and discard what it still answers: those asks fail with NotReady."""
+        if instance in self._instances:
+            self._instances.remove(instance)
+        error = NotReady(f"an instance of model '{self._name}' was taken out of service", hint="try again")
+        for job, owner in list(self._running.values()):
+            if owner is instance:
+                for ask in job.asks:
+                    ask.fail(error)
+        for owner, ask in [entry for entry in self._probes if entry[0] is instance]:
+            self._probes.remove((owner, ask))
+            ask.fail(error)
+
+    def retire(self, instance: Instance) -> None:
+        """Give no more jobs to an instance, and let it finish those that it has."""
+        if instance in self._instances:
+            self._instances.remove(instance)
+
+    def kick(self) -> None:
+        """Hand out what waits, at the end of this turn of the loop, so that requests read together share a call."""
+        if not self._is_kicked:
+            self._is_kicked = True
+            self._loop.call_soon(self._dispatch)
+
+    def abandon(self, error: FerrymanError) -> None:
+        """Fail everything that waits or runs."""
+        for queue in self._queues:
+            while queue:
+                queue.popleft().fail(error)
+        self.waiting = 0
+        for job, _ in list(self._running.values()):
+            for ask in job.asks:
+                ask.fail(error)
+        while self._probes:
+            self._probes.popleft()[1].fail(error)
+        self._note_idle()
+
+    async def drained(self) -> None:
+        """Return when nothing waits or runs."""
+        await self._idle.wait()
+
+    def _dispatch(self) -> None:
+        self._is_kicked = False
+        self._dispatch_probes()
+        while self.waiting:
+            instance = self._freest()
+            if instance is None:
+                break
+            asks = self._next_batch()
+            if asks:
+                self._start(instance, asks)
+        self._dispatch_probes()
+        self._note_idle()
+
+    def _dispatch_probes(self) -> None:
+        late_s = self._loop.time() - _PROBE_WAITS_S
+        for entry in list(self._probes):
+            instance, ask = entry
+            if ask.is_settled:
+                self._probes.remove(entry)
+            elif instance.free > 0 and (not self.waiting or ask.arrived_s <= late_s):
+                self._probes.remove(entry)
+                self._start(instance, [ask])
+
+    def _freest(self) -> Instance | None:
+        best = max(self._instances, key=_freedom, default=None)
+        return best if best is not None and best.free > 0 else None
+
+    def _start(self, instance: Instance, asks: Sequence[Ask]) -> None:
+        job = Job(asks, self._settle, self._loop.time())
+        self._running[id(job)] = (job, instance)
+        self.in_flight += len(asks)
+        self._idle.clear()
+        instance.run(job)
+
+    def _settle(self, job: Job, results: Sequence[Reply | FerrymanError]) -> None:
+        if self._running.pop(id(job), None) is None:
+            return
+        self.in_flight -= len(job.asks)
+        for ask, result in zip(job.asks, results, strict=True):
+            if isinstance(result, Reply):
+                ask.answer(result)
+            else:
+                ask.fail(result)
+        if self.waiting or self._probes:
+            self.kick()
+        else:
+            self._note_idle()
+
+    def _next_batch(self) -> list[Ask]:
+        """Take asks that can share a call: the first of the highest class decides of what kind they are."""
+        now_s = self._loop.time()
+        asks: list[Ask] = []
+        rows = 0
+        kind: object = None
+        for queue in self._queues:
+            passed: list[Ask] = []
+            while queue:
+                ask = queue.popleft()
+                if ask.is_settled or ask.deadline_s <= now_s:
+                    self.waiting -= 1
+                    ask.fail(_late())  # does nothing where it is settled
+                    continue
+                if not asks:
+                    kind = _kind_of(ask)
+                elif rows + ask.rows > self.limits.max_batch or _kind_of(ask) != kind:
+                    passed.append(ask)
+                    if rows + ask.rows > self.limits.max_batch or len(passed) > 16:
+                        break
+                    continue
+                asks.append(ask)
+                rows += ask.rows
+                self.waiting -= 1
+                if rows >= self.limits.max_batch:
+                    break
+            queue.extendleft(reversed(passed))
+            if rows >= self.limits.max_batch:
+                break
+        return asks
+
+    def _watch(self, until_s: float) -> None:
+        """Look at the queue again when the first deadline in it has come."""
+        if until_s < self._soonest_s:
+            self._soonest_s = until_s
+            if self._sweeper is not None:
+                self._sweeper.cancel()
+            self._sweeper = self._loop.call_at(until_s, self._sweep)
+
+    def _sweep(self) -> None:
+        """Fail what is too late, also what an engine holds: a caller's deadline doesn't depend on the engine."""
+        now_s = self._loop.time()
+        self._sweeper, self._soonest_s = None, float("inf")
+        soonest_s = float("inf")
+        for queue in self._queues:
+            for ask in queue:
+                soonest_s = _fail_late(ask, now_s, soonest_s)
+        for job, _ in self._running.values():
+            for ask in job.asks:
+                soonest_s = _fail_late(ask, now_s, soonest_s)
+        for _, ask in self._probes:
+            soonest_s = min(_fail_late(ask, now_s, soonest_s), now_s + _PROBE_WAITS_S)
+        self._drop_settled()
+        if soonest_s < float("inf"):
+            self._watch(max(soonest_s, now_s + _SWEEP_S))
+        self.kick()
+
+    def _drop_settled(self) -> None:
+        for queue in self._queues:
+            if any(ask.is_settled for ask in queue):
+                live = [ask for ask in queue if not ask.is_settled]
+                self.waiting -= len(queue) - len(live)
+                queue.clear()
+                queue.extend(live)
+
+    def _note_idle(self) -> None:
+        if self.waiting or self._running or self._probes:
+            self._idle.clear()
+        else:
+            self._idle.set()
+
+
+def _freedom(instance: Instance) -> int:
+    return instance.free
+
+
+def _kind_of(ask: Ask) -> object:
+    """Give what two asks must have in common to share a call of the engine."""
+    return ask.shape if ask.items is None else "items"
+
+
+def _fail_late(ask: Ask, now_s: float, soonest_s: float) -> float:
+    if not ask.is_settled and ask.deadline_s <= now_s:
+        ask.fail(_late())
+    return soonest_s if ask.is_settled else min(soonest_s, ask.deadline_s)
+
+
+def _late() -> DeadlineExceeded:
+    return DeadlineExceeded("the answer was not there in time", hint="allow more time, or send less at once")

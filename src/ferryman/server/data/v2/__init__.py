@@ -1,0 +1,1 @@
+"""The Open Inference Protocol V2 over HTTP: requests to asks, answers to bytes."""

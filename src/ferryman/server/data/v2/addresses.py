@@ -1,0 +1,60 @@
+"""What a path of the protocol means."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from ferryman.core.errors import NotFound
+from ferryman.server.data.v2.errors import WrongMethod
+
+Verb = Literal["infer", "stream", "describe", "ready", "config", "stats", "page"]
+_MOST_KEPT = 4096
+_READS: dict[str, Verb] = {"": "describe", "ready": "ready", "config": "config", "stats": "stats", "stream": "stream"}
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Say what is asked for: a verb, and the model and version that it is about ("" and None for the server's pages)."""
+
+    verb: Verb
+    model: str = ""
+    version: str | None = None
+
+
+class Addresses:
+    """Read paths; those of models are remembered, since most requests come to the same few."""
+
+    def __init__(self, pages: dict[str, tuple[str, ...]]) -> None:
+        """Take the server's own pages: path to methods."""
+        self._pages = pages
+        self._known: dict[tuple[str, str], Address] = {}
+
+    def find(self, method: str, path: str) -> Address:
+        """Give what a request means; raises NotFound and WrongMethod."""
+        known = self._known.get((method, path))
+        if known is not None:
+            return known
+        address, allowed = self._read(path)
+        if method not in allowed:
+            raise WrongMethod(method, path, ", ".join(allowed))
+        if len(self._known) < _MOST_KEPT:
+            self._known[method, path] = address
+        return address
+
+    def _read(self, path: str) -> tuple[Address, tuple[str, ...]]:
+        if path in self._pages:
+            return Address("page"), self._pages[path]
+        parts = path.split("/")
+        if parts[:3] == ["", "v2", "models"] and len(parts) > 3 and parts[3]:
+            model, rest = parts[3], parts[4:]
+            version = None
+            if len(rest) >= 2 and rest[0] == "versions" and rest[1]:
+                version, rest = rest[1], rest[2:]
+            verb = "/".join(rest)
+            if verb == "infer":
+                return Address("infer", model, version), ("POST",)
+            if verb in _READS:
+                return Address(_READS[verb], model, version), ("GET", "HEAD")
+        raise NotFound(
+            f"nothing is at {path[:80]!r}",
+            hint=f"this server has {', '.join(self._pages)}, /v2/models/MODEL and /v2/models/MODEL/infer",
+        )

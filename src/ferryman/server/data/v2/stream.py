@@ -1,0 +1,142 @@
+"""Frames over a WebSocket: each message asks the model, and the answers come back in the order of the frames.
+
+A binary message is one encoded picture, a text message is what POST .../infer takes as JSON. `?policy=latest` drops frames
+that came while the model was busy, but for the newest; `?policy=every` (the default) reads no more until there is room.
+Each answer has the number of its frame, from 0, as `frame`, and the count of frames dropped so far as `dropped`.
+"""
+
+import asyncio
+from collections import deque
+from urllib.parse import parse_qs
+
+import orjson
+
+from ferryman.core.errors import FerrymanError, InputError
+from ferryman.server.data.ask import Ask, Reply
+from ferryman.server.data.dataplane import Dataplane
+from ferryman.server.data.http.request import Request, Stream
+from ferryman.server.data.models import Served
+from ferryman.server.data.signals.metrics import Metrics
+from ferryman.server.data.signals.outcomes import outcome_of
+from ferryman.server.data.v2.addresses import Address
+from ferryman.server.data.v2.asking import ItemsRequest, decode
+from ferryman.server.data.v2.errors import status_of
+from ferryman.server.data.v2.messages import TensorRequest, encode_answers, encode_tensors, to_json
+
+_AHEAD = 2  # frames of one stream in work: one in the engine, one being decoded
+_JSON = {b"content-type": b"application/json"}
+_PICTURE = {b"content-type": b"application/octet-stream"}
+_POLICIES = ("every", "latest")
+
+
+class FrameStream:
+    """Answer the frames of one WebSocket, in order, a few at a time."""
+
+    def __init__(
+        self, dataplane: Dataplane, metrics: Metrics, served: Served, address: Address, stream: Stream, request: Request
+    ) -> None:
+        policy = parse_qs(request.query).get("policy", ["every"])[-1]
+        if policy not in _POLICIES:
+            raise InputError(f"policy {policy[:20]!r} is unknown", hint=f"one of {', '.join(_POLICIES)}")
+        self._drops = policy == "latest"
+        self._dataplane = dataplane
+        self._metrics = metrics
+        self._served = served
+        self._address = address
+        self._stream = stream
+        self._loop = asyncio.get_running_loop()
+        self._next_frame = 0
+        self._dropped = 0
+        self._waiting: deque[tuple[int, str | bytes]] = deque()
+        self._asked: deque[_Frame] = deque()
+        self._is_paused = False
+
+    def on_message(self, payload: str | bytes) -> None:
+        """Take one frame."""
+        if self._drops and self._waiting and len(self._asked) >= _AHEAD:
+            self._waiting.clear()
+            self._dropped += 1
+        self._waiting.append((self._next_frame, payload))
+        self._next_frame += 1
+        self._advance()
+
+    def on_close(self) -> None:
+        """Give up what is in work."""
+        self._waiting.clear()
+        for frame in self._asked:
+            if frame.ask is not None:
+                frame.ask.is_settled = True
+        self._asked.clear()
+
+    def _advance(self) -> None:
+        while self._waiting and len(self._asked) < _AHEAD:
+            number, payload = self._waiting.popleft()
+            self._send(number, payload)
+        is_full = bool(self._waiting) and not self._drops
+        if is_full and not self._is_paused:
+            self._is_paused = True
+            self._stream.pause()
+        elif not is_full and self._is_paused:
+            self._is_paused = False
+            self._stream.resume()
+
+    def _send(self, number: int, payload: str | bytes) -> None:
+        frame = _Frame(number)
+        self._asked.append(frame)
+        started_s = self._loop.time()
+
+        def done(reply: Reply | None, error: FerrymanError | None) -> None:
+            frame.answer = self._answer(asked, reply) if reply is not None else _failure(error)
+            figures = self._metrics.find(self._served.name, reply.version if reply else self._served.version)
+            if figures is not None:
+                figures.request(outcome_of(error), self._loop.time() - started_s, "websocket")
+            self._deliver()
+
+        try:
+            body = payload.encode() if isinstance(payload, str) else payload
+            asked = decode(_JSON if isinstance(payload, str) else _PICTURE, body, self._served)
+            ask = Ask(self._address.model, self._address.version, done, arrived_s=started_s, priority=asked.priority)
+            ask.deadline_s = started_s + asked.timeout_s
+            if isinstance(asked, TensorRequest):
+                ask.tensors, ask.outputs = asked.inputs, asked.outputs
+            else:
+                ask.items, ask.rows = asked.items, len(asked.items)
+            frame.ask = ask
+        except FerrymanError as error:
+            frame.answer = _failure(error)
+            self._loop.call_soon(self._deliver)
+            return
+        self._dataplane.submit(ask)
+
+    def _answer(self, asked: TensorRequest | ItemsRequest, reply: Reply) -> bytes:
+        if not isinstance(asked, TensorRequest) or reply.outputs is None:
+            return encode_answers(reply.answers or (), name=reply.model, version=reply.version)
+        outputs = reply.outputs if asked.outputs is None else {name: reply.outputs[name] for name in asked.outputs}
+        if any(asked.is_binary(name) for name in outputs):
+            return _failure(InputError("a stream answers in JSON", hint="leave binary_data out"))
+        return encode_tensors(asked, outputs, name=reply.model, version=reply.version, is_finite=reply.is_finite)[0]
+
+    def _deliver(self) -> None:
+        while self._asked and self._asked[0].answer is not None:
+            frame = self._asked.popleft()
+            head = b'{"frame":%d,"dropped":%d,' % (frame.number, self._dropped)
+            self._stream.send_text((head + (frame.answer or b"{}")[1:]).decode())
+        self._advance()
+
+
+class _Frame:
+    """Hold a frame's number and, once it is there, its answer."""
+
+    __slots__ = ("answer", "ask", "number")
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self.ask: Ask | None = None
+        self.answer: bytes | None = None
+
+
+def _failure(error: FerrymanError | None) -> bytes:
+    if error is None or status_of(error) == 500:
+        return orjson.dumps({"error": "internal error", "status": 500})
+    message = f"{error}; {error.hint}" if error.hint else str(error)
+    return to_json({"error": message, "status": status_of(error)})

@@ -1,0 +1,1 @@
+"""Processes that hold models: the server's side of them, theirs, and the memory they share."""

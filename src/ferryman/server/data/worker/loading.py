@@ -1,0 +1,71 @@
+"""Bring a bundle to life: its runtime, its task, and proof that it still answers as it did when it was verified."""
+
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from ferryman.bundle.golden import GoldenCheck, check_golden
+from ferryman.bundle.read import load_bundle
+from ferryman.core.bundle import Bundle
+from ferryman.core.errors import NotReady
+from ferryman.core.plugins import runtime_for
+from ferryman.core.runtime import Runtime, Session
+from ferryman.core.task import Task, bind_task
+from ferryman.server.data.job import GoldenVerdict, Loaded
+from ferryman.server.data.models import kind_of_items
+from ferryman.server.data.worker.batching import prove_batching
+from ferryman.server.data.worker.order import LoadOrder
+
+_log = logging.getLogger("ferryman.server")
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """Hold what answers in this process; `fixed_batch` is the number of rows that every call must have."""
+
+    session: Session
+    task: Task
+    fixed_batch: int | None
+    max_batch: int
+
+
+def bring_up(order: LoadOrder) -> tuple[Model, Loaded]:
+    """Load a bundle, ask it its golden samples, which warms it up, and find out whether it may be batched.
+
+    Raises NotReady for a wrong answer, and what reading and loading a bundle raise.
+    """
+    began_s = time.perf_counter()
+    bundle = load_bundle(order.path)
+    runtime: Runtime = runtime_for(bundle.manifest.format, serves=True).require()()
+    session = runtime.load(bundle.artifact, threads=bundle.threads(order.threads))
+    task = bind_task(bundle.deployment.task, session.signature)
+    samples = _check_golden(bundle, task, session)
+    batching = prove_batching(bundle, task, session, most=order.max_batch)
+    model = Model(session, task, session.signature.max_batch, batching.max_batch)
+    loaded = Loaded(
+        signature=session.signature,
+        takes=kind_of_items(bundle),
+        golden=GoldenVerdict("", samples),
+        max_batch=batching.max_batch,
+        why_unbatched=batching.why_not,
+        releases_gil=bool(getattr(session, "releases_gil", False)),
+        load_s=time.perf_counter() - began_s,
+    )
+    return model, loaded
+
+
+def _check_golden(bundle: Bundle, task: Task, session: Session) -> int:
+    checks = check_golden(bundle, task, session)
+    if wrong := [check for check in checks if check.beyond]:
+        raise NotReady(
+            _explain(wrong, checks, bundle.tolerance), hint="this machine or its engine computes otherwise"
+        )
+    if not checks:
+        _log.warning("model '%s' has no golden samples: it is served unchecked", bundle.manifest.name)
+    return len(checks)
+
+
+def _explain(wrong: Sequence[GoldenCheck], checks: Sequence[GoldenCheck], tolerance: Mapping[str, float]) -> str:
+    figures = ", ".join(f"{name} {value:.4g} over {tolerance[name]:.4g}" for name, value in wrong[0].beyond.items())
+    return f"answers {len(wrong)} of {len(checks)} golden samples wrong, first '{wrong[0].name}': {figures}"
