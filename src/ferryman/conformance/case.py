@@ -78,10 +78,17 @@ class Case:
             raise NotTried("the server doesn't announce 'binary_tensor_data'")
 
     def ask_json(
-        self, tensors: Sequence[Tensor], *, is_nested: bool = False, version: str = "", **more: Any  # JSON
+        self,
+        tensors: Sequence[Tensor],
+        *,
+        is_nested: bool = False,
+        version: str = "",
+        **more: Any,  # JSON
     ) -> Reply:
         """Ask with JSON; `more` are further keys of the request."""
-        return self.post({"inputs": [tensor.to_json(is_nested=is_nested) for tensor in tensors], **more}, version=version)
+        return self.post(
+            {"inputs": [tensor.to_json(is_nested=is_nested) for tensor in tensors], **more}, version=version
+        )
 
     def ask_binary(self, tensors: Sequence[Tensor], *, is_binary_out: bool, **more: Any) -> Reply:  # JSON
         """Ask with tensors as bytes behind the JSON."""

@@ -89,9 +89,7 @@ class Target:
         kind = http.client.HTTPSConnection if self.is_tls else http.client.HTTPConnection
         connection = kind(parts.hostname or "", parts.port, timeout=self.timeout_s)
         try:
-            connection.request(
-                method, parts.path.rstrip("/") + path, body or None, {**self.headers, **(headers or {})}
-            )
+            connection.request(method, parts.path.rstrip("/") + path, body or None, {**self.headers, **(headers or {})})
             answer = connection.getresponse()
             payload = answer.read()
         except http.client.HTTPException as error:

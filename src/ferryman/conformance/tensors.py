@@ -72,7 +72,9 @@ def _make(spec: Mapping[str, Any], random: np.random.Generator, free_size: int) 
         texts = [str(number).encode() for number in random.integers(0, 2, math.prod(shape))]
         array = np.array(texts, object).reshape(shape)
     elif DTYPES[datatype].kind in "biu":
-        array = random.integers(0, 2, shape).astype(DTYPES[datatype])  # 0 and 1 are a class, a flag, a count of any model
+        array = random.integers(0, 2, shape).astype(
+            DTYPES[datatype]
+        )  # 0 and 1 are a class, a flag, a count of any model
     else:
         array = (random.integers(0, 65, shape) / 64).astype(DTYPES[datatype])  # exact in every float of the protocol
     return Tensor(str(spec["name"]), datatype, array)
@@ -137,7 +139,9 @@ def _read_head(entry: Mapping[str, Any]) -> tuple[str, str, list[int]]:  # from 
 def _flatten(values: Any) -> list[Any]:  # JSON
     if not isinstance(values, list):
         return [values]
-    return [inner for value in values for inner in _flatten(value)] if any(isinstance(v, list) for v in values) else values
+    return (
+        [inner for value in values for inner in _flatten(value)] if any(isinstance(v, list) for v in values) else values
+    )
 
 
 def _read_texts(name: str, payload: bytes, count: int) -> Array:

@@ -42,7 +42,9 @@ def limits_of(bundle: Bundle, task: Task, asked: Mapping[str, float] | None) -> 
     answers = [golden.answer for golden in bundle.golden[:1]]
     known = {*task.agreement(answers, answers).figures, *task.tolerance, TENSORS_APART}
     if unknown := sorted(set(asked) - known):
-        raise ConfigError(f"agreement: no figure is called '{unknown[0]}'", hint=f"there are {', '.join(sorted(known))}")
+        raise ConfigError(
+            f"agreement: no figure is called '{unknown[0]}'", hint=f"there are {', '.join(sorted(known))}"
+        )
     return dict(asked)
 
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Protocol
 
 from ferryman.core.bundle import Bundle
@@ -10,15 +9,7 @@ from ferryman.server.data.dataplane import Dataplane
 from ferryman.server.data.job import Instance, Loaded
 from ferryman.server.data.lane import Lane
 from ferryman.server.data.signals.metrics import Metrics
-
-
-@dataclass(frozen=True, slots=True)
-class LoadOrder:
-    """Tell a worker what to load; `threads` are the cores of one inference, `instances` how many run at once."""
-
-    path: Path
-    threads: int
-    instances: int
+from ferryman.server.data.worker.order import LoadOrder
 
 
 class Worker(Instance, Protocol):

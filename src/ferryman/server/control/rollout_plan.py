@@ -46,9 +46,6 @@ class Plan(BaseModel):
     false_rollback: Annotated[float, Field(gt=0, le=0.5)] = Field(
         0.01, description="Largest probability that a version which keeps every limit is rolled back by chance."
     )
-    sticky_header: Annotated[str, Field(pattern=r"^[a-z0-9!#$%&'*+.^_`|~-]{1,64}$")] = Field(
-        "x-ferryman-key", description="Header (lower case) whose value keeps a caller on one side."
-    )
     auto_promote: bool = Field(True, description="Promote after the last step; else wait to be told.")
     keep_s: NotNegative = Field(600.0, description="Seconds that the old version stays loaded after the promotion.")
     drain_s: Positive = Field(

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from ferryman.core.errors import FerrymanError, NotReady
-from ferryman.server.control.crew import Crew, LoadOrder, Worker
+from ferryman.server.control.crew import Crew, Worker
 from ferryman.server.data.job import Loaded
 from ferryman.server.data.lane import Lane
+from ferryman.server.data.worker.order import LoadOrder
 
 _log = logging.getLogger("ferryman.server")
 _LOOK_S = 0.02

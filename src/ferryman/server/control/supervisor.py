@@ -10,11 +10,12 @@ from dataclasses import dataclass
 from ferryman.core.bundle import Bundle
 from ferryman.core.errors import BundleError, FerrymanError, NotReady
 from ferryman.core.runtime import available_cores
-from ferryman.server.control.crew import Crew, LoadOrder, Worker
+from ferryman.server.control.crew import Crew, Worker
 from ferryman.server.control.probe import Probe
 from ferryman.server.control.seat import Departure, Seat, spread
 from ferryman.server.data.job import Loaded
 from ferryman.server.data.models import Served
+from ferryman.server.data.worker.order import LoadOrder
 
 _log = logging.getLogger("ferryman.server")
 _MB = 1024 * 1024

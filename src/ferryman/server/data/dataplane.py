@@ -28,7 +28,7 @@ class Canary:
 
 @dataclass(frozen=True, slots=True)
 class Shadow:
-    """Ask another version the same, for a share of the requests, and tell `heard` of both; callers see nothing of it."""
+    """Ask another version the same, for a share of the requests, and tell `heard` of both; callers see only one."""
 
     version: str
     share: float

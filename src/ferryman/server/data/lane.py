@@ -1,12 +1,12 @@
 """The queue of one served version, and the batches that its instances take from it.
 
-An ask goes to an instance at once where one is free. While all are busy, asks wait, and whoever becomes free takes as many
-as fit into one call of the engine: batches grow with load, and nobody waits for a batch to fill.
+An ask goes to an instance at once where one is free. While all are busy, asks wait, and whoever becomes free takes as
+many as fit into one call of the engine: batches grow with load, and nobody waits for a batch to fill.
 """
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ferryman.core.errors import DeadlineExceeded, FerrymanError, NotReady, Overloaded
@@ -15,6 +15,7 @@ from ferryman.server.data.job import Instance, Job
 
 _SWEEP_S = 0.02
 _PROBE_WAITS_S = 1.0  # a probe goes before everyone else once it has waited that long
+_MOST_PASSED = 16  # asks of another kind that are looked past
 _LONGEST_CALL = 256  # rows, where neither the model nor the user sets a limit
 
 
@@ -164,30 +165,30 @@ class Lane:
         asks: list[Ask] = []
         rows = 0
         kind: object = None
+        most = self.limits.max_batch
         for queue in self._queues:
-            passed: list[Ask] = []
-            while queue:
+            others: list[Ask] = []  # of another kind: they keep their place
+            while queue and rows < most and len(others) < _MOST_PASSED:
                 ask = queue.popleft()
-                if ask.is_settled or ask.deadline_s <= now_s:
-                    self.waiting -= 1
-                    ask.fail(_late())  # does nothing where it is settled
+                if self._is_over(ask, now_s):
                     continue
-                if not asks:
-                    kind = _kind_of(ask)
-                elif rows + ask.rows > self.limits.max_batch or _kind_of(ask) != kind:
-                    passed.append(ask)
-                    if rows + ask.rows > self.limits.max_batch or len(passed) > 16:
-                        break
+                if asks and (rows + ask.rows > most or _kind_of(ask) != kind):
+                    others.append(ask)
                     continue
+                kind = _kind_of(ask)
                 asks.append(ask)
                 rows += ask.rows
                 self.waiting -= 1
-                if rows >= self.limits.max_batch:
-                    break
-            queue.extendleft(reversed(passed))
-            if rows >= self.limits.max_batch:
-                break
+            queue.extendleft(reversed(others))
         return asks
+
+    def _is_over(self, ask: Ask, now_s: float) -> bool:
+        """Tell that nobody waits for an ask that was just taken from its queue."""
+        if ask.is_settled or ask.deadline_s <= now_s:
+            self.waiting -= 1
+            ask.fail(_late())  # does nothing where it is settled
+            return True
+        return False
 
     def _watch(self, until_s: float) -> None:
         """Look at the queue again when the first deadline in it has come."""

@@ -278,10 +278,10 @@ class Call:
     def _handle(self, flag: int, message: Part) -> None:
         if flag == 0:
             self._deliver(message)
-        elif flag != 1 or self.head.encoding == "identity":
+        elif flag != 1 or self.head.encoding == b"identity":
             self.fail(InputError(f"a message has compression flag {flag} in a call whose encoding is 'identity'"))
         elif self.head.encoding not in ENCODINGS:
-            self.fail(Unimplemented(f"encoding {self.head.encoding!r:.40} can't be read", hint="send gzip or identity"))
+            self.fail(Unimplemented(f"encoding {self.head.encoding.decode('latin-1')!r:.40} can't be read", hint="send gzip or identity"))
         elif len(message) <= _INLINE_BYTES:
             self._guard(lambda: self._inflated(message, inflate(message, self.connection.settings.max_message_bytes)))
         else:

@@ -135,7 +135,9 @@ class GrpcConnection(asyncio.Protocol):
         if not self.is_draining and not self.is_closed:
             self.is_draining = True
             # The first allows calls that are on their way; the second, after them, says which was the last.
-            self.outbox.put(frames.goaway_frame(2**31 - 1, frames.NO_ERROR), frames.frame(frames.PING, 0, 0, b"draining"))
+            self.outbox.put(
+                frames.goaway_frame(2**31 - 1, frames.NO_ERROR), frames.frame(frames.PING, 0, 0, b"draining")
+            )
             self.ping_sent_s = self.ping_sent_s or self.now_s()
 
     def end(self, code: int, reason: str) -> None:
@@ -516,6 +518,6 @@ _HANDLERS: Final[dict[int, Callable[[GrpcConnection, int, int, bytes], None]]] =
 }
 
 
-def _is_grpc(content_type: str) -> bool:
-    rest = content_type.removeprefix("application/grpc")
-    return rest != content_type and (not rest or rest.startswith((";", "+proto")))
+def _is_grpc(content_type: bytes) -> bool:
+    rest = content_type.removeprefix(b"application/grpc")
+    return rest != content_type and (not rest or rest.startswith((b";", b"+proto")))

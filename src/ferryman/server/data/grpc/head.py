@@ -11,14 +11,12 @@ from ferryman.server.data.grpc.frames import COMPRESSION_ERROR, ENHANCE_YOUR_CAL
 
 _MOST_REMEMBERED: Final = 64
 _LARGEST_REMEMBERED_BYTES: Final = 2048
-_NAME: Final = re.compile(rb":?[!#$%&'*+\-.^_`|~0-9a-z]+")
+_NAME: Final = re.compile(rb"[!#$%&'*+\-.^_`|~0-9a-z]+")
 _FORBIDDEN_IN_VALUES: Final = re.compile(rb"[\x00\r\n]")
-_FORBIDDEN: Final = frozenset(
-    (b"connection", b"keep-alive", b"proxy-connection", b"transfer-encoding", b"upgrade")
-)
+_FORBIDDEN: Final = frozenset((b"connection", b"keep-alive", b"proxy-connection", b"transfer-encoding", b"upgrade"))
 _PSEUDO: Final = frozenset((b":method", b":path", b":scheme", b":authority"))
-_TIMEOUT: Final = re.compile(r"([0-9]{1,8})([HMSmun])")
-_UNIT_S: Final = {"H": 3600.0, "M": 60.0, "S": 1.0, "m": 1e-3, "u": 1e-6, "n": 1e-9}
+_TIMEOUT: Final = re.compile(rb"([0-9]{1,8})([HMSmun])")
+_UNIT_S: Final = {b"H": 3600.0, b"M": 60.0, b"S": 1.0, b"m": 1e-3, b"u": 1e-6, b"n": 1e-9}
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,11 +28,11 @@ class Head:
 
     method: str = ""
     path: str = ""
-    content_type: str = ""
-    encoding: str = "identity"
+    content_type: bytes = b""
+    encoding: bytes = b"identity"
     timeout_s: float | None = None
     length: int | None = None
-    metadata: Mapping[str, str] = {}  # noqa: RUF012 - never changed
+    metadata: Mapping[bytes, bytes] = {}  # noqa: RUF012 - never changed
     fault: str = ""
 
 
@@ -78,7 +76,7 @@ class HeadReader:
         return [entries[0] if entries else None, len(entries), table.maxsize]
 
 
-def parse_timeout(text: str) -> float:
+def parse_timeout(text: bytes) -> float:
     """Give the seconds of a grpc-timeout, -1 where it is none."""
     match = _TIMEOUT.fullmatch(text)
     return int(match[1]) * _UNIT_S[match[2]] if match else -1.0
@@ -86,26 +84,25 @@ def parse_timeout(text: str) -> float:
 
 def _checked(headers: Iterable[tuple[bytes, bytes]]) -> Head:
     pseudo: dict[bytes, bytes] = {}
-    metadata: dict[str, str] = {}
+    metadata: dict[bytes, bytes] = {}
     for name, value in headers:
         if fault := _fault_of(name, value, pseudo, is_after_metadata=bool(metadata)):
             return Head(fault=fault)
         if name[:1] == b":":
             pseudo[name] = value
         else:
-            key, text = name.decode("ascii"), value.decode("latin-1")
-            metadata[key] = f"{metadata[key]},{text}" if key in metadata else text
+            metadata[name] = metadata[name] + b"," + value if name in metadata else value
     if missing := [name for name in (b":method", b":path", b":scheme") if not pseudo.get(name)]:
         return Head(fault=f"{missing[0].decode()} is missing")
-    length = metadata.get("content-length")
-    if length is not None and not (length.isascii() and length.isdecimal() and len(length) < 16):
+    length = metadata.get(b"content-length")
+    if length is not None and not (length.isdigit() and len(length) < 16):
         return Head(fault="content-length is not a number")
-    timeout = metadata.get("grpc-timeout")
+    timeout = metadata.get(b"grpc-timeout")
     return Head(
         method=pseudo[b":method"].decode("latin-1"),
         path=pseudo[b":path"].decode("latin-1"),
-        content_type=metadata.get("content-type", ""),
-        encoding=metadata.get("grpc-encoding", "identity"),
+        content_type=metadata.get(b"content-type", b""),
+        encoding=metadata.get(b"grpc-encoding", b"identity"),
         timeout_s=None if timeout is None else parse_timeout(timeout),
         length=None if length is None else int(length),
         metadata=metadata,

@@ -4,7 +4,7 @@ import zlib
 
 from ferryman.core.errors import InputError, TooLarge
 
-ENCODINGS = ("identity", "gzip")
+ENCODINGS = (b"identity", b"gzip")
 _GZIP = 16 + zlib.MAX_WBITS
 _PIECE = 256 * 1024
 

@@ -111,5 +111,7 @@ def _sized(text: bytes) -> bytes:
     return prefix + bytes((rest,)) + text
 
 
-START: Final = b"\x88" + literal(b"content-type", b"application/grpc") + literal(b"grpc-accept-encoding", b"identity,gzip")
+START: Final = (
+    b"\x88" + literal(b"content-type", b"application/grpc") + literal(b"grpc-accept-encoding", b"identity,gzip")
+)
 FINE: Final = trailers(OK, "")

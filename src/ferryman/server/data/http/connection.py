@@ -3,11 +3,11 @@
 import asyncio
 import logging
 import secrets
-from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from ferryman.core.errors import FerrymanError, Overloaded
+from ferryman.core.errors import FerrymanError
+from ferryman.server.data.http.body import SizedBody
 from ferryman.server.data.http.chunks import Chunks
 from ferryman.server.data.http.connections import Connections
 from ferryman.server.data.http.head import END, Head, Refusal, check_start
@@ -15,6 +15,7 @@ from ferryman.server.data.http.reply import CONTINUE, refusal
 from ferryman.server.data.http.request import Request, Response
 
 _FRESH, _IDLE, _HEAD, _BODY, _WORK, _SKIP, _LINGER, _CLOSED = range(8)
+_STREAMED_BYTES = 64 * 1024  # from so much on, a body goes straight into memory of its own
 _SKIPPED_BYTES = 64 * 1024  # so much of a refused body is read to keep the connection
 _LINGER_BYTES = 64 * 1024 * 1024  # so much is read, and thrown away, so that a refused client gets to read why
 _CLOSE = b"connection: close\r\n"
@@ -27,7 +28,7 @@ class HttpConnection(asyncio.Protocol):
     """Speak HTTP/1.1 with one client."""
 
     __slots__ = (
-        "_body", "_buffer", "_certificate", "_head", "_held", "_house", "_is_paused", "_is_reading", "_is_stalled",
+        "_at", "_body", "_buffer", "_certificate", "_head", "_held", "_house", "_is_paused", "_is_reading", "_is_stalled",
         "_loop", "_peer", "_phase", "_request", "_since_s", "_skip", "_stalled_until_s", "_transport",
     )  # fmt: skip
 
@@ -37,10 +38,11 @@ class HttpConnection(asyncio.Protocol):
         self._transport: asyncio.Transport
         self._phase = _FRESH
         self._since_s = 0.0
-        self._buffer = b""  # came, and not looked at
-        self._head: Head | None = None
+        self._buffer = b""  # came, and not looked at...
+        self._at = 0  # ...from here on, while requests are read
+        self._head: Head
         self._request: Request | None = None  # admitted, and neither answered nor forgotten
-        self._body: Chunks | Sized | None = None
+        self._body: Chunks | SizedBody | None = None
         self._held = 0  # bytes counted by the intake
         self._skip = 0
         self._is_reading = False
@@ -50,8 +52,7 @@ class HttpConnection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin; also where another protocol had the connection until now."""
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = transport  # type: ignore[assignment]  # uvloop's own class, a Transport in all but name
         peer = transport.get_extra_info("peername")
         self._peer = str(peer[0]) if isinstance(peer, tuple) else "unix"
         self._certificate: Any = transport.get_extra_info("peercert") or None  # ssl's own dict
@@ -61,15 +62,17 @@ class HttpConnection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Take what came."""
         phase = self._phase
-        if phase <= _HEAD:
-            self._read(self._buffer + data if self._buffer else data)
-        elif phase == _BODY:
-            self._read_body(data)
-        elif phase == _WORK:
-            self._buffer += data
-            self._pause()
-        else:
+        if phase > _WORK:
             self._throw_away(data)
+            return
+        self._buffer = self._buffer + data if self._buffer else data
+        if phase <= _HEAD:
+            self._read()
+        elif phase == _BODY:
+            self._read_chunks()
+            self._read_on()
+        else:
+            self._pause()
 
     def eof_received(self) -> bool | None:
         """Take the end of the client's words for its leaving: nobody could tell the two apart."""
@@ -95,57 +98,298 @@ class HttpConnection(asyncio.Protocol):
         self._since_s = self._loop.time()
         self._read_on()
 
-    # What the sweep and the listener ask.
-
     def sweep(self, now_s: float) -> None:
         """End what is over one of its times."""
-        limits = self._house.limits
         waited_s = now_s - self._since_s
-        phase = self._phase
         if self._is_stalled:
             if now_s > self._stalled_until_s:
                 self.abort()
-        elif phase == _IDLE:
-            if waited_s > limits.keep_alive_s:
-                self._transport.close()
-        elif phase == _BODY:
+        elif self._phase == _BODY:
+            limits = self._house.limits
             if waited_s > limits.receive_s or (waited_s > limits.slow_start_s and self._is_slow(waited_s)):
-                self._refuse(408, f"the body did not come within {limits.receive_s:g} s, or too slowly")
-        elif phase == _HEAD:
-            if waited_s > limits.header_s:
-                self._refuse(408, f"the headers did not come within {limits.header_s:g} s")
-        elif (phase == _FRESH and waited_s > limits.header_s) or (phase > _WORK and waited_s > limits.linger_s):
+                self._refuse(408, f"the body did not come within {limits.receive_s:g} s, or it came too slowly")
+        elif self._phase != _WORK and waited_s > self._patience_s():
+            self._give_up()
+
+    def _patience_s(self) -> float:
+        limits = self._house.limits
+        if self._phase == _IDLE:
+            return limits.keep_alive_s
+        return limits.header_s if self._phase <= _HEAD else limits.linger_s
+
+    def _give_up(self) -> None:
+        if self._transport.is_closing():
             self.abort()
+        elif self._phase == _HEAD:
+            self._refuse(408, f"the headers did not come within {self._house.limits.header_s:g} s")
+        else:
+            self._close()
 
     def close_idle(self, idle_s: float) -> None:
         """Close if nothing is in work and nothing came for so long."""
-        if self._phase <= _IDLE and self._loop.time() - self._since_s >= idle_s:
-            self._transport.close()
+        if self._phase <= _IDLE and not self._is_stalled and self._loop.time() - self._since_s >= idle_s:
+            self._close()
 
     def abort(self) -> None:
         """End at once, whatever is in work."""
         self._transport.abort()
 
-    # Requests.
-
-    def _read(self, data: bytes) -> None:
+    def _read(self) -> None:
         """Read requests until one is in work or not whole."""
         self._is_reading = True
-        while data and self._phase <= _HEAD and not self._is_stalled:
-            end = data.find(END)
-            if end < 0 or data[0] < 32:
-                data = self._wait_for_head(data)
-                break
-            end += 4
-            self._buffer = data[end:]
+        while self._at < len(self._buffer) and self._phase <= _HEAD and not self._is_stalled:
+            buffer, start = self._buffer, self._at
+            end = buffer.find(END, start) + 4
+            if end < 4 or buffer[start] == 13:
+                if not self._wait_for_head():
+                    break
+                continue
             try:
-                head = self._house.head(data[:end])
+                head = self._house.head(buffer[start:end])
             except Refusal as error:
                 self._refuse(error.status, str(error))
                 break
+            self._at = end
             self._begin(head)
-            data, self._buffer = self._buffer, b""
-        self._buffer = data
         self._is_reading = False
-        if data and self._phase > _HEAD:
+        self._trim()
+        if self._buffer and self._phase == _WORK:
             self._pause()
+
+    def _trim(self) -> None:
+        if self._at:
+            self._buffer = self._buffer[self._at :]
+            self._at = 0
+
+    def _wait_for_head(self) -> bool:
+        """Give whether there is more to read now, though no head is whole."""
+        self._trim()
+        if self._buffer.startswith(b"\r\n"):  # some clients end a body with a line of its own
+            self._buffer = self._buffer[2:]
+            return True
+        if self._phase != _HEAD:
+            self._since_s = self._since_s if self._phase == _FRESH else self._loop.time()
+            self._phase = _HEAD
+        try:
+            if self._buffer != b"\r":
+                check_start(self._buffer, self._house.limits)
+        except Refusal as error:
+            self._refuse(error.status, str(error))
+        return False
+
+    def _begin(self, head: Head) -> None:
+        """Admit one request and get its body."""
+        self._head = head
+        length = head.length
+        request = self._request = Request(head.method, head.path, head.query, head.headers, self._peer)
+        request.arrived_s = self._since_s = self._loop.time()
+        request.bytes_in = head.size_bytes + (length or 0)
+        request.certificate = self._certificate
+        try:
+            refused = self._house.application.admit(request, length)
+        except Exception as error:  # noqa: BLE001 - the boundary of a request
+            refused = _internal(error)
+        if refused is not None:
+            self._request = None
+            self._answer_early(refused)
+        elif length == 0:
+            self._work(request)
+        elif self._has_room(length):
+            if length is not None and len(self._buffer) - self._at >= length:
+                end = self._at + length
+                request.body = self._buffer[self._at : end]
+                self._at = end
+                self._work(request)
+            else:
+                self._begin_body(head, length)
+
+    def _has_room(self, length: int | None) -> bool:
+        """Count a body's bytes, or refuse it."""
+        if length is None:
+            return True
+        if length > self._house.limits.body_bytes:
+            self._refuse_body(413, f"the body is larger than {self._house.limits.body_bytes} bytes")
+            return False
+        try:
+            self._house.intake.take(length)
+        except FerrymanError as error:
+            self._refuse_body(429, f"{error}; {error.hint}")
+            return False
+        self._held = length
+        return True
+
+    def _begin_body(self, head: Head, length: int | None) -> None:
+        self._phase = _BODY
+        self._trim()
+        if head.expects_continue and not self._buffer:
+            self._transport.write(CONTINUE)
+        if length is None:
+            self._body = Chunks(self._house.limits.body_bytes)
+            self._read_chunks()
+        elif length >= _STREAMED_BYTES:
+            first, self._buffer = self._buffer, b""
+            self._body = SizedBody(self, length, self._take_body)
+            self._body.begin(self._transport, first)
+
+    def _read_chunks(self) -> None:
+        """Read what came of a body that is not streamed."""
+        body = self._body
+        request = self._request
+        if request is None:
+            return
+        if not isinstance(body, Chunks):
+            length = self._head.length or 0
+            if len(self._buffer) >= length:
+                request.body = self._buffer[:length]
+                self._buffer = self._buffer[length:]
+                self._work(request)
+            return
+        try:
+            self._buffer = body.feed(self._buffer)
+            self._house.intake.take(body.size - self._held)
+            self._held = body.size
+        except Refusal as error:
+            self._refuse(error.status, str(error))
+        except FerrymanError as error:
+            self._refuse(429, f"{error}; {error.hint}")
+        else:
+            if body.is_done:
+                request.bytes_in += body.size
+                self._take_body(body.body)
+
+    def _take_body(self, body: bytearray) -> None:
+        self._body = None
+        if self._request is not None:
+            self._request.body = body
+            self._work(self._request)
+
+    def _work(self, request: Request) -> None:
+        """Have a request answered."""
+        self._phase = _WORK
+        try:
+            self._house.application.answer(request, partial(self._respond, request))
+        except Exception as error:  # noqa: BLE001 - the boundary of a request
+            self._respond(request, _internal(error))
+
+    def _respond(self, request: Request, response: Response) -> None:
+        """Send the answer, unless the client has gone or has one."""
+        if request is not self._request:
+            return
+        self._request = None
+        self._release()
+        self._send(response, closes=response.closes)
+        self._read_on()
+
+    def _send(self, response: Response, *, closes: bool) -> None:
+        """Write an answer, and be ready for the next request, or close."""
+        head = self._head
+        closes = closes or not head.keeps_alive or self._house.is_draining
+        connection = _CLOSE if closes else _KEEP if head.is_http_10 else b""
+        try:
+            parts = self._house.renderer.render(response, connection, is_head=head.method == "HEAD")
+        except ValueError as error:
+            parts = self._house.renderer.render(_internal(error), connection, is_head=False)
+        if len(parts) == 1:
+            self._transport.write(parts[0])
+        else:
+            self._transport.writelines(parts)
+        self._since_s = self._loop.time()
+        if closes:
+            self._close_softly()
+        else:
+            self._phase = _IDLE
+
+    def _answer_early(self, response: Response) -> None:
+        """Answer a request whose body nobody reads."""
+        self._trim()
+        length = self._head.length
+        is_unclear = length is None or length > _SKIPPED_BYTES or (self._head.expects_continue and length > 0)
+        self._send(response, closes=response.closes or is_unclear)
+        if self._phase == _IDLE and length:
+            self._phase, self._skip = _SKIP, length
+            came, self._buffer = self._buffer, b""
+            self._throw_away(came)
+
+    def _refuse_body(self, status: int, message: str) -> None:
+        """Refuse an admitted request before its body is read."""
+        self._forget()
+        self._answer_early(refusal(status, message))
+
+    def _refuse(self, status: int, message: str) -> None:
+        """Refuse what nobody can find the end of, and close."""
+        self._forget()
+        parts = self._house.renderer.render(refusal(status, message), _CLOSE, is_head=False)
+        self._transport.writelines(parts)
+        self._since_s = self._loop.time()
+        self._close_softly()
+
+    def _close_softly(self) -> None:
+        """End the connection so that the client gets to read the answer: unread bytes would take it away."""
+        if self._transport.is_closing():
+            return
+        self._buffer = b""
+        self._at = 0
+        self._phase, self._skip = _LINGER, _LINGER_BYTES
+        if self._transport.can_write_eof():
+            self._transport.write_eof()
+
+    def _close(self) -> None:
+        """End the connection, in a while even where the client never takes the rest of its answer."""
+        self._phase, self._since_s = _LINGER, self._loop.time()
+        self._transport.close()
+
+    def _throw_away(self, data: bytes) -> None:
+        """Read what nobody wants."""
+        self._skip -= len(data)
+        if self._skip > 0:
+            return
+        if self._phase != _SKIP:
+            self._close()
+            return
+        self._phase = _IDLE
+        if self._skip < 0:
+            self._buffer = data[self._skip :]
+        if not self._is_reading:
+            self._read()
+
+    def _read_on(self) -> None:
+        """Go on where reading stopped while a request was in work."""
+        if self._is_reading:
+            return
+        if self._buffer and self._phase <= _HEAD and not self._is_stalled:
+            self._read()
+        if self._is_paused and not self._is_stalled and not (self._phase == _WORK and self._buffer):
+            self._is_paused = False
+            self._transport.resume_reading()
+
+    def _pause(self) -> None:
+        if not self._is_paused:
+            self._is_paused = True
+            self._transport.pause_reading()
+
+    def _is_slow(self, waited_s: float) -> bool:
+        body, length = self._body, self._head.length
+        came = body.received if isinstance(body, SizedBody) else self._held if body else len(self._buffer)
+        if length is not None and length < _STREAMED_BYTES:
+            return False  # small ones have their time
+        return came < waited_s * self._house.limits.slowest_bytes_per_s
+
+    def _forget(self) -> None:
+        if isinstance(self._body, SizedBody):
+            self._body.leave()
+        self._body = None
+        self._release()
+        request, self._request = self._request, None
+        if request is not None:
+            self._house.application.forget(request)
+
+    def _release(self) -> None:
+        if self._held:
+            self._house.intake.give_back(self._held)
+            self._held = 0
+
+
+def _internal(error: Exception) -> Response:
+    incident = secrets.token_hex(6)
+    _log.error("request failed (id %s)", incident, exc_info=error)
+    return refusal(500, f"internal error (id {incident})")

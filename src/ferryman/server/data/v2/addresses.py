@@ -13,7 +13,7 @@ _READS: dict[str, Verb] = {"": "describe", "ready": "ready", "config": "config",
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """Say what is asked for: a verb, and the model and version that it is about ("" and None for the server's pages)."""
+    """Say what is asked for: a verb, and the model and version that it is about ("" and None for pages)."""
 
     verb: Verb
     model: str = ""

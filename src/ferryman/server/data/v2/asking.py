@@ -90,10 +90,14 @@ def _plain(content_type: bytes) -> bytes:
 def _split_at(length: bytes, whole: int) -> int:
     """Give the length of the JSON at the start of the body."""
     if not length.isdigit() or len(length) > 18 or int(length) > whole:
-        raise InputError(f"inference-header-content-length {length.decode('latin-1')!r:.40} with a body of {whole} bytes")
+        raise InputError(
+            f"inference-header-content-length {length.decode('latin-1')!r:.40} with a body of {whole} bytes"
+        )
     return int(length)
 
 
 def _unreadable(content_type: bytes) -> Unsupported:
     shown = content_type.decode("latin-1")
-    return Unsupported(f"content-type {shown!r:.60} can't be read", hint="send application/json, or a picture as image/jpeg")
+    return Unsupported(
+        f"content-type {shown!r:.60} can't be read", hint="send application/json, or a picture as image/jpeg"
+    )

@@ -27,8 +27,12 @@ _NUMPY = {
     datatype: np.dtype(object) if dtype == "string" else np.dtype(dtype).newbyteorder("<")
     for datatype, dtype in _DTYPES.items()
 }
+_NAMES = {dtype: datatype for datatype, dtype in _NUMPY.items()}
 _FLOATS = {int, float}
-_PACKED = {"<f4": "f", "<f8": "d"}  # struct's letters: quicker than numpy for short lists, and as strict
+_PACKED = {
+    np.dtype("<f4"): "f",
+    np.dtype("<f8"): "d",
+}  # struct's letters: quicker than numpy for short lists, and as strict
 _SHORT = 512  # values
 _JSON_TYPES: dict[str, set[type]] = {"b": {bool}, "i": {int}, "u": {int}, "f": {int, float, str}, "O": {str}}
 _NOT_FINITE = ("NaN", "Infinity", "-Infinity")
@@ -38,8 +42,11 @@ _MAX_SIZE = 2**31 - 1
 
 def check_shape(name: str, raw: Any) -> tuple[int, ...]:  # from outside
     """Give a shape, or raise InputError unless it is a list of sizes that an array can have."""
-    is_shape = isinstance(raw, list) and all(type(size) is int and 0 <= size <= _MAX_SIZE for size in raw)
-    if not is_shape or len(raw) > _MAX_DIMENSIONS:
+    is_shape = isinstance(raw, list) and len(raw) <= _MAX_DIMENSIONS
+    for size in raw if is_shape else ():
+        if type(size) is not int or not 0 <= size <= _MAX_SIZE:
+            is_shape = False
+    if not is_shape:
         raise InputError(
             f"input '{name}': {_show(raw)} is not a shape",
             hint=f"a list of at most {_MAX_DIMENSIONS} sizes of 0 or more",
@@ -63,12 +70,26 @@ def decode_json(name: str, dtype: np.dtype[Any], shape: tuple[int, ...], raw: An
         return _decode_numbers(name, dtype, shape, raw)
     values = _flatten(name, shape, raw)
     types = set(map(type, values))
-    if types <= _FLOATS and len(values) <= _SHORT and dtype.str in _PACKED:
-        try:
-            packed = struct.pack(f"<{len(values)}{_PACKED[dtype.str]}", *values)
-        except (OverflowError, struct.error) as error:
-            raise InputError(f"input '{name}': a value does not fit {_datatype_of(dtype)}: {error}") from None
-        return np.frombuffer(packed, dtype).reshape(shape)
+    if types <= _FLOATS and len(values) <= _SHORT and dtype in _PACKED:
+        return _pack(name, dtype, shape, values)
+    return _decode_values(name, dtype, shape, values, types)
+
+
+def _pack(name: str, dtype: np.dtype[Any], shape: tuple[int, ...], values: Sequence[float]) -> Array:
+    try:
+        packed = struct.pack(f"<{len(values)}{_PACKED[dtype]}", *values)
+    except (OverflowError, struct.error) as error:
+        raise InputError(f"input '{name}': a value does not fit {_datatype_of(dtype)}: {error}") from None
+    return np.frombuffer(packed, dtype).reshape(shape)
+
+
+def _decode_values(
+    name: str,
+    dtype: np.dtype[Any],
+    shape: tuple[int, ...],
+    values: Sequence[Any],
+    types: set[type],  # from outside
+) -> Array:
     if wrong := types - _JSON_TYPES[dtype.kind]:
         raise InputError(
             f"input '{name}' holds a {_json_name(wrong.pop())}, which is no {_datatype_of(dtype)}",
@@ -148,7 +169,7 @@ def encode_binary(array: Array) -> bytes:
 
 def datatype_of(array: Array) -> str:
     """Give the V2 datatype of an array."""
-    return "BYTES" if array.dtype.kind in "OSU" else DATATYPES[array.dtype.name]
+    return _NAMES.get(array.dtype) or ("BYTES" if array.dtype.kind in "OSU" else DATATYPES[array.dtype.name])
 
 
 def spell(value: float) -> str:

@@ -6,14 +6,12 @@ At the same address as tensors, POST a picture's bytes, or {"rows": [...]}, to g
 import asyncio
 import time
 from collections.abc import Callable, Mapping
-from math import inf
 
 from ferryman.core.errors import FerrymanError, Overloaded, TooLarge
 from ferryman.server.data.ask import Ask, Reply
 from ferryman.server.data.dataplane import Dataplane
 from ferryman.server.data.gate.gate import Gate
 from ferryman.server.data.http.request import Listener, Request, Respond, Response, Stream
-from ferryman.server.data.models import Served
 from ferryman.server.data.signals.access_log import AccessLog
 from ferryman.server.data.signals.metrics import Metrics
 from ferryman.server.data.signals.outcomes import outcome_of
@@ -194,9 +192,7 @@ def _response(asked: TensorRequest | ItemsRequest, reply: Reply) -> Response:
     outputs = reply.outputs
     if asked.outputs is not None:
         outputs = {name: outputs[name] for name in asked.outputs}
-    answer, blobs = encode_tensors(
-        asked, outputs, name=reply.model, version=reply.version, is_finite=reply.is_finite
-    )
+    answer, blobs = encode_tensors(asked, outputs, name=reply.model, version=reply.version, is_finite=reply.is_finite)
     if not blobs:
         return Response(200, answer)
     length = (b"inference-header-content-length", b"%d" % len(answer))
@@ -212,4 +208,6 @@ def _sticky_of(headers: Mapping[bytes, bytes], request: Request) -> str:
 
 def _size_of(response: Response) -> int:
     body = response.body
-    return len(body) if type(body) is bytes else sum(memoryview(part).nbytes for part in body)  # type: ignore[arg-type]  # parts
+    if isinstance(body, bytes):
+        return len(body)
+    return sum(len(part) if isinstance(part, bytes) else part.nbytes for part in body)

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from math import inf
 from typing import Any
 
@@ -26,6 +27,7 @@ from ferryman.server.data.v2.codec import (
     spell,
 )
 
+_OBJECT = {dict}
 _LONGEST_TIMEOUT_US = 3_600_000_000
 
 
@@ -102,11 +104,7 @@ def encode_tensors(
     tensors: list[bytes] = []
     blobs: list[bytes] = []
     for output, array in outputs.items():
-        head = b'{"name":%s,"datatype":"%s","shape":%s,' % (
-            orjson.dumps(output),
-            datatype_of(array).encode(),
-            orjson.dumps(array.shape),
-        )
+        head = _tensor_head(output, datatype_of(array), array.shape)
         if request.is_binary(output):
             blob = encode_binary(array)
             tensors.append(head + b'"parameters":{"binary_data_size":%d}}' % len(blob))
@@ -114,13 +112,18 @@ def encode_tensors(
         else:
             tensors.append(head + b'"data":%s}' % _data_of(array, is_finite))
     request_id = b"" if request.id is None else b'"id":%s,' % orjson.dumps(request.id)
-    answer = b'{"model_name":%s,"model_version":%s,%s"outputs":[%s]}' % (
-        orjson.dumps(name),
-        orjson.dumps(version),
-        request_id,
-        b",".join(tensors),
-    )
+    answer = b'%s%s"outputs":[%s]}' % (_answer_head(name, version), request_id, b",".join(tensors))
     return answer, blobs
+
+
+@lru_cache(maxsize=1024)
+def _tensor_head(name: str, datatype: str, shape: tuple[int, ...]) -> bytes:
+    return b'{"name":%s,"datatype":"%s","shape":%s,' % (orjson.dumps(name), datatype.encode(), orjson.dumps(shape))
+
+
+@lru_cache(maxsize=256)
+def _answer_head(name: str, version: str) -> bytes:
+    return b'{"model_name":%s,"model_version":%s,' % (orjson.dumps(name), orjson.dumps(version))
 
 
 def encode_answers(answers: Sequence[Answer], *, name: str, version: str) -> bytes:
@@ -167,9 +170,9 @@ def _spelled(value: Any) -> Any:  # JSON
 
 
 def _with_outputs(raw: Mapping[str, Any], request_id: str | None, inputs: dict[str, Array]) -> TensorRequest:
-    parameters = _parameters(raw, "the request")
-    if not parameters and raw.get("outputs") is None:
+    if "parameters" not in raw and raw.get("outputs") is None:
         return TensorRequest(request_id, inputs, None, frozenset(), False, inf, Priority.NORMAL)
+    parameters = _parameters(raw, "the request")
     is_binary_by_default = _flag(parameters, "binary_data_output")
     timeout_s, priority = timeout_of(parameters), priority_of(parameters)
     if raw.get("outputs") is None:
@@ -204,7 +207,7 @@ def priority_of(parameters: Mapping[str, Any]) -> Priority:  # from outside
 
 def _objects(raw: Mapping[str, Any], key: str) -> list[dict[str, Any]]:  # from outside
     value = raw.get(key)
-    if not isinstance(value, list) or not all(isinstance(entry, dict) for entry in value):
+    if not isinstance(value, list) or not set(map(type, value)) <= _OBJECT:
         raise InputError(f"the request has no list '{key}' of objects", hint="see /docs")
     if not value and key != "outputs":
         raise InputError(f"'{key}' is empty", hint="see /docs")

@@ -3,8 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ferryman.server.data.v2.messages import describe_tensors
 from ferryman.server.data.models import Served
+from ferryman.server.data.v2.messages import describe_tensors
 
 Json = dict[str, Any]  # an OpenAPI document's parts
 _EXAMPLE_VALUES = {"BOOL": True, "BYTES": "text"}

@@ -146,4 +146,3 @@ def _configuration(served: Served) -> dict[str, Any]:  # JSON
 def _config_tensor(tensor: dict[str, Any]) -> dict[str, Any]:  # JSON
     datatype = "TYPE_STRING" if tensor["datatype"] == "BYTES" else f"TYPE_{tensor['datatype']}"
     return {"name": tensor["name"], "data_type": datatype, "dims": tensor["shape"]}
-

@@ -1,4 +1,4 @@
-"""Read a request's JSON: small ones with orjson, the long lists of large ones without a Python object for each number."""
+"""Read a request's JSON: small ones with orjson, long lists of numbers without a Python object for each."""
 
 from typing import Any
 
@@ -36,7 +36,7 @@ def parse_json(payload: bytes | bytearray | memoryview) -> dict[str, Any]:  # fr
 def _parse_large(payload: bytes) -> dict[str, Any] | None:  # from outside
     """Read a request whose data are flat lists of numbers; None for any other, which orjson then reads or refuses."""
     try:
-        document = simdjson.Parser().parse(payload)
+        document: Any = simdjson.Parser().parse(payload)  # its stub can't know what is in the JSON
         inputs = document["inputs"]
         # Nested lists would come out flat, ragged or not: only orjson's lists show how they were nested.
         if payload.count(b"[") != 1 + 2 * len(inputs) + ("outputs" in document):

@@ -1,7 +1,7 @@
 """Frames over a WebSocket: each message asks the model, and the answers come back in the order of the frames.
 
-A binary message is one encoded picture, a text message is what POST .../infer takes as JSON. `?policy=latest` drops frames
-that came while the model was busy, but for the newest; `?policy=every` (the default) reads no more until there is room.
+A binary message is one encoded picture, a text message is what POST .../infer takes as JSON. `?policy=latest` drops
+frames that came while the model was busy, but for the newest; `?policy=every` (the default) waits for room.
 Each answer has the number of its frame, from 0, as `frame`, and the count of frames dropped so far as `dropped`.
 """
 

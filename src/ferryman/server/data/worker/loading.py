@@ -13,7 +13,7 @@ from ferryman.core.plugins import runtime_for
 from ferryman.core.runtime import Runtime, Session
 from ferryman.core.task import Task, bind_task
 from ferryman.server.data.job import GoldenVerdict, Loaded
-from ferryman.server.data.models import kind_of_items
+from ferryman.server.data.items import kind_of_items
 from ferryman.server.data.worker.batching import prove_batching
 from ferryman.server.data.worker.order import LoadOrder
 
@@ -58,9 +58,7 @@ def bring_up(order: LoadOrder) -> tuple[Model, Loaded]:
 def _check_golden(bundle: Bundle, task: Task, session: Session) -> int:
     checks = check_golden(bundle, task, session)
     if wrong := [check for check in checks if check.beyond]:
-        raise NotReady(
-            _explain(wrong, checks, bundle.tolerance), hint="this machine or its engine computes otherwise"
-        )
+        raise NotReady(_explain(wrong, checks, bundle.tolerance), hint="this machine or its engine computes otherwise")
     if not checks:
         _log.warning("model '%s' has no golden samples: it is served unchecked", bundle.manifest.name)
     return len(checks)

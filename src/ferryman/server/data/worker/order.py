@@ -2,27 +2,46 @@
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from ferryman.core.signature import Signature
 from ferryman.server.data.job import GoldenVerdict, Loaded
 
 
+class Order(Protocol):
+    """Say what to load and how: `threads` cores for one call of the engine, `instances` calls at once."""
+
+    @property
+    def path(self) -> Path:
+        """Give the bundle's folder or file."""
+
+    @property
+    def threads(self) -> int:
+        """Give the cores of one call; 0 stands for: as the bundle was built."""
+
+    @property
+    def instances(self) -> int:
+        """Give the calls of the engine at once, where it lets other threads run meanwhile."""
+
+
 @dataclass(frozen=True, slots=True)
 class LoadOrder:
-    """Say what to load and how: `threads` cores for one call of the engine, `instances` calls at once.
-
-    `max_batch` is the most rows that one call may hold where the model itself takes any number.
-    """
+    """Be an order. `max_batch` is the most rows that one call may hold where the model itself takes any number."""
 
     path: Path
     threads: int = 1
     instances: int = 1
     max_batch: int = 256
 
-    def to_json(self) -> dict[str, Any]:  # JSON
-        """Give it as JSON values."""
-        return {**asdict(self), "path": str(self.path)}
+
+def write_order(order: Order) -> dict[str, Any]:  # JSON
+    """Give an order as JSON values."""
+    return {
+        "path": str(order.path),
+        "threads": order.threads,
+        "instances": order.instances,
+        "max_batch": getattr(order, "max_batch", LoadOrder.__dataclass_fields__["max_batch"].default),
+    }
 
 
 def read_order(raw: dict[str, Any]) -> LoadOrder:  # JSON
@@ -37,10 +56,5 @@ def write_loaded(loaded: Loaded) -> dict[str, Any]:  # JSON
 
 def read_loaded(raw: dict[str, Any]) -> Loaded:  # JSON
     """Give back what a worker found."""
-    return Loaded(
-        **{
-            **raw,
-            "signature": Signature.model_validate(raw["signature"]),
-            "golden": GoldenVerdict(**raw["golden"]),
-        }
-    )
+    signature = Signature.model_validate(raw["signature"])
+    return Loaded(**{**raw, "signature": signature, "golden": GoldenVerdict(**raw["golden"])})

@@ -102,9 +102,7 @@ def _plain(value: Any) -> Any:  # a numpy scalar or array
 
 
 _KINDS: dict[str, type[FerrymanError]] = {
-    kind.__name__: kind
-    for kind in vars(errors).values()
-    if isinstance(kind, type) and issubclass(kind, FerrymanError)
+    kind.__name__: kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, FerrymanError)
 }
 
 

@@ -1,0 +1,94 @@
+"""`ferryman keys`: who may call a server."""
+
+import argparse
+from datetime import timedelta
+from pathlib import Path
+
+from ferryman.cli.options import add_json, count, positive
+from ferryman.cli.output import write_json, write_text
+from ferryman.cli.talk import say
+from ferryman.core.errors import ConfigError
+from ferryman.server.data.gate.caller import SCOPES
+from ferryman.server.data.gate.key_file import KeyEntry, KeyFile, locked, read_keys, write_keys
+from ferryman.server.data.gate.keys import Made, Wish, add, revoke, rotate
+
+EXAMPLE = "ferryman keys add web --models 'street-*' --rate 50 --file keys.json"
+_UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Take what to do with which key of which file."""
+    parser.add_argument("action", choices=("add", "list", "revoke", "rotate"), help="what to do")
+    parser.add_argument("name", nargs="?", default="", metavar="NAME", help="the key's name; or its id, to revoke it")
+    parser.add_argument("--file", type=Path, required=True, metavar="FILE", help="the file of keys that a server reads")
+    new = parser.add_argument_group("add")
+    new.add_argument(
+        "--scopes", nargs="+", choices=SCOPES, default=["infer", "read"], help="infer read (default) admin"
+    )
+    new.add_argument(
+        "--models", nargs="+", default=["*"], metavar="PATTERN", help="models that it may use (default: *)"
+    )
+    new.add_argument("--rate", type=positive, metavar="N", help="requests a second (default: no limit)")
+    new.add_argument("--burst", type=count, metavar="N", help="requests at once (default: those of one second)")
+    new.add_argument(
+        "--expires", type=duration, metavar="TIME", help="how long it is good: 90d, 12h (default: for ever)"
+    )
+    old = parser.add_argument_group("rotate")
+    old.add_argument(
+        "--grace", type=duration, default=timedelta(hours=1), metavar="TIME", help="how long the old token is good (1h)"
+    )
+    add_json(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Change the file in one step; a server that reads it follows within seconds."""
+    if args.action == "list":
+        return _list(read_keys(args.file), as_json=args.json)
+    if not args.name:
+        raise ConfigError(f"keys {args.action} needs a name", hint=EXAMPLE)
+    with locked(args.file):
+        file = KeyFile() if args.action == "add" and not args.file.exists() else read_keys(args.file)
+        if args.action == "revoke":
+            kept, gone = revoke(file, args.name)
+            write_keys(args.file, kept)
+            if args.json:
+                write_json({"revoked": [_told(key) for key in gone]})
+            return 0
+        made = _make(file, args)
+        write_keys(args.file, made.file)
+    if args.json:
+        write_json({**_told(made.entry), "token": made.token})
+    else:
+        write_text(f"{made.token}\n")
+        if not args.quiet:
+            say(f"this is the token of '{made.entry.name}', shown once: only its digest is kept")
+    return 0
+
+
+def duration(text: str) -> timedelta:
+    """Read a time such as 90s, 15m, 1h or 30d."""
+    if text[-1:] not in _UNITS_S:
+        raise argparse.ArgumentTypeError(f"'{text}' is no time: 90s, 15m, 1h or 30d")
+    return timedelta(seconds=count(text[:-1]) * _UNITS_S[text[-1]])
+
+
+def _make(file: KeyFile, args: argparse.Namespace) -> Made:
+    if args.action == "rotate":
+        return rotate(file, args.name, grace=args.grace)
+    scopes, models = tuple(args.scopes), tuple(args.models)
+    return add(file, Wish(args.name, scopes, models, args.rate, args.burst, args.expires))
+
+
+def _list(file: KeyFile, *, as_json: bool) -> int:
+    if as_json:
+        write_json({"keys": [_told(key) for key in file.keys]})
+        return 0
+    for key in file.keys:
+        ends = "expired" if key.has_expired() else f"until {key.expires:%Y-%m-%d %H:%M}" if key.expires else "for ever"
+        rate = f"  {key.rate_per_s:g}/s" if key.rate_per_s else ""
+        write_text(f"{key.name}  {key.id}  {','.join(key.scopes)}  {' '.join(key.models)}{rate}  {ends}\n")
+    return 0
+
+
+def _told(key: KeyEntry) -> dict[str, object]:
+    return key.model_dump(mode="json", exclude={"salt", "sha256"})

@@ -1,0 +1,79 @@
+"""Run in an environment of its own that holds the kserve SDK: ask as it does, and say what came back, in JSON.
+
+It must import nothing of ferryman: that environment has none of it.
+"""
+
+import asyncio
+import json
+import sys
+import traceback
+
+
+async def _ask_http(order, kserve):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202 - runs in another environment
+    client = kserve.InferenceRESTClient(kserve.RESTConfig(protocol="v2", timeout=order["timeout_s"], retries=0))
+    facts = {
+        "live": await client.is_server_live(order["url"], headers=order["headers"]),
+        "ready": await client.is_server_ready(order["url"], headers=order["headers"]),
+        "model_ready": await client.is_model_ready(order["url"], order["model"], headers=order["headers"]),
+    }
+    request = kserve.InferRequest(order["model"], _inputs(order, kserve), request_id="k-1")
+    answer = await client.infer(order["url"], request, model_name=order["model"], headers=dict(order["headers"]))
+    await client.close()
+    return {**facts, **_told(answer)}
+
+
+async def _ask_grpc(order, kserve):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202 - runs in another environment
+    client = kserve.InferenceGRPCClient(order["grpc"], timeout=order["timeout_s"], retries=0)
+    headers = [(name.lower(), value) for name, value in order["headers"].items()]
+    facts = {
+        "live": await client.is_server_live(headers=headers),
+        "ready": await client.is_server_ready(headers=headers),
+        "model_ready": await client.is_model_ready(order["model"], headers=headers),
+    }
+    request = kserve.InferRequest(order["model"], _inputs(order, kserve), request_id="k-1")
+    answer = await client.infer(request, headers=headers)
+    await client.close()
+    return {**facts, **_told(answer)}
+
+
+def _inputs(order, kserve):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202 - runs in another environment
+    import numpy as np
+
+    inputs = []
+    for entry in order["inputs"]:
+        one = kserve.InferInput(entry["name"], entry["shape"], entry["datatype"])
+        kind = {"BYTES": object, "BOOL": np.bool_}.get(entry["datatype"])
+        kind = kind or entry["datatype"].lower().replace("fp", "float")
+        values = [text.encode() for text in entry["data"]] if kind is object else entry["data"]
+        one.set_data_from_numpy(np.array(values, kind).reshape(entry["shape"]), binary_data=order["is_binary"])
+        inputs.append(one)
+    return inputs
+
+
+def _told(answer):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202 - runs in another environment
+    outputs = []
+    for output in answer.outputs:
+        values = [v.decode() if isinstance(v, bytes) else v for v in output.as_numpy().ravel().tolist()]
+        entry = {"name": output.name, "shape": list(output.shape), "datatype": output.datatype, "data": values}
+        outputs.append(entry)
+    return {"id": answer.id, "outputs": outputs}
+
+
+def main() -> None:
+    """Read an order from stdin, write what came of it to stdout."""
+    order = json.load(sys.stdin)
+    try:
+        import kserve
+    except ImportError as error:
+        json.dump({"missing": str(error)}, sys.stdout)
+        return
+    try:
+        told = asyncio.run((_ask_grpc if order["is_grpc"] else _ask_http)(order, kserve))
+    except Exception as error:  # noqa: BLE001 - the process boundary: whatever it is, the suite reports it
+        traceback.print_exc()
+        told = {"error": f"{type(error).__name__}: {error}"}
+    json.dump(told, sys.stdout)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,70 @@
+"""Run every check against one server."""
+
+import time
+from collections.abc import Iterator, Sequence
+
+from ferryman.conformance import (
+    grpc_rules,
+    http_binary,
+    http_facts,
+    http_infer,
+    http_refusals,
+    kserve_sdk,
+    repository,
+    triton_grpc,
+    triton_http,
+)
+from ferryman.conformance.broken import Broken, NotTried
+from ferryman.conformance.case import Case
+from ferryman.conformance.check import Check, Result, Verdict
+from ferryman.conformance.target import Target
+from ferryman.conformance.triton import load_client
+
+_BEFORE_LAST = (
+    http_facts, http_infer, http_binary, triton_http, triton_grpc, grpc_rules, kserve_sdk, http_refusals,
+)  # fmt: skip
+# What takes a model away comes last.
+CHECKS: tuple[Check, ...] = tuple(check for module in (*_BEFORE_LAST, repository) for check in module.CHECKS)
+# Servers that offer an extension without announcing it; the repository's is known by its answer.
+_KNOWN_BY_ANSWER = {"model_repository": "/v2/repository/index"}
+
+
+def run_suite(target: Target, models: Sequence[str] = (), checks: Sequence[Check] = CHECKS) -> Iterator[Result]:
+    """Give the result of each check as it comes; those of a model once for each of `models` (default: all).
+
+    Raises NotReady where the server can't be reached, ConfigError where it doesn't list its models, MissingExtra
+    without tritonclient.
+    """
+    load_client("http")
+    offered = target.extensions | {name for name, path in _KNOWN_BY_ANSWER.items() if _is_there(target, path)}
+    cases = [Case(target, name) for name in models or target.model_names()]
+    for check in checks:
+        for case in cases if check.scope == "model" else [Case(target)]:
+            yield _run(check, case, offered)
+
+
+def _is_there(target: Target, path: str) -> bool:
+    return target.ask("POST", path, b"{}", {"Content-Type": "application/json"}).status == 200
+
+
+def _run(check: Check, case: Case, offered: frozenset[str]) -> Result:
+    start_s = time.perf_counter()
+    verdict: Verdict = "passed"
+    message = ""
+    try:
+        _check_offered(check, case, offered)
+        check.run(case)
+    except NotTried as reason:
+        verdict, message = "not run", str(reason)
+    except Broken as error:
+        verdict, message = "failed", str(error)
+    except Exception as error:  # noqa: BLE001 - a client's own error is a result, too
+        verdict, message = "failed", f"{type(error).__name__}: {error}"
+    return Result(check, case.model, verdict, " ".join(message.split()), time.perf_counter() - start_s)
+
+
+def _check_offered(check: Check, case: Case, offered: frozenset[str]) -> None:
+    if check.needs_grpc and not case.target.grpc:
+        raise NotTried("no address for gRPC is given: --grpc HOST:PORT")
+    if check.extension and check.extension not in offered:
+        raise NotTried(f"the server doesn't announce '{check.extension}'")

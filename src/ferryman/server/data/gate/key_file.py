@@ -1,0 +1,140 @@
+"""The file of API keys: strict, versioned, and without any token in it."""
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import logging
+import os
+import re
+import stat
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from ferryman.core.errors import ConfigError
+from ferryman.server.data.gate.caller import Scope
+
+NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
+TOKEN_PREFIX = b"fm_"  # then the key's id, "_" and 43 characters of secret
+_Hex = Annotated[str, Field(repr=False)]
+_TOKEN = re.compile(r"fm_[0-9a-f]{12}_[\w-]+")
+_log = logging.getLogger("ferryman.server.gate")
+
+
+class _Strict(BaseModel):
+    # A mistake in the file must not put its values into a log.
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+
+class KeyEntry(_Strict):
+    """Hold one key: whose it is, what it may, and the salted digest of its token."""
+
+    id: str = Field(pattern=r"^[0-9a-f]{12}$")
+    name: str = Field(pattern=NAME_PATTERN)
+    salt: TOKEN_PREFIX = b"fm_"  # then the key's id, "_" and 43 characters of secret
+_Hex = Field(pattern=r"^[0-9a-f]{32}$")
+    sha256: TOKEN_PREFIX = b"fm_"  # then the key's id, "_" and 43 characters of secret
+_Hex = Field(pattern=r"^[0-9a-f]{64}$")
+    scopes: tuple[Scope, ...] = Field(min_length=1)
+    models: tuple[Annotated[str, Field(min_length=1, max_length=256)], ...] = Field(default=("*",), min_length=1)
+    rate_per_s: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    burst: int | None = Field(default=None, ge=1)
+    created: AwareDatetime
+    expires: AwareDatetime | None = None
+
+    @model_validator(mode="after")
+    def _burst_needs_a_rate(self) -> Self:
+        if self.burst is not None and self.rate_per_s is None:
+            raise ValueError("a burst needs a rate")
+        return self
+
+    def has_expired(self, now: datetime | None = None) -> bool:
+        """Tell whether the key is of the past."""
+        return self.expires is not None and self.expires <= (now or datetime.now(UTC))
+
+
+class KeyFile(_Strict):
+    """Be the whole file. Two keys may share a name: while one is rotated."""
+
+    version: Literal[1] = 1
+    keys: tuple[KeyEntry, ...] = ()
+
+    @model_validator(mode="after")
+    def _ids_are_unique(self) -> Self:
+        if len({key.id for key in self.keys}) != len(self.keys):
+            raise ValueError("two keys have the same id")
+        return self
+
+
+def digest_of(salt: bytes, token: bytes) -> bytes:
+    """Give what is stored of a token.
+
+    One round of a fast hash is right here: a token is 256 random bits, which no one can guess at any speed. (A slow
+    hash is for what people choose, and would cost each request milliseconds.)
+    """
+    return hashlib.sha256(salt + token, usedforsecurity=True).digest()
+
+
+def read_keys(path: Path) -> KeyFile:
+    """Read and check a key file, and warn where others may read it; raises ConfigError that quotes no value of it."""
+    try:
+        with path.open("rb") as file:
+            mode = os.fstat(file.fileno()).st_mode
+            text = file.read()
+    except FileNotFoundError:
+        raise ConfigError(f"there is no {path}", hint=f"ferryman keys add NAME --file {path} makes one") from None
+    except OSError as error:
+        raise ConfigError(f"{path} can't be read: {error.strerror}") from None
+    if mode & (stat.S_IROTH | stat.S_IWOTH):
+        _log.warning("%s can be read or written by every user of this machine: chmod 600 it", path)
+    return parse_keys(text, origin=str(path))
+
+
+def parse_keys(text: bytes, *, origin: str) -> KeyFile:
+    """Check the text of a key file; raises ConfigError that quotes no value of it."""
+    try:
+        return KeyFile.model_validate_json(text)
+    except ValidationError as error:
+        lines = [
+            f"{'.'.join(str(part) for part in detail['loc']) or 'the file'}: {detail['msg']}"
+            for detail in error.errors(include_url=False, include_input=False, include_context=False)
+        ]
+        told = _TOKEN.sub("fm_...", "; ".join(lines))  # a token that was put where a field's name belongs
+        raise ConfigError(f"{origin} is no file of keys: {told}", hint="ferryman keys writes it") from None
+
+
+@contextlib.contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Hold the folder of a key file, so that two commands don't write one over the other's change."""
+    try:
+        folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as error:
+        raise ConfigError(f"{path.parent} can't be opened: {error.strerror}") from None
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(folder)
+
+
+def write_keys(path: Path, keys: KeyFile) -> None:
+    """Write the file whole or not at all, for its owner's eyes only; raises ConfigError where that fails."""
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+    text = json.dumps(keys.model_dump(mode="json"), indent=2) + "\n"
+    try:
+        try:
+            descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+            with open(descriptor, "w", encoding="utf-8") as file:
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())
+            unfinished.replace(path)
+        finally:
+            unfinished.unlink(missing_ok=True)
+    except OSError as error:
+        raise ConfigError(f"{path} can't be written: {error.strerror}", hint="name another file") from None
+
