@@ -88,6 +88,12 @@ def ferryman(kind: str, asked: Questions) -> Ask:
     return v2_tensors(kind, asked)
 
 
+def torchserve(kind: str, asked: Questions) -> Ask:
+    """Ask as `plain` does, at TorchServe's addresses."""
+    ask = plain(kind, asked)
+    return Ask(f"/predictions{ask.path}", ask.headers, ask.body, ask.read)
+
+
 def over_grpc(kind: str, asked: Questions) -> Ask:
     """Ask over gRPC, values raw."""
     model = kind.removesuffix("grpc")

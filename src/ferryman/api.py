@@ -21,8 +21,8 @@ from ferryman.core.errors import BundleError, ConfigError, FerrymanError, InputE
 from ferryman.core.plugins import KINDS, Plugin, broken_plugins, plugins, runtime_for
 from ferryman.core.progress import Progress, silent
 from ferryman.core.task import Answer, Item, Samples, TaskSpec, bind_task, infer_items
-from ferryman.server.app import ServeChoices, ServerSettings
 from ferryman.server.app import serve as serve_bundles
+from ferryman.server.settings import ServeChoices, ServerSettings
 from ferryman.tasks.draw import draw as draw_answer
 from ferryman.tasks.picture import read_picture
 from ferryman.tasks.tensor import TensorSection, TensorTask

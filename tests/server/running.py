@@ -20,7 +20,8 @@ _PROGRAM = """
 import json, sys
 from pathlib import Path
 from ferryman.core.errors import FerrymanError
-from ferryman.server.app import ServerSettings, serve
+from ferryman.server.app import serve
+from ferryman.server.settings import ServerSettings
 settings = ServerSettings(**json.loads(sys.argv[1]))
 try:
     serve([Path(path) for path in sys.argv[2:]], settings, lambda url: print(url, flush=True))

@@ -53,7 +53,7 @@ def run(args: argparse.Namespace) -> int:
         kserve_python=args.kserve_python,
         inputs={name: _read(Path(file)) for name, file in (_split(text, "=", "NAME=FILE") for text in args.inputs)},
     )
-    results = []
+    results: list[Result] = []
     try:
         with Listener(sys.stderr, is_quiet=args.quiet) as progress:
             for result in run_suite(target, args.model):
@@ -112,5 +112,6 @@ def _read(file: Path) -> dict[str, Any]:  # JSON
         if isinstance(request["inputs"], list):
             return dict(request)
     except (OSError, ValueError, TypeError, KeyError) as error:
-        raise ConfigError(f"{file} is not a request: {error!r}", hint='JSON with "inputs", as POST .../infer takes it')
+        hint = 'JSON with "inputs", as POST .../infer takes it'
+        raise ConfigError(f"{file} is not a request: {error!r}", hint=hint) from None
     raise ConfigError(f"{file} is not a request: 'inputs' is no list", hint="as POST .../infer takes it")

@@ -51,17 +51,16 @@ def run(args: argparse.Namespace) -> int:
         if args.action == "revoke":
             kept, gone = revoke(file, args.name)
             write_keys(args.file, kept)
-            if args.json:
-                write_json({"revoked": [_told(key) for key in gone]})
-            return 0
-        made = _make(file, args)
-        write_keys(args.file, made.file)
+            told: dict[str, object] = {"revoked": [_told(key) for key in gone]}
+        else:
+            made = _make(file, args)
+            write_keys(args.file, made.file)
+            told = {**_told(made.entry), "token": made.token}
     if args.json:
-        write_json({**_told(made.entry), "token": made.token})
-    else:
-        write_text(f"{made.token}\n")
-        if not args.quiet:
-            say(f"this is the token of '{made.entry.name}', shown once: only its digest is kept")
+        write_json(told)
+    elif "token" in told:
+        write_text(f"{told['token']}\n")
+        say(f"the token of '{told['name']}', shown this once: only its digest is kept")
     return 0
 
 

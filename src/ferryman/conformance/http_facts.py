@@ -106,7 +106,8 @@ def _version_path(case: Case) -> None:
 
 _HEALTH, _SERVER, _MODEL = "REST: Health", "REST: Server Metadata", "REST: Model Metadata"
 CHECKS = (
-    Check("http.live", "the server is live", "GET v2/health/live is 200 where the server works", _HEALTH, _live, "server"),
+    Check("http.live", "the server is live", "GET v2/health/live is 200 where the server works", _HEALTH, _live,
+          "server"),
     Check("http.ready", "the server is ready", "GET v2/health/ready is 200 where all models can be asked", _HEALTH,
           _ready, "server"),
     Check("http.server", "the server's metadata", "GET v2 has name, version and extensions", _SERVER,

@@ -69,7 +69,8 @@ def _lives(case: Case) -> None:
 
 _ERRORS, _SHAPE = "REST: Inference (error)", "Tensor Data"
 CHECKS = (
-    Check("refuse.not-json", "what is no JSON is a 4xx", "errors are 4xx with {error}", _ERRORS, _body(b'{"inputs": [')),
+    Check("refuse.not-json", "what is no JSON is a 4xx", "errors are 4xx with {error}", _ERRORS,
+          _body(b'{"inputs": [')),
     Check("refuse.not-object", "a JSON list is a 4xx", "the request is an object", _ERRORS, _body(b"[]")),
     Check("refuse.no-inputs", "a request without inputs is a 4xx", "inputs are required", _ERRORS, _body(b"{}")),
     Check("refuse.no-shape", "an input without a shape is a 4xx", "shape is required", _ERRORS,

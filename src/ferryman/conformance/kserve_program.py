@@ -4,12 +4,18 @@ It must import nothing of ferryman: that environment has none of it.
 """
 
 import asyncio
+import importlib
 import json
 import sys
 import traceback
+from typing import Any
+
+import numpy as np
+
+Order = dict[str, Any]  # JSON
 
 
-async def _ask_http(order, kserve):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202 - runs in another environment
+async def _ask_http(order: Order, kserve: Any) -> dict[str, Any]:  # the SDK's module, JSON
     client = kserve.InferenceRESTClient(kserve.RESTConfig(protocol="v2", timeout=order["timeout_s"], retries=0))
     facts = {
         "live": await client.is_server_live(order["url"], headers=order["headers"]),
@@ -22,7 +28,7 @@ async def _ask_http(order, kserve):  # type: ignore[no-untyped-def]  # noqa: ANN
     return {**facts, **_told(answer)}
 
 
-async def _ask_grpc(order, kserve):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202 - runs in another environment
+async def _ask_grpc(order: Order, kserve: Any) -> dict[str, Any]:  # the SDK's module, JSON
     client = kserve.InferenceGRPCClient(order["grpc"], timeout=order["timeout_s"], retries=0)
     headers = [(name.lower(), value) for name, value in order["headers"].items()]
     facts = {
@@ -36,21 +42,19 @@ async def _ask_grpc(order, kserve):  # type: ignore[no-untyped-def]  # noqa: ANN
     return {**facts, **_told(answer)}
 
 
-def _inputs(order, kserve):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202 - runs in another environment
-    import numpy as np
-
+def _inputs(order: Order, kserve: Any) -> list[Any]:  # the SDK's module, its InferInput
     inputs = []
     for entry in order["inputs"]:
         one = kserve.InferInput(entry["name"], entry["shape"], entry["datatype"])
-        kind = {"BYTES": object, "BOOL": np.bool_}.get(entry["datatype"])
-        kind = kind or entry["datatype"].lower().replace("fp", "float")
-        values = [text.encode() for text in entry["data"]] if kind is object else entry["data"]
+        is_text = entry["datatype"] == "BYTES"
+        kind = "object" if is_text else entry["datatype"].lower().replace("fp", "float")
+        values = [text.encode() for text in entry["data"]] if is_text else entry["data"]
         one.set_data_from_numpy(np.array(values, kind).reshape(entry["shape"]), binary_data=order["is_binary"])
         inputs.append(one)
     return inputs
 
 
-def _told(answer):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202 - runs in another environment
+def _told(answer: Any) -> dict[str, Any]:  # the SDK's InferResponse, JSON
     outputs = []
     for output in answer.outputs:
         values = [v.decode() if isinstance(v, bytes) else v for v in output.as_numpy().ravel().tolist()]
@@ -63,7 +67,7 @@ def main() -> None:
     """Read an order from stdin, write what came of it to stdout."""
     order = json.load(sys.stdin)
     try:
-        import kserve
+        kserve = importlib.import_module("kserve")
     except ImportError as error:
         json.dump({"missing": str(error)}, sys.stdout)
         return

@@ -4,6 +4,7 @@ import json
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from ferryman.conformance.broken import NotTried, expect
 from ferryman.conformance.case import Case
@@ -43,7 +44,7 @@ def _ask(*, is_grpc: bool, is_binary: bool = False) -> Callable[[Case], None]:
     return run
 
 
-def _run(python: Path, order: str, *, timeout_s: float) -> dict[str, object]:
+def _run(python: Path, order: str, *, timeout_s: float) -> dict[str, Any]:  # JSON
     try:
         ended = subprocess.run(  # noqa: S603 - the interpreter that the user named
             [python, _PROGRAM], input=order, capture_output=True, text=True, timeout=timeout_s, check=False

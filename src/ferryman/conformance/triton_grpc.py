@@ -4,6 +4,7 @@ import asyncio
 import queue
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 from ferryman.conformance.broken import expect
@@ -132,7 +133,7 @@ def _stream(case: Case) -> None:
                 client.async_stream_infer(case.model, inputs_of(case, module), request_id=f"r-{turn}")
             for turn in range(4):
                 result, error = heard.get(timeout=case.target.timeout_s)
-                or_refused(lambda error=error: _raise(error))
+                or_refused(partial(_raise, error))
                 compare_result(case, result, way="stream")
                 expect(result.get_response().id == f"r-{turn}", "answers of a stream come in another order")
         finally:
@@ -205,7 +206,7 @@ async def _aio_stream(case: Case, client: Client, module: Module) -> None:
 
     turn = 0
     async for result, error in client.stream_infer(requests(), headers=call_options(case)["headers"]):
-        or_refused(lambda error=error: _raise(error))
+        or_refused(partial(_raise, error))
         compare_result(case, result, way="aio stream")
         expect(result.get_response().id == f"r-{turn}", "answers of a stream come in another order")
         turn += 1

@@ -1,83 +1,43 @@
-"""The only wiring: bundles to a server, and a server's life from its port to its last answer."""
+"""The only wiring: settings and bundles to a server, and its life from its port to its last answer."""
 
 import asyncio
 import contextlib
+import gc
 import logging
 import signal
-import socket
-import sys
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import TypedDict
 
-import uvicorn
-from prometheus_client import CollectorRegistry
-from starlette.applications import Starlette
-from starlette.exceptions import HTTPException
-from starlette.middleware import Middleware
+import uvloop
 
 from ferryman import __version__
-from ferryman.bundle.read import load_bundle
 from ferryman.core.bundle import Bundle
-from ferryman.core.errors import ConfigError, ContractBroken, UserError
+from ferryman.core.errors import ConfigError, FerrymanError
+from ferryman.core.plugins import runtime_for
+from ferryman.server.control.crew import ControlSettings, Crew
 from ferryman.server.control.repository import Repository
-from ferryman.server.data.access_log import ACCESS_LOG, AccessLog
-from ferryman.server.data.answers import answer_http_error
-from ferryman.server.data.body import Intake
-from ferryman.server.data.old_dataplane import Dataplane
-from ferryman.server.data.draining import CloseWhileDraining
-from ferryman.server.data.http_v2 import HttpV2
-from ferryman.server.data.metrics import Metrics
-from ferryman.server.data.pages import Pages
-
-_ANY_INTERFACE = ("", "0.0.0.0", "::")  # noqa: S104 - names of what a user may ask for
+from ferryman.server.data.ask import Reply
+from ferryman.server.data.dataplane import Dataplane
+from ferryman.server.data.gate.gate import Gate
+from ferryman.server.data.http.connections import Connections
+from ferryman.server.data.http.cors import Origins
+from ferryman.server.data.http.intake import Intake
+from ferryman.server.data.http.limits import Limits
+from ferryman.server.data.http.listener import Listener, open_socket, url_of
+from ferryman.server.data.job import Job, Loaded
+from ferryman.server.data.lane import Lane, LaneLimits
+from ferryman.server.data.signals.access_log import AccessLog
+from ferryman.server.data.signals.metrics import Metrics
+from ferryman.server.data.v2.http import HttpV2
+from ferryman.server.data.v2.pages import Pages
+from ferryman.server.data.worker.link import Worker
+from ferryman.server.data.worker.zygote import Zygote
+from ferryman.server.settings import ServerSettings
 
 _log = logging.getLogger("ferryman.server")
-_LAST_WORDS_S = 5  # after the drain's deadline, for telling those who wait
-
-
-class ServeChoices(TypedDict, total=False):
-    """Be the keywords of `ferryman.api.serve`: fields of ServerSettings."""
-
-    host: str
-    port: int
-    threads: int
-    workers: int
-    max_queue: int
-    drain_s: float
-    access_log: bool
-    allow_broken: bool
-
-
-@dataclass(frozen=True, slots=True)
-class ServerSettings:
-    """Say where and how to serve.
-
-    `port` 0 picks a free one. `threads` are the cores of one inference (0: as the bundle was built); `workers` how many
-    run at once. Requests get 429 while `max_queue` others wait, or while their bodies would bring all that are in work
-    over `max_in_flight_bytes` (taken as one body of `max_body_bytes` where it is less). On SIGTERM the server is
-    unready at once, answers new requests for `unready_s` while load balancers notice, then finishes what runs within
-    `drain_s`. `allow_broken` serves bundles, too, whose proof says that their contract doesn't hold.
-    """
-
-    host: str = "127.0.0.1"
-    port: int = 8080
-    threads: int = 0
-    workers: int = 2
-    max_queue: int = 64
-    max_body_bytes: int = 32 * 1024 * 1024
-    max_in_flight_bytes: int = 256 * 1024 * 1024
-    receive_s: float = 60.0
-    unready_s: float = 0.5
-    drain_s: float = 30.0
-    access_log: bool = False
-    allow_broken: bool = False
-
-
-def build_app(bundles: Sequence[Bundle], settings: ServerSettings) -> Starlette:
-    """Wire a server; its models are loaded when its lifespan begins, beside the first requests."""
-    return _wire(bundles, settings).app
+_LAST_WORDS_S = 5.0  # after the drain's deadline, for telling those who wait
 
 
 def serve(paths: Sequence[Path], settings: ServerSettings, on_ready: Callable[[str], None]) -> None:
@@ -89,171 +49,145 @@ def serve(paths: Sequence[Path], settings: ServerSettings, on_ready: Callable[[s
     """
     if not paths:
         raise ConfigError("there is nothing to serve", hint="ferryman serve BUNDLE ...")
-    bundles = [load_bundle(path) for path in paths]
-    for bundle in bundles:
-        _check_contract(bundle, settings)
-    parts = _wire(bundles, settings)
-    with _listen(settings) as listener, _access_log_on_stderr(settings):
-        config = uvicorn.Config(
-            parts.app,
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            lifespan="on",
-            ws="none",
-            http="httptools",
-            timeout_graceful_shutdown=round(settings.drain_s) + _LAST_WORDS_S,
-        )
-        server = _Server(config, parts, settings, lambda: _report(parts, _url(listener), on_ready))
-        server.run(sockets=[listener])
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(_live(paths, settings, on_ready))
 
 
-def _check_contract(bundle: Bundle, settings: ServerSettings) -> None:
-    if bundle.proof.holds:
-        return
-    message = f"bundle {bundle.manifest.name} does not keep its contract: {bundle.proof.verdict}"
-    if not settings.allow_broken:
-        raise ContractBroken(message, hint="--allow-broken serves it all the same")
-    _log.warning("%s", message)
+async def _live(paths: Sequence[Path], settings: ServerSettings, on_ready: Callable[[str], None]) -> None:
+    server = Server(paths, settings)
+    try:
+        await server.start(on_ready)
+        await server.stopped.wait()
+    finally:
+        await server.close()
 
 
-@dataclass(frozen=True, slots=True)
-class _Parts:
-    app: Starlette
-    dataplane: Dataplane
-    loaded: asyncio.Event
+class Server:
+    """Hold all parts of one server; made and used on its loop."""
 
-
-def _wire(bundles: Sequence[Bundle], settings: ServerSettings) -> _Parts:
-    metrics = Metrics(CollectorRegistry())
-    dataplane = Dataplane(metrics, workers=settings.workers, max_queue=settings.max_queue)
-    repository = Repository(dataplane, bundles, threads=settings.threads)
-    loaded = asyncio.Event()
-
-    async def load() -> None:
-        await repository.load_all()
-        loaded.set()
-
-    @contextlib.asynccontextmanager
-    async def lifespan(_: Starlette) -> AsyncIterator[None]:
-        loading = asyncio.create_task(load())
-        try:
-            yield
-        finally:
-            loading.cancel()
-            dataplane.close()
-
-    intake = Intake(
-        limit_bytes=settings.max_body_bytes, total_bytes=settings.max_in_flight_bytes, deadline_s=settings.receive_s
-    )
-    http = HttpV2(dataplane, intake, server_version=__version__)
-    middleware = [Middleware(CloseWhileDraining, dataplane=dataplane)]
-    if settings.access_log:
-        middleware.insert(0, Middleware(AccessLog))
-    app = Starlette(
-        routes=[*http.routes(), *Pages(dataplane, server_version=__version__).routes()],
-        middleware=middleware,
-        exception_handlers={HTTPException: answer_http_error},
-        lifespan=lifespan,
-    )
-    return _Parts(app, dataplane, loaded)
-
-
-class _Server(uvicorn.Server):
-    """Stop in order: unready, then no new connections, then the last answers."""
-
-    def __init__(
-        self, config: uvicorn.Config, parts: _Parts, settings: ServerSettings, report: Callable[[], None]
-    ) -> None:
-        super().__init__(config)
-        self._parts = parts
+    def __init__(self, paths: Sequence[Path], settings: ServerSettings) -> None:
+        self.stopped = asyncio.Event()
         self._settings = settings
-        self._report = report
-        self._tasks: list[asyncio.Task[None]] = []
+        self._loop = asyncio.get_running_loop()
+        self._metrics = Metrics(with_triton_names=settings.triton_metrics)
+        self._plane = Dataplane(self._loop)
+        self._zygote = Zygote()
+        crew = Crew(self._hire, self._open_lane, self._plane, self._metrics, _control_settings(settings))
+        self._repository = Repository(paths, crew)
+        self._repository.scan()
+        self._listening = open_socket(settings.host, settings.port)
+        self._tasks: set[asyncio.Task[None]] = set()
 
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        """Drain on SIGTERM and SIGINT."""
-        # uvicorn's own would raise the signal again after the drain, and the process would not exit with 0.
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            with contextlib.suppress(ValueError, RuntimeError):  # outside of the main thread: its owner stops it
-                loop.add_signal_handler(number, self.stop)
-        yield
+    async def start(self, on_ready: Callable[[str], None]) -> None:
+        """Answer, first with what is known without a model; returns once the port answers."""
+        settings = self._settings
+        self._zygote = Zygote(_modules(self._repository))
+        self._zygote.start()
+        self._log = None if settings.access_log == "off" else AccessLog(settings.access_log)
+        if self._log is not None:
+            self._log.start(self._loop)
+        pages = Pages(self._plane, self._metrics, server_version=__version__)
+        application = HttpV2(
+            self._plane,
+            Gate(clock=self._loop.time),
+            self._metrics,
+            pages,
+            access_log=self._log,
+            request_s=settings.request_s,
+        )
+        intake = Intake(limit_bytes=settings.max_body_bytes, total_bytes=settings.max_in_flight_bytes)
+        limits = Limits(body_bytes=settings.max_body_bytes, receive_s=settings.receive_s)
+        connections = Connections(application, limits, intake, Origins(settings.cors))
+        self._listener = Listener(self._listening, connections)
+        await self._listener.start()
+        self._watch_signals()
+        self._begin(self._load(url_of(self._listening, is_tls=False), on_ready))
 
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Begin to answer, and tell when every model is loaded or refused."""
-        await super().startup(sockets)
-        self._tasks.append(asyncio.create_task(self._report_later()))
-
-    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Finish what runs within the deadline, then free the models; after a second signal, without the wait."""
-        await super().shutdown(sockets)
-        if self.force_exit:
-            await self.lifespan.shutdown()
+    async def close(self) -> None:
+        """Free everything."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._repository.close()
+        self._zygote.close()
+        self._listening.close()
+        if (log := getattr(self, "_log", None)) is not None:
+            log.close()
 
     def stop(self) -> None:
         """Begin to drain; the second time, end."""
-        if self._parts.dataplane.is_draining:
-            self.should_exit = self.force_exit = True
+        if self._plane.is_draining:
+            self.stopped.set()
             return
-        self._parts.dataplane.is_draining = True
-        self._tasks.append(asyncio.create_task(self._exit_later()))
+        self._plane.is_draining = True
+        self._begin(self._drain())
 
-    async def _report_later(self) -> None:
-        await self._parts.loaded.wait()
-        self._report()
+    async def _load(self, url: str, on_ready: Callable[[str], None]) -> None:
+        await self._repository.start()
+        gc.collect()
+        gc.freeze()  # what is there now stays: no collection has to look at it again
+        if reason := self._plane.why_not_ready():
+            _log.error("not ready: %s/v2/health/ready: %s", url, reason)
+        else:
+            on_ready(url)
 
-    async def _exit_later(self) -> None:
+    async def _drain(self) -> None:
+        """Be unready, then accept no more connections, then finish; answer what can't be finished in time."""
         await asyncio.sleep(self._settings.unready_s)
-        self.should_exit = True
-        await asyncio.sleep(self._settings.drain_s)
-        self._parts.dataplane.abandon()
+        deadline = self._loop.call_later(self._settings.drain_s, self._plane.abandon)
+        await self._listener.drain(self._settings.drain_s + _LAST_WORDS_S)
+        deadline.cancel()
+        self.stopped.set()
+
+    def _watch_signals(self) -> None:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            with contextlib.suppress(ValueError, RuntimeError):  # outside of the main thread: its owner stops it
+                self._loop.add_signal_handler(number, self.stop)
+        if self._log is not None:
+            with contextlib.suppress(ValueError, RuntimeError):
+                self._loop.add_signal_handler(signal.SIGHUP, self._log.reopen)
+
+    def _begin(self, work: Coroutine[None, None, None]) -> None:
+        task = self._loop.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def _hire(self, on_free: Callable[[], None], on_lost: Callable[[str], None]) -> Worker:
+        return Worker(self._zygote, on_free=on_free, on_lost=on_lost)
+
+    def _open_lane(self, bundle: Bundle, loaded: Loaded) -> Lane:
+        asked = self._settings.max_batch or loaded.max_batch
+        limits = LaneLimits(max_batch=min(asked, loaded.max_batch), max_waiting=self._settings.max_queue)
+        lane = Lane(self._loop, limits, bundle.manifest.name)
+        lane.on_job = partial(_count_job, self._metrics, bundle.manifest.name)
+        return lane
 
 
-def _report(parts: _Parts, url: str, on_ready: Callable[[str], None]) -> None:
-    if reason := parts.dataplane.why_not_ready():
-        _log.error("not ready: %s/v2/health/ready: %s", url, reason)
-    else:
-        on_ready(url)
+def _count_job(metrics: Metrics, name: str, job: Job, results: Sequence[Reply | FerrymanError]) -> None:
+    """Count one call of the engine: the first that was answered says what it took."""
+    reply = next((result for result in results if isinstance(result, Reply)), None)
+    figures = metrics.find(name, reply.version) if reply is not None else None
+    if reply is not None and figures is not None:
+        figures.job(replace(reply.stages, queue_s=job.started_s - job.asks[0].arrived_s))
 
 
-@contextlib.contextmanager
-def _listen(settings: ServerSettings) -> Iterator[socket.socket]:
-    """Open the port before anything is loaded; raises UserError where it can't be had."""
-    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
-    try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind((settings.host, settings.port))
-        listener.listen(2048)
-    except (OSError, OverflowError) as error:
-        listener.close()
-        reason = getattr(error, "strerror", None) or error
-        raise UserError(
-            f"can't listen on {settings.host} port {settings.port}: {reason}", hint="choose another port; 0 picks one"
-        ) from None
-    try:
-        yield listener
-    finally:
-        listener.close()
+def _control_settings(settings: ServerSettings) -> ControlSettings:
+    return ControlSettings(
+        threads=settings.threads,
+        instances=settings.instances or 1,
+        processes=settings.processes or 1,
+        drain_s=settings.drain_s,
+        hang_s=settings.hang_s,
+        probe_s=settings.probe_s,
+        watch_s=settings.watch_s,
+        max_worker_mb=settings.max_worker_mb,
+        max_memory_mb=settings.max_memory_mb,
+        allow_broken=settings.allow_broken,
+    )
 
 
-@contextlib.contextmanager
-def _access_log_on_stderr(settings: ServerSettings) -> Iterator[None]:
-    handler = logging.StreamHandler(sys.stderr)
-    log = logging.getLogger(ACCESS_LOG)
-    if settings.access_log:
-        log.addHandler(handler)
-        log.setLevel(logging.INFO)
-    try:
-        yield
-    finally:
-        log.removeHandler(handler)
-
-
-def _url(listener: socket.socket) -> str:
-    host, port = listener.getsockname()[:2]
-    if host in _ANY_INTERFACE:
-        host = "localhost"
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+def _modules(repository: Repository) -> list[str]:
+    """Name what the workers will need, so that it is imported once, before any of them is forked."""
+    plugins = [runtime_for(model_format, serves=True) for model_format in repository.formats()]
+    needed = [need for plugin in plugins for need in plugin.cls.needs]
+    return ["numpy", *dict.fromkeys(needed)]

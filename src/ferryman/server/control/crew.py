@@ -13,7 +13,7 @@ from ferryman.server.data.worker.order import LoadOrder
 
 
 class Worker(Instance, Protocol):
-    """Be one process that holds a model. More methods than a plug point has: it is the other half of a link, no plug."""
+    """Be one process that holds a model: no plug point, but the near end of a link."""
 
     pid: int
 

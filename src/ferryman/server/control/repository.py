@@ -1,43 +1,19 @@
 """Decide which versions are served: load new ones, switch over without a gap, and let old ones go."""
 
 import asyncio
+import contextlib
 import logging
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Coroutine, Sequence
 from pathlib import Path
 
-from ferryman.bundle.read import load_bundle
-from ferryman.core.bundle import Bundle
-from ferryman.core.errors import BundleError, ContractBroken, FerrymanError, NotFound, NotReady, UserError
-from ferryman.core.plugins import find, runtime_for
-from ferryman.core.runtime import available_cores
+from ferryman.core.errors import FerrymanError, NotFound, UserError
 from ferryman.server.control.crew import Choices, Crew, NoMemory
+from ferryman.server.control.line import Line
+from ferryman.server.control.opening import Opener
+from ferryman.server.control.rollout_run import Health
 from ferryman.server.control.shelf import Edition, Shelf, look
-from ferryman.server.control.supervisor import Supervisor
-from ferryman.server.data.models import Served
 
 _log = logging.getLogger("ferryman.server")
-
-
-@dataclass(frozen=True, slots=True)
-class Failure:
-    """Hold why an edition could not be served; `digest` says of which content."""
-
-    digest: str
-    reason: str
-
-
-@dataclass(slots=True)
-class Line:
-    """Hold what runs of one model. `unloads` counts, so that a load which waited through one knows."""
-
-    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
-    running: dict[str, Supervisor] = field(default_factory=dict)
-    failures: dict[str, Failure] = field(default_factory=dict)
-    loading: asyncio.Task[Served] | None = None
-    unloads: int = 0
-    is_wanted: bool = True
-    holds: int = 0
 
 
 class Repository:
@@ -47,228 +23,215 @@ class Repository:
     """
 
     def __init__(self, paths: Sequence[Path], crew: Crew, choices: Choices | None = None) -> None:
+        self.shelf = Shelf()
+        self.lines: dict[str, Line] = {}
         self._paths = list(paths)
         self._crew = crew
         self._choices: Choices = choices if choices is not None else NoMemory()
-        self._shelf = Shelf()
-        self._lines: dict[str, Line] = {}
-        self._read: dict[str, Bundle] = {}  # by digest: read before the server began, and not loaded yet
-        self._generation = 0
-        self._at_once = asyncio.Semaphore(max(available_cores(), 1))
+        self._opener = Opener(crew, self.lines)
         self._tasks: set[asyncio.Task[None]] = set()
+        crew.plane.observers.append(self._opener.observe)
+        crew.plane.on_missing = self._wake
 
     def scan(self) -> None:
         """Find the bundles and check those that were named themselves; blocks.
 
         Raises BundleError, ConfigError, ContractBroken, MissingExtra and PlanError for what could never be served.
         """
-        self._shelf = look(self._paths, is_strict=True)
-        for name in self._shelf.editions:
-            edition = self._shelf.editions[name][self.choice(name)]
+        self.shelf = look(self._paths, is_strict=True)
+        for name in self.shelf.editions:
+            edition = self._edition(name, None)
             if edition.path in self._paths:
-                self._read[edition.digest] = self._read_bundle(edition)
-        self._report_problems()
+                self._opener.read_ahead(edition)
+        for path, problem in self.shelf.problems.items():
+            _log.error("%s is not served: %s", path, problem)
+        if self._paths and not self.shelf.editions and not self._crew.settings.watch_s:
+            raise UserError(f"there is no bundle at {self._paths[0]}", hint="ferryman build makes bundles")
 
     def formats(self) -> set[str]:
         """Give the formats of all models, so that what loads them can be imported ahead."""
-        return {edition.format for editions in self._shelf.editions.values() for edition in editions.values()}
+        return {edition.format for editions in self.shelf.editions.values() for edition in editions.values()}
 
     async def start(self) -> None:
-        """Load every model's version of choice; returns when each is ready or refused."""
-        for name in self._shelf.editions:
+        """Load every model's version of choice; returns when each is ready or refused, and goes on watching."""
+        for name in self.shelf.editions:
             self._crew.plane.announce(name, self.choice(name))
-        await asyncio.gather(*(self._load_quietly(name) for name in list(self._shelf.editions)))
+        await self._load_wanted()
+        if self._crew.settings.watch_s:
+            self._spawn(self._watch())
+        if self._opener.ceiling is not None:
+            self._spawn(self._opener.ceiling.keep())
 
-    async def load(self, name: str, version: str | None = None, *, activate: bool = True) -> Served:
+    async def load(self, name: str, version: str | None = None, *, activate: bool = True) -> None:
         """Serve a version (by default the one of choice), and make it the active one unless told otherwise.
 
-        Returns at once where it is served already. Raises NotFound, NotReady, and whatever is wrong with the bundle; what
-        was served before still is, then.
+        Looks at the disk first: the same version with new content is loaded beside the old one, then takes its place.
+        A version that is named and activated is the operator's choice from now on. Raises NotFound, NotReady, and
+        whatever is wrong with the bundle; what was served before still is, then.
         """
-        self._shelf = await asyncio.to_thread(look, self._paths, is_strict=False)
+        await self._look()
         edition = self._edition(name, version)
-        line = self._line(name)
-        line.is_wanted = True
-        unloads = line.unloads
-        async with line.lock:
-            if line.unloads != unloads:
-                raise NotReady(f"model '{name}' was unloaded before it was loaded")
-            line.loading = asyncio.create_task(self._bring(line, edition))
-            try:
-                served = await asyncio.shield(line.loading)
-            except asyncio.CancelledError:
-                if line.loading.cancelled():
-                    raise NotReady(f"model '{name}' was unloaded while it was loading") from None
-                raise
-            if activate:
-                self._switch(line, served, keep_old=False)
         if activate and version is not None:
-            await self._choices.put(f"active/{name}", version)
-        return served
+            await self._serve(edition)
+            await self.activate(name, version, keep_old=False)
+        else:
+            await self._serve(edition, activate=activate)
 
-    async def activate(self, name: str, version: str, *, keep_old: bool = False) -> None:
-        """Answer requests without a version with this one, now and after a restart; loads it where it isn't.
+    async def activate(self, name: str, version: str, *, keep_old: bool = True) -> None:
+        """Answer requests that name no version with this one, now and after a restart; loads it where it isn't.
 
-        The version that did so until now is drained and unloaded unless `keep_old`.
+        The version that did so until now stays loaded, or is drained and unloaded.
         """
-        served = await self.load(name, version, activate=False)
-        self._switch(self._line(name), served, keep_old=keep_old)
+        line = self._line(name)
+        if version not in line.running:
+            await self._serve(self._edition(name, version), activate=False)
         await self._choices.put(f"active/{name}", version)
+        self._switch(line, name, version, keep_old=keep_old)
 
     async def unload(self, name: str, version: str | None = None) -> None:
-        """Serve a version, or all versions, no more; what is asked already is answered. Raises NotFound."""
-        line = self._lines.get(name)
-        if line is None or (version is not None and version not in line.running):
+        """Serve a version, or all of them, no more, once what was asked is answered; ends loads that are under way.
+
+        Raises NotFound.
+        """
+        line = self.lines.get(name, Line())
+        is_known = line.running or line.evicted if version is None else version in {*line.running, *line.evicted}
+        if not line.cancel(version) and not is_known:
             what = f"version '{version}' of model '{name}'" if version else f"model '{name}'"
             raise NotFound(f"{what} is not loaded")
         if version is None:
             line.is_wanted = False
-            line.unloads += 1
-            if line.loading is not None:
-                line.loading.cancel()
         async with line.lock:
-            leaving = [line.running[version]] if version else list(line.running.values())
-            for known in [version] if version else self._crew.plane.versions(name):
+            leaving = [each for each in line.running.values() if version in (None, each.version)]
+            for known in self._crew.plane.versions(name) if version is None else [version]:
                 self._crew.plane.remove(name, known)
-            for supervisor in leaving:
-                line.running.pop(supervisor.version, None)
-        await asyncio.gather(*(self._stop(supervisor) for supervisor in leaving))
+                line.running.pop(known, None)
+                line.evicted.discard(known)
+        _log.info("model '%s'%s is unloaded", name, f" version {version}" if version else "")
+        await asyncio.gather(*(self._opener.stop(supervisor) for supervisor in leaving))
+
+    async def refresh(self) -> None:
+        """Look at the disk and serve what is new, where no rollout runs and nobody unloaded it.
+
+        What is gone from the disk is still served: only `unload` ends a model.
+        """
+        await self._look()
+        await self._load_wanted()
 
     def choice(self, name: str) -> str:
         """Give the version that is served by default: the operator's choice while it is there, else the highest."""
         chosen = self._choices.get(f"active/{name}")
-        if isinstance(chosen, str) and self._shelf.find(name, chosen):
+        if isinstance(chosen, str) and self.shelf.find(name, chosen):
             return chosen
-        highest = self._shelf.highest(name)
+        highest = self.shelf.highest(name)
         if highest is None:
-            raise NotFound(f"no bundle of model '{name}' is there", hint=f"there are {sorted(self._shelf.editions)}")
+            known = ", ".join(sorted(self.shelf.editions)) or "none"
+            raise NotFound(f"no bundle of a model '{name}' is there", hint=f"there are bundles of {known}")
         return highest
+
+    def health(self, name: str, version: str) -> Health | None:
+        """Give a version's health; None where it isn't loaded."""
+        supervisor = self._line(name).running.get(version) if name in self.lines else None
+        if supervisor is None:
+            return None
+        return Health(supervisor.restarts, supervisor.golden_ok, supervisor.last_error)
 
     async def close(self) -> None:
         """Stop every worker; whoever still waits gets NotReady."""
-        for line in self._lines.values():
-            line.unloads += 1
-            if line.loading is not None:
-                line.loading.cancel()
-        for task in self._tasks:
+        loads = [task for line in self.lines.values() for task in line.loads]
+        waited = [*loads, *self._tasks]
+        for task in waited:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        running = [supervisor for line in self._lines.values() for supervisor in line.running.values()]
-        await asyncio.gather(*(supervisor.stop(drain_s=0) for supervisor in running))
+        await asyncio.gather(*waited, return_exceptions=True)
+        await self._opener.close()
 
     def _line(self, name: str) -> Line:
-        return self._lines.setdefault(name, Line())
+        return self.lines.setdefault(name, Line())
 
     def _edition(self, name: str, version: str | None) -> Edition:
         wanted = version if version is not None else self.choice(name)
-        edition = self._shelf.find(name, wanted)
+        edition = self.shelf.find(name, wanted)
         if edition is None:
-            known = ", ".join(self._shelf.editions.get(name, {})) or "none"
+            known = ", ".join(self.shelf.editions.get(name, {})) or "none"
             raise NotFound(f"model '{name}' has no version '{wanted}'", hint=f"it has {known}")
         return edition
 
-    async def _load_quietly(self, name: str) -> None:
+    async def _look(self) -> None:
+        shelf = await asyncio.to_thread(look, self._paths, is_strict=False)
+        for path, problem in shelf.problems.items():
+            if self.shelf.problems.get(path) != problem:
+                _log.error("%s is not served: %s", path, problem)
+        self.shelf = shelf
+
+    async def _load_wanted(self) -> None:
+        editions = [self._edition(name, None) for name in self.shelf.editions if self._is_wanted(name)]
+        await asyncio.gather(*(self._serve_quietly(edition) for edition in editions))
+
+    def _is_wanted(self, name: str) -> bool:
+        """Tell whether there is news of a model that may be served without being asked for."""
+        line = self._line(name)
+        edition = self._edition(name, None)
+        if not line.is_wanted or len(line.running) > 1:  # unloaded by somebody; in a rollout
+            return False
+        failure, running = line.failures.get(edition.version), line.running.get(edition.version)
+        has_failed = failure is not None and failure.digest == edition.digest
+        is_served = running is not None and running.bundle.manifest.digest == edition.digest
+        return not has_failed and not is_served and edition.version not in line.evicted
+
+    async def _serve_quietly(self, edition: Edition) -> None:
         try:
-            await self.load(name)
+            await self._serve(edition)
         except FerrymanError:
-            pass  # kept and logged where it arose
+            return  # kept and logged where it arose
 
-    async def _bring(self, line: Line, edition: Edition) -> Served:
-        """Have a supervisor serve an edition, and the dataplane know of it."""
-        old = line.running.get(edition.version)
-        if old is not None and old.bundle.manifest.digest == edition.digest and not old.trouble:
-            return old.served
+    async def _serve(self, edition: Edition, *, activate: bool = True) -> None:
+        line = self._line(edition.name)
+        line.is_wanted = True
+        await line.run(self._serve_in_turn(line, edition, activate=activate), edition.name, edition.version)
+
+    async def _serve_in_turn(self, line: Line, edition: Edition, *, activate: bool) -> None:
+        async with line.lock:
+            old = line.running.get(edition.version)
+            await self._opener.open(line, edition)
+            if old is not None and old is not line.running[edition.version]:
+                self._spawn(self._opener.stop(old))
+            if activate:
+                self._switch(line, edition.name, edition.version, keep_old=False)
+
+    def _switch(self, line: Line, name: str, version: str, *, keep_old: bool) -> None:
         plane = self._crew.plane
-        if old is None:
-            plane.announce(edition.name, edition.version)
-        try:
-            async with self._at_once:
-                supervisor = await self._start(edition)
-        except asyncio.CancelledError:
-            if old is None:
-                plane.remove(edition.name, edition.version)
-            raise
-        except Exception as error:
-            self._fail(line, edition, error, is_new=old is None)
-            raise
-        line.failures.pop(edition.version, None)
-        line.running[edition.version] = supervisor
-        plane.put(supervisor.served)
-        if old is not None:
-            self._let_go(old)
-        _log.info("model '%s' version %s is served", edition.name, edition.version)
-        return supervisor.served
-
-    async def _start(self, edition: Edition) -> Supervisor:
-        bundle = self._read.pop(edition.digest, None)
-        if bundle is None:
-            bundle = await asyncio.to_thread(self._read_bundle, edition)
-        supervisor = Supervisor(edition.version, bundle, self._crew, self._changed)
-        await supervisor.start()
-        self._generation += 1
-        supervisor.generation = self._generation
-        return supervisor
-
-    def _fail(self, line: Line, edition: Edition, error: Exception, *, is_new: bool) -> None:
-        is_told = isinstance(error, FerrymanError)
-        reason = str(error) if is_told else f"can't be loaded: {type(error).__name__}: {error}"
-        line.failures[edition.version] = Failure(edition.digest, reason)
-        _log.error(
-            "model '%s' version %s %s", edition.name, edition.version, reason, exc_info=None if is_told else error
-        )
-        if is_new:
-            self._crew.plane.refuse(edition.name, edition.version, reason=reason)
-
-    def _switch(self, line: Line, served: Served, *, keep_old: bool) -> None:
-        plane = self._crew.plane
-        before = plane.active(served.name)
-        plane.activate(served.name, served.version)
-        if before is None or before == served.version or keep_old:
+        before = plane.active(name)
+        plane.activate(name, version)
+        if before is None or before == version:
             return
-        old = line.running.pop(before, None)
-        plane.remove(served.name, before)
-        if old is not None:
-            self._let_go(old)
+        _log.info("model '%s': version %s took the place of %s", name, version, before)
+        if not keep_old:
+            plane.remove(name, before)
+            line.evicted.discard(before)
+            if (old := line.running.pop(before, None)) is not None:
+                self._spawn(self._opener.stop(old))
 
-    def _let_go(self, supervisor: Supervisor) -> None:
-        """Drain and stop a supervisor that gets no more asks, beside everything else."""
-        task = asyncio.create_task(self._stop(supervisor))
+    def _wake(self, name: str) -> bool:
+        """Load again what was evicted; tells whether it is on its way."""
+        line = self._line(name)
+        found = [self.shelf.find(name, version) for version in line.evicted]
+        for edition in found:
+            if edition is not None and edition.version not in line.loads.values():
+                self._spawn(self._wake_quietly(edition))
+        return any(found)
+
+    async def _wake_quietly(self, edition: Edition) -> None:
+        with contextlib.suppress(FerrymanError):
+            await self._serve(edition, activate=False)
+
+    async def _watch(self) -> None:
+        while True:
+            await asyncio.sleep(self._crew.settings.watch_s)
+            try:
+                await self.refresh()
+            except OSError as error:
+                _log.error("the repository can't be read: %s", error)
+
+    def _spawn(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.ensure_future(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-
-    async def _stop(self, supervisor: Supervisor) -> None:
-        await supervisor.stop(drain_s=self._crew.settings.drain_s)
-        if supervisor.version not in self._line(supervisor.name).running:
-            self._crew.metrics.forget(supervisor.name, supervisor.version)
-
-    def _changed(self, supervisor: Supervisor, reason: str) -> None:
-        """Know that a version lost its last worker for some time, or has one again."""
-        if self._line(supervisor.name).running.get(supervisor.version) is not supervisor:
-            return
-        if reason:
-            _log.error("model '%s' version %s is not ready: %s", supervisor.name, supervisor.version, reason)
-            self._crew.plane.refuse(supervisor.name, supervisor.version, reason=reason)
-            supervisor.served.lane.abandon(NotReady(f"model '{supervisor.name}' {reason}", hint="try again later"))
-        else:
-            _log.info("model '%s' version %s is ready again", supervisor.name, supervisor.version)
-            self._crew.plane.put(supervisor.served)
-
-    def _read_bundle(self, edition: Edition) -> Bundle:
-        """Read a bundle in full and see that this machine has what it needs; blocks."""
-        bundle = load_bundle(edition.path)
-        if bundle.manifest.digest != edition.digest:
-            raise BundleError(f"{edition.path} was replaced while it was read", hint="load it again")
-        runtime_for(bundle.manifest.format, serves=True).require()
-        find("tasks", bundle.deployment.task.kind).require()
-        if not bundle.proof.holds:
-            message = f"bundle {bundle.manifest.name} does not keep its contract: {bundle.proof.verdict}"
-            if not self._crew.settings.allow_broken:
-                raise ContractBroken(message, hint="--allow-broken serves it all the same")
-            _log.warning("%s", message)
-        return bundle
-
-    def _report_problems(self) -> None:
-        for path, problem in self._shelf.problems.items():
-            _log.error("%s is not served: %s", path, problem)
-        if not self._shelf.editions and self._paths:
-            raise UserError(f"there is no bundle at {self._paths[0]}", hint="ferryman build makes bundles")

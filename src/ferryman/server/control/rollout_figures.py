@@ -2,7 +2,7 @@
 
 from collections import Counter
 from dataclasses import dataclass, field
-from math import log2
+from math import isfinite, log2
 
 from ferryman.core.errors import FerrymanError, Forbidden, NotFound, Overloaded, TooLarge, Unauthorized, UserError
 from ferryman.server.data.ask import Reply
@@ -110,7 +110,8 @@ class Comparisons:
     def told(self) -> Json:
         """Give the figures for people and JSON."""
         told: Json = {name: getattr(self, name) for name in ("asked", "errors", "compared", "differing", "dropped")}
-        return {**told, "worst": {name: round(value, 6) for name, value in self.worst.items()}}
+        worst = {name: round(value, 6) if isfinite(value) else str(value) for name, value in self.worst.items()}
+        return {**told, "worst": worst}
 
 
 @dataclass(slots=True)

@@ -54,6 +54,8 @@ class Plan(BaseModel):
 
     @model_validator(mode="after")
     def _has_steps_that_grow(self) -> Self:
+        if not self.stages:
+            raise ValueError("a plan needs a shadow or a step: to switch at once, activate the version")
         if any(later <= earlier for earlier, later in zip(self.steps, self.steps[1:], strict=False)):
             raise ValueError(f"steps must grow, not {list(self.steps)}")
         if self.max_step_s < self.step_s:

@@ -11,7 +11,7 @@ from ferryman.server.control.rollout_figures import Window
 from ferryman.server.control.rollout_judge import Verdict, judge
 from ferryman.server.control.rollout_record import Phase, Record
 from ferryman.server.data.ask import Ask, Reply
-from ferryman.server.data.dataplane import Canary, Dataplane, Heard, Shadow
+from ferryman.server.data.dataplane import Canary, Dataplane, Shadow
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,8 @@ class Repository(Protocol):
 class Comparing(Protocol):
     """Compare answers beside the hot path."""
 
-    hear: Heard
+    def hear(self, ask: Ask, reply: Reply, echo: Reply | FerrymanError, /) -> None:
+        """Take both answers to one request; never blocks."""
 
     def close(self) -> None:
         """Compare no more."""
@@ -76,10 +77,27 @@ class Run:
         self.record = record
         self.window = Window(tools.clock())
         self.is_saved = False
+        self.is_complained = False  # whether the log says already that it can't be saved
         self.keep_until_s = float("inf")
         self._tools = tools
         self._comparer: Comparing | None = None
         self._restarts = 0
+        self._is_begun = False
+
+    @property
+    def is_judged(self) -> bool:
+        """Tell whether requests (or their shadows) go to the candidate, as far as it isn't promoted."""
+        return self.record.phase in ("shadow", "canary") and self._is_begun
+
+    def told(self) -> dict[str, object]:
+        """Give the record and the present step's figures, for JSON."""
+        elapsed_s = round(self._tools.clock() - self.window.started_s, 1)
+        return {
+            **self.record.as_json(),
+            "weight": self.record.weight,
+            "step_s": elapsed_s,
+            "figures": self.window.told(),
+        }
 
     def note(self, kind: str, reason: str, figures: dict[str, object] | None = None) -> None:
         """Keep an event in the record, which is then to be saved."""
@@ -105,6 +123,7 @@ class Run:
         """Begin a step, with figures of its own."""
         self.record = self.record.model_copy(update={"phase": phase, "step": step})
         self.is_saved = False
+        self._is_begun = True
         self.restart_window()
         self._steer()
 
@@ -126,6 +145,18 @@ class Run:
         if self._comparer is not None:
             self._comparer.close()
             self._comparer = None
+
+    def keep_old(self) -> None:
+        """Keep the version from before loaded for a while."""
+        self.record = self.record.model_copy(update={"is_old_kept": True})
+        self.keep_until_s = self._tools.clock() + self.record.plan.keep_s
+        self.is_saved = False
+
+    def release_old(self) -> None:
+        """Keep it no longer."""
+        if self.record.is_old_kept:
+            self.record = self.record.model_copy(update={"is_old_kept": False})
+            self.is_saved = False
 
     def pause(self, is_paused: bool) -> None:
         """Stay at this step, still judged, or go on from it."""
@@ -178,8 +209,8 @@ class Run:
     def _hear(self, outcome: Difference | FerrymanError | None) -> None:
         counted = self.window.shadow
         if isinstance(outcome, FerrymanError):
-            # The active version answered this very request: whatever the candidate says against it is its own fault. But
-            # a shadow goes last, so a full queue or a deadline says nothing of it.
+            # The active version answered this very request, so whatever the candidate says against it is its own fault.
+            # But a shadow goes last: a full queue or a deadline says nothing of it.
             if not isinstance(outcome, Overloaded | DeadlineExceeded):
                 counted.asked += 1
                 counted.errors += 1

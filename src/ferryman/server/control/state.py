@@ -39,8 +39,8 @@ class State:
         self._changing = asyncio.Lock()
         self._owned: int | None = None  # descriptor of the locked folder
 
-    def get(self, key: str) -> Json | None:
-        """Give what was put there last; the caller must not change it in place."""
+    def get(self, key: str) -> Json:
+        """Give what was put there last, or None; the caller must not change it in place."""
         return self._values.get(key)
 
     def keys(self) -> list[str]:

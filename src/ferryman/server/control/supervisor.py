@@ -1,7 +1,6 @@
 """Keep the workers of one served version alive, honest and small."""
 
 import asyncio
-import contextlib
 import logging
 from collections import deque
 from collections.abc import Callable
@@ -12,7 +11,7 @@ from ferryman.core.errors import BundleError, FerrymanError, NotReady
 from ferryman.core.runtime import available_cores
 from ferryman.server.control.crew import Crew, Worker
 from ferryman.server.control.probe import Probe
-from ferryman.server.control.seat import Departure, Seat, spread
+from ferryman.server.control.seat import Seat, spread
 from ferryman.server.data.job import Loaded
 from ferryman.server.data.models import Served
 from ferryman.server.data.worker.order import LoadOrder
@@ -38,7 +37,9 @@ class Supervisor:
     `on_change` hears the reason when no worker can answer any more, and "" when one can again.
     """
 
-    def __init__(self, version: str, bundle: Bundle, crew: Crew, on_change: Callable[["Supervisor", str], None]) -> None:
+    def __init__(
+        self, version: str, bundle: Bundle, crew: Crew, on_change: Callable[["Supervisor", str], None]
+    ) -> None:
         self.name = bundle.manifest.name
         self.version = version
         self.bundle = bundle
@@ -62,7 +63,7 @@ class Supervisor:
     @property
     def served(self) -> Served:
         """Give what the dataplane serves; `start` made it."""
-        assert self._served is not None, "a supervisor that was not started"
+        assert self._served is not None, "a supervisor that was not started"  # noqa: S101 - our own bug
         return self._served
 
     @property
@@ -85,10 +86,10 @@ class Supervisor:
         self._set_golden(True)
         self._metrics.depth = lane
         self._metrics.worker_pids = lambda: [worker.pid for worker in self._workers()]
-        self._probe = Probe(self.bundle, loaded, lane, self._crew.settings)
         self._tasks.append(asyncio.create_task(self._check()))
         if self.bundle.golden and self._crew.settings.probe_s > 0:
-            self._tasks.append(asyncio.create_task(self._ask_golden()))
+            self._probe = Probe(self.bundle, loaded, lane, self._crew.settings)
+            self._tasks.append(asyncio.create_task(self._ask_golden(self._probe)))
         return self._served
 
     async def stop(self, *, drain_s: float) -> None:
@@ -150,7 +151,7 @@ class Supervisor:
             self._on_change(self, "")
 
     async def _staff(self) -> Loaded:
-        first = await self._seat()
+        first = self._seat()
         loaded = await first.fill()
         processes = max(self._crew.settings.processes, 1)
         if not loaded.releases_gil and self._instances > 1:  # threads would take turns: processes don't
@@ -159,11 +160,11 @@ class Supervisor:
             await first.clear(deadline_s=self._crew.settings.stop_s)
             loaded = await first.fill()
         for _ in range(processes - 1):
-            seat = await self._seat()
+            seat = self._seat()
             await seat.fill()
         return loaded
 
-    async def _seat(self) -> Seat:
+    def _seat(self) -> Seat:
         seat = Seat(self._crew, self)
         self._seats.append(seat)
         return seat
@@ -227,16 +228,15 @@ class Supervisor:
             return f"has grown from {seat.bytes_after_load // _MB} to {held_bytes // _MB} MB"
         return ""
 
-    async def _ask_golden(self) -> None:
+    async def _ask_golden(self, probe: Probe) -> None:
         """Ask the workers golden samples, one in turn, for as long as they run."""
-        assert self._probe is not None
         while True:
-            why = await self._probe.pause()
+            why = await probe.pause()
             for seat in list(self._seats):
                 worker = seat.worker
                 if worker is None:
                     continue
-                wrong = await self._probe.ask(worker)
+                wrong = await probe.ask(worker)
                 if wrong and worker is seat.worker:
                     self._set_golden(False)
                     seat.eject(worker, why, f"answered wrong: {wrong}")

@@ -6,7 +6,7 @@ many as fit into one call of the engine: batches grow with load, and nobody wait
 
 import asyncio
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from ferryman.core.errors import DeadlineExceeded, FerrymanError, NotReady, Overloaded
@@ -17,6 +17,10 @@ _SWEEP_S = 0.02
 _PROBE_WAITS_S = 1.0  # a probe goes before everyone else once it has waited that long
 _MOST_PASSED = 16  # asks of another kind that are looked past
 _LONGEST_CALL = 256  # rows, where neither the model nor the user sets a limit
+
+
+OnJob = Callable[[Job, Sequence[Reply | FerrymanError]], None]
+"""Hear of a finished call of the engine, before those who asked do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +46,7 @@ class Lane:
         self._probes: deque[tuple[Instance, Ask]] = deque()
         self._idle = asyncio.Event()
         self._idle.set()
+        self.on_job: OnJob = _ignore
         self._is_kicked = False
         self._sweeper: asyncio.TimerHandle | None = None
         self._soonest_s = float("inf")
@@ -149,6 +154,7 @@ class Lane:
         if self._running.pop(id(job), None) is None:
             return
         self.in_flight -= len(job.asks)
+        self.on_job(job, results)
         for ask, result in zip(job.asks, results, strict=True):
             if isinstance(result, Reply):
                 ask.answer(result)
@@ -229,6 +235,10 @@ class Lane:
             self._idle.clear()
         else:
             self._idle.set()
+
+
+def _ignore(job: Job, results: Sequence[Reply | FerrymanError]) -> None:
+    """Hear nothing."""
 
 
 def _freedom(instance: Instance) -> int:

@@ -31,15 +31,16 @@ ANONYMOUS: Final = Caller("anonymous", "anonymous")
 class Models:
     """Match model names against patterns as in a shell: `street-*`; `*` is every model."""
 
-    __slots__ = ("_match", "are_all", "patterns")
+    __slots__ = ("_exact", "_match", "are_all", "patterns")
 
     def __init__(self, patterns: Sequence[str]) -> None:
         self.patterns = tuple(patterns)
         self.are_all = "*" in self.patterns
+        self._exact = frozenset(self.patterns)  # most patterns are plain names, which need no search
         self._match = re.compile("|".join(translate(pattern) for pattern in self.patterns) or "(?!)").match
 
     def __contains__(self, model: str) -> bool:
-        return self.are_all or self._match(model) is not None
+        return self.are_all or model in self._exact or self._match(model) is not None
 
 
 ALL_MODELS: Final = Models(("*",))

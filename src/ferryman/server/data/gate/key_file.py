@@ -20,7 +20,6 @@ from ferryman.server.data.gate.caller import Scope
 
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 TOKEN_PREFIX = b"fm_"  # then the key's id, "_" and 43 characters of secret
-_Hex = Annotated[str, Field(repr=False)]
 _TOKEN = re.compile(r"fm_[0-9a-f]{12}_[\w-]+")
 _log = logging.getLogger("ferryman.server.gate")
 
@@ -35,10 +34,8 @@ class KeyEntry(_Strict):
 
     id: str = Field(pattern=r"^[0-9a-f]{12}$")
     name: str = Field(pattern=NAME_PATTERN)
-    salt: TOKEN_PREFIX = b"fm_"  # then the key's id, "_" and 43 characters of secret
-_Hex = Field(pattern=r"^[0-9a-f]{32}$")
-    sha256: TOKEN_PREFIX = b"fm_"  # then the key's id, "_" and 43 characters of secret
-_Hex = Field(pattern=r"^[0-9a-f]{64}$")
+    salt: str = Field(pattern=r"^[0-9a-f]{32}$", repr=False)
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$", repr=False)
     scopes: tuple[Scope, ...] = Field(min_length=1)
     models: tuple[Annotated[str, Field(min_length=1, max_length=256)], ...] = Field(default=("*",), min_length=1)
     rate_per_s: float | None = Field(default=None, gt=0, allow_inf_nan=False)
@@ -76,7 +73,7 @@ def digest_of(salt: bytes, token: bytes) -> bytes:
     One round of a fast hash is right here: a token is 256 random bits, which no one can guess at any speed. (A slow
     hash is for what people choose, and would cost each request milliseconds.)
     """
-    return hashlib.sha256(salt + token, usedforsecurity=True).digest()
+    return hashlib.sha256(salt + token).digest()
 
 
 def read_keys(path: Path) -> KeyFile:
@@ -137,4 +134,3 @@ def write_keys(path: Path, keys: KeyFile) -> None:
             unfinished.unlink(missing_ok=True)
     except OSError as error:
         raise ConfigError(f"{path} can't be written: {error.strerror}", hint="name another file") from None
-

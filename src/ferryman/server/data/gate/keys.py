@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 from ferryman.core.errors import ConfigError
 from ferryman.server.data.gate.caller import Scope
-from ferryman.server.data.gate.key_file import KeyEntry, TOKEN_PREFIX, KeyFile, digest_of
+from ferryman.server.data.gate.key_file import TOKEN_PREFIX, KeyEntry, KeyFile, digest_of
 
 _ID_BYTES, _SALT_BYTES, _SECRET_BYTES = 6, 16, 32
 

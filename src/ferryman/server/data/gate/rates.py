@@ -1,6 +1,6 @@
 """Rate limits: each caller has a bucket that fills steadily, and a request takes one drop."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from ipaddress import IPv6Address, ip_address
 
 from ferryman.core.errors import RateLimited
@@ -14,10 +14,15 @@ class Limit:
 
     rate_per_s: float
     burst: int = 1
+    drop_s: float = field(init=False, repr=False)
+    slack_s: float = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         if not (0 < self.rate_per_s < float("inf") and self.burst >= 1):
             raise ValueError("a limit needs a rate over 0 and a burst of 1 or more")
+        object.__setattr__(self, "drop_s", 1.0 / self.rate_per_s)
+        # A little over, for the rounding of sums: it must not refuse a caller who keeps exactly to its rate.
+        object.__setattr__(self, "slack_s", (self.burst - 1) / self.rate_per_s + 1e-9)
 
 
 class RateLimits:
@@ -37,21 +42,19 @@ class RateLimits:
 
     def take(self, who: str, limit: Limit, now_s: float) -> None:
         """Count one request of a caller; raises RateLimited that says when the next one fits."""
-        drop_s = 1.0 / limit.rate_per_s
-        full_s = self._full_s.get(who)
-        if full_s is None:
-            self._make_room(now_s)
+        full_s = self._full_s.get(who, 0.0)
+        if full_s <= now_s:
+            if not full_s:
+                self._make_room(now_s)
             full_s = now_s
-        elif full_s < now_s:
-            full_s = now_s
-        wait_s = full_s - now_s - (limit.burst - 1) * drop_s
-        if wait_s > 1e-9:  # the rounding of sums, which must not refuse a caller who keeps exactly to its rate
+        elif full_s - now_s > limit.slack_s:
+            wait_s = full_s - now_s - limit.slack_s
             raise RateLimited(
                 f"{who} sends more than {limit.rate_per_s:g} requests a second",
                 hint=f"wait {wait_s:.3f} s",
                 retry_after_s=wait_s,
             )
-        self._full_s[who] = full_s + drop_s
+        self._full_s[who] = full_s + limit.drop_s
 
     def _make_room(self, now_s: float) -> None:
         """Look at the two oldest buckets, so that full ones leave at least as fast as new ones come."""

@@ -47,10 +47,10 @@ class GrpcConnection(asyncio.Protocol):
         self._heads = HeadReader(settings.max_header_bytes)
         self._rest = bytearray(PREFACE[:0])
         self._need = len(PREFACE)
-        self._has_preface = self._has_settings = False
+        self._has_preface = self.has_settings = False
         self._window = frames.FIRST_WINDOW
-        self._last_id = 0
-        self._abandoned: dict[int, None] = {}
+        self.last_id = 0
+        self.abandoned: dict[int, None] = {}
         self._block: bytearray | None = None  # of headers whose CONTINUATION is due
         self._block_flags = self._block_id = 0
         self._data_id = self._data_left = self._data_flags = self._padding_left = 0
@@ -65,7 +65,7 @@ class GrpcConnection(asyncio.Protocol):
     @property
     def is_established(self) -> bool:
         """Tell whether the client has said hello, and no block of headers is half here."""
-        return self._has_settings and self._block is None
+        return self.has_settings and self._block is None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Say hello."""
@@ -144,7 +144,7 @@ class GrpcConnection(asyncio.Protocol):
         """Say why and close."""
         if not self.is_closed:
             self.is_closed = True
-            self.outbox.put(frames.goaway_frame(self._last_id, code, reason))
+            self.outbox.put(frames.goaway_frame(self.last_id, code, reason))
             self.outbox.flush()
             for call in list(self.calls.values()):
                 call.close()
@@ -184,128 +184,71 @@ class GrpcConnection(asyncio.Protocol):
 
     def _abandon(self, stream_id: int) -> None:
         """Remember a call that was ended here while its client was still sending."""
-        if len(self._abandoned) >= _MOST_ABANDONED:
-            del self._abandoned[next(iter(self._abandoned))]
-        self._abandoned[stream_id] = None
+        if len(self.abandoned) >= _MOST_ABANDONED:
+            del self.abandoned[next(iter(self.abandoned))]
+        self.abandoned[stream_id] = None
 
-    def _read_preface(self, data: bytes) -> int:
-        if not data.startswith(PREFACE):
-            raise ConnectionFault(frames.PROTOCOL_ERROR, "this is not HTTP/2")
-        self._has_preface = True
-        return len(PREFACE)
-
-    def _read(self, data: bytes, start: int) -> None:
-        """Read frames; what is left of the last one waits for the rest, but for a DATA frame, whose part is used."""
-        end = len(data)
-        while not self.is_closed:
-            if self._in_data:
-                if start == end and (self._data_left or self._padding_left):
-                    return
-                start = self._read_data(data, start, end)
-                continue
-            if end - start < frames.HEADER_BYTES:
-                self._keep(data[start:], frames.HEADER_BYTES)
-                return
-            upper, lower, kind, flags, stream_id = FRAME_HEADER.unpack_from(data, start)
-            size = upper << 8 | lower
-            stream_id &= 0x7FFFFFFF
-            if size > self.settings.max_frame_bytes:
-                raise ConnectionFault(frames.FRAME_SIZE_ERROR, "a frame is too large")
-            if kind == frames.DATA and self._block is None and self._has_settings:
-                ahead = frames.HEADER_BYTES + (flags & frames.PADDED and 1)
-                if end - start < ahead:
-                    self._keep(data[start:], ahead)
-                    return
-                self._begin_data(size, flags, stream_id, data[start + ahead - 1])
-                start += ahead
-                continue
-            if size > frames.SMALLEST_MAX_FRAME:
-                raise ConnectionFault(frames.ENHANCE_YOUR_CALM, "a frame other than DATA is too large")
-            if end - start < frames.HEADER_BYTES + size:
-                self._keep(data[start:], frames.HEADER_BYTES + size)
-                return
-            start += frames.HEADER_BYTES
-            self._on_frame(kind, flags, stream_id, data[start : start + size])
-            start += size
-
-    def _keep(self, rest: bytes, need: int) -> None:
-        if rest:
-            self._rest += rest
-            self._need = need
-
-    def _begin_data(self, size: int, flags: int, stream_id: int, padding: int) -> None:
+    def on_data_begin(self, size: int, padding: int, flags: int, stream_id: int) -> None:
+        """Count bytes against the windows, and check that the call is open."""
+        self._check_order(frames.DATA, stream_id)
         self._window -= size
         if self._window < 0:
             raise ConnectionFault(frames.FLOW_CONTROL_ERROR, "more came than the connection's window allows")
-        if flags & frames.PADDED:
-            if padding >= size:
-                raise ConnectionFault(frames.PROTOCOL_ERROR, "padding is longer than its frame")
-        else:
-            padding = 0
         call = self.calls.get(stream_id)
         if call is None or call.has_ended:
             self._check_closed(stream_id)
         else:
             call.receive_window -= size
             if call.receive_window < 0:
-                self._reset(call, frames.FLOW_CONTROL_ERROR)
-        if not size or padding + 1 == size:
-            self._annoy()
-        self._in_data = True
-        self._data_id, self._data_flags, self._padding_left = stream_id, flags, padding
-        self._data_left = size - padding - (1 if flags & frames.PADDED else 0)
+                self.reset(call, frames.FLOW_CONTROL_ERROR)
+        if size <= padding:
+            self.annoy()
 
-    def _read_data(self, data: bytes, start: int, end: int) -> int:
-        """Use what is here of a DATA frame, and give where the rest begins."""
-        call = self.calls.get(self._data_id)
-        size = min(self._data_left, end - start)
-        if size:
-            self._data_left -= size
-            if call is not None and not call.has_ended:
-                call.bytes_in += size
-                view = data if size <= _COPIED_BYTES else memoryview(data)
-                call.take(view[start : start + size])
-            start += size
-        if not self._data_left and self._padding_left:
-            size = min(self._padding_left, end - start)
-            self._padding_left -= size
-            start += size
-        if self._data_left or self._padding_left:
-            return start
-        self._in_data = False
+    def on_data(self, stream_id: int, chunk: bytes | memoryview) -> None:
+        """Pass a part of a message on."""
+        call = self.calls.get(stream_id)
+        if call is not None and not call.has_ended:
+            call.bytes_in += len(chunk)
+            call.take(chunk)
+
+    def on_data_end(self, flags: int, stream_id: int) -> None:
+        """Open the windows again, and end the call where this was its last frame."""
         limits = self.settings
         if self._window <= limits.connection_window_bytes // 2:
             self.outbox.put(frames.window_frame(0, limits.connection_window_bytes - self._window))
             self._window = limits.connection_window_bytes
-        if self._data_flags & frames.END_STREAM:
-            self._end_of_call(self._data_id)
-        elif call is not None and not call.is_over:
-            self.replenish(call)
-        return start
+        if flags & frames.END_STREAM:
+            self._end_of_call(stream_id)
+        else:
+            call = self.calls.get(stream_id)
+            if call is not None:
+                self.replenish(call)
+
+    def on_frame(self, kind: int, flags: int, stream_id: int, payload: bytes) -> None:
+        """Take a frame of another kind than DATA."""
+        self._check_order(kind, stream_id)
+        if kind == frames.HEADERS:
+            self._on_headers(flags, stream_id, frames.without_padding(flags, payload))
+        elif kind == frames.CONTINUATION:
+            self._on_continuation(flags, stream_id, payload)
+        else:
+            on_control_frame(self, kind, flags, stream_id, payload)
+
+    def _check_order(self, kind: int, stream_id: int) -> None:
+        if self._block is not None and (kind != frames.CONTINUATION or stream_id != self._block_id):
+            raise ConnectionFault(frames.PROTOCOL_ERROR, "a block of headers was not ended")
+        if not self.has_settings and kind != frames.SETTINGS:
+            raise ConnectionFault(frames.PROTOCOL_ERROR, "the first frame is not SETTINGS")
 
     def _end_of_call(self, stream_id: int) -> None:
-        self._abandoned.pop(stream_id, None)
+        self.abandoned.pop(stream_id, None)
         call = self.calls.get(stream_id)
         if call is None or call.has_ended:
             return
         if call.head.length is not None and call.head.length != call.bytes_in:
-            self._reset(call, frames.PROTOCOL_ERROR)
+            self.reset(call, frames.PROTOCOL_ERROR)
             return
         call.end()
-
-    def _on_frame(self, kind: int, flags: int, stream_id: int, payload: bytes) -> None:
-        if self._block is not None and (kind != frames.CONTINUATION or stream_id != self._block_id):
-            raise ConnectionFault(frames.PROTOCOL_ERROR, "a block of headers was not ended")
-        if not self._has_settings and kind != frames.SETTINGS:
-            raise ConnectionFault(frames.PROTOCOL_ERROR, "the first frame is not SETTINGS")
-        if kind == frames.HEADERS:
-            self._on_headers(flags, stream_id, frames.without_padding(flags, payload))
-            return
-        if kind not in (frames.WINDOW_UPDATE, frames.RST_STREAM, frames.CONTINUATION):
-            self._annoy()
-        handler = _HANDLERS.get(kind)
-        if handler is not None:
-            handler(self, flags, stream_id, payload)
 
     def _on_headers(self, flags: int, stream_id: int, block: bytes) -> None:
         if not stream_id & 1:
@@ -320,7 +263,7 @@ class GrpcConnection(asyncio.Protocol):
         if self._block is None:
             raise ConnectionFault(frames.PROTOCOL_ERROR, "CONTINUATION continues nothing")
         if not payload:
-            self._annoy()
+            self.annoy()
         self._block += payload
         if len(self._block) > self.settings.max_header_bytes:
             raise ConnectionFault(frames.ENHANCE_YOUR_CALM, "the headers are too large")
@@ -331,10 +274,10 @@ class GrpcConnection(asyncio.Protocol):
     def _on_block(self, flags: int, stream_id: int, block: bytes) -> None:
         """Open a call, or end one by its trailers. Every block is decoded, since all share one table."""
         head = self._heads.read(block)
-        if stream_id <= self._last_id:
+        if stream_id <= self.last_id:
             self._on_trailers(flags, stream_id)
             return
-        self._last_id = stream_id
+        self.last_id = stream_id
         if len(self.calls) >= self.settings.max_streams:
             self._refuse(stream_id, frames.REFUSED_STREAM, flags)
         elif head.fault:
@@ -363,19 +306,19 @@ class GrpcConnection(asyncio.Protocol):
         if call is None or call.has_ended:
             self._check_closed(stream_id)
         elif not flags & frames.END_STREAM:
-            self._reset(call, frames.PROTOCOL_ERROR)
+            self.reset(call, frames.PROTOCOL_ERROR)
             return
         self._end_of_call(stream_id)
 
     def _refuse(self, stream_id: int, code: int, flags: int) -> None:
-        self._annoy()
+        self.annoy()
         if not flags & frames.END_STREAM:
             self._abandon(stream_id)
         self.outbox.put(frames.reset_frame(stream_id, code))
 
     def _answer_plainly(self, stream_id: int, flags: int, head: Head) -> None:
         """Answer what is no gRPC in HTTP's words."""
-        self._annoy()
+        self.annoy()
         block = plain_http(415 if head.method == "POST" else 405)
         self.outbox.put(frames.frame(frames.HEADERS, frames.END_HEADERS | frames.END_STREAM, stream_id, block))
         if not flags & frames.END_STREAM:
@@ -384,138 +327,23 @@ class GrpcConnection(asyncio.Protocol):
 
     def _check_closed(self, stream_id: int) -> None:
         """Allow what was on its way to a call that was ended here; nothing else may name a stream that isn't open."""
-        if stream_id in self._abandoned:
+        if stream_id in self.abandoned:
             return
-        if not stream_id & 1 or stream_id > self._last_id:
+        if not stream_id & 1 or stream_id > self.last_id:
             raise ConnectionFault(frames.PROTOCOL_ERROR, "a frame names a stream that was never opened")
         raise ConnectionFault(frames.STREAM_CLOSED, "a frame names a stream that is closed")
 
-    def _reset(self, call: Call, code: int) -> None:
-        self._annoy()
+    def reset(self, call: Call, code: int) -> None:
+        """End a call without an answer."""
+        self.annoy()
         self.outbox.put(frames.reset_frame(call.id, code))
         call.close()
 
-    def _annoy(self) -> None:
+    def annoy(self) -> None:
         """Count what costs us and brings the client nothing."""
         self._idle_frames += 1
         if self._idle_frames > self.settings.max_idle_frames:
             raise ConnectionFault(frames.ENHANCE_YOUR_CALM, "too many frames that ask for nothing")
-
-    def _on_priority(self, flags: int, stream_id: int, payload: bytes) -> None:
-        if not stream_id:
-            raise ConnectionFault(frames.PROTOCOL_ERROR, "PRIORITY names no stream")
-        if len(payload) != 5:
-            raise ConnectionFault(frames.FRAME_SIZE_ERROR, "PRIORITY has a wrong size")
-
-    def _on_reset(self, flags: int, stream_id: int, payload: bytes) -> None:
-        if len(payload) != 4:
-            raise ConnectionFault(frames.FRAME_SIZE_ERROR, "RST_STREAM has a wrong size")
-        if not stream_id & 1 or stream_id > self._last_id:
-            raise ConnectionFault(frames.PROTOCOL_ERROR, "RST_STREAM names a stream that was never opened")
-        self._abandoned.pop(stream_id, None)
-        self.resets_left -= 1
-        if self.resets_left < 0:
-            raise ConnectionFault(frames.ENHANCE_YOUR_CALM, "too many calls are given up")
-        call = self.calls.get(stream_id)
-        if call is not None:
-            call.has_ended = True
-            call.close()
-
-    def _on_settings(self, flags: int, stream_id: int, payload: bytes) -> None:
-        if stream_id:
-            raise ConnectionFault(frames.PROTOCOL_ERROR, "SETTINGS names a stream")
-        if len(payload) % 6 or (flags & frames.ACK and payload):
-            raise ConnectionFault(frames.FRAME_SIZE_ERROR, "SETTINGS has a wrong size")
-        if flags & frames.ACK:
-            if not self._has_settings:
-                raise ConnectionFault(frames.PROTOCOL_ERROR, "the first frame is not SETTINGS")
-            return
-        self._has_settings = True
-        for key, value in frames.SETTING.iter_unpack(payload):
-            self._apply(key, value)
-        self.outbox.put(frames.frame(frames.SETTINGS, frames.ACK, 0))
-        self.outbox.push_waiting()
-
-    def _apply(self, key: int, value: int) -> None:
-        outbox = self.outbox
-        if key == frames.INITIAL_WINDOW_SIZE:
-            if value > frames.LARGEST_WINDOW:
-                raise ConnectionFault(frames.FLOW_CONTROL_ERROR, "a window is too large")
-            more = value - outbox.first_window
-            outbox.first_window = value
-            for call in list(self.calls.values()):
-                self._widen(call, more)
-        elif key == frames.MAX_FRAME_SIZE:
-            if not frames.SMALLEST_MAX_FRAME <= value <= frames.LARGEST_MAX_FRAME:
-                raise ConnectionFault(frames.PROTOCOL_ERROR, "a frame can't be that large")
-            outbox.max_frame = value
-        elif key == frames.ENABLE_PUSH and value > 1:
-            raise ConnectionFault(frames.PROTOCOL_ERROR, "ENABLE_PUSH is 0 or 1")
-
-    def _widen(self, call: Call, more: int) -> None:
-        was_full = call.window <= 0
-        call.window += more
-        if call.window > frames.LARGEST_WINDOW:
-            raise ConnectionFault(frames.FLOW_CONTROL_ERROR, "a window is too large")
-        if was_full and call.window > 0 and call.pending:
-            self.outbox.waiting[call] = None
-
-    def _on_push_promise(self, flags: int, stream_id: int, payload: bytes) -> None:
-        raise ConnectionFault(frames.PROTOCOL_ERROR, "a client promises nothing")
-
-    def _on_ping(self, flags: int, stream_id: int, payload: bytes) -> None:
-        if stream_id:
-            raise ConnectionFault(frames.PROTOCOL_ERROR, "PING names a stream")
-        if len(payload) != 8:
-            raise ConnectionFault(frames.FRAME_SIZE_ERROR, "PING has a wrong size")
-        if not flags & frames.ACK:
-            self.outbox.put(frames.frame(frames.PING, frames.ACK, 0, payload))
-            return
-        self.ping_sent_s = 0.0
-        if self.is_draining:
-            self.outbox.put(frames.goaway_frame(self._last_id, frames.NO_ERROR))
-            if not self.calls:
-                self.end(frames.NO_ERROR, "")
-
-    def _on_goaway(self, flags: int, stream_id: int, payload: bytes) -> None:
-        if stream_id or len(payload) < 8:
-            raise ConnectionFault(frames.PROTOCOL_ERROR, "GOAWAY makes no sense")
-        self.is_draining, self.ping_sent_s = True, 0.0
-        if not self.calls:
-            self.end(frames.NO_ERROR, "")
-
-    def _on_window(self, flags: int, stream_id: int, payload: bytes) -> None:
-        if len(payload) != 4:
-            raise ConnectionFault(frames.FRAME_SIZE_ERROR, "WINDOW_UPDATE has a wrong size")
-        more = UINT32.unpack(payload)[0] & 0x7FFFFFFF
-        if not stream_id:
-            self.outbox.window += more
-            if not more or self.outbox.window > frames.LARGEST_WINDOW:
-                code = frames.FLOW_CONTROL_ERROR if more else frames.PROTOCOL_ERROR
-                raise ConnectionFault(code, "the connection's window can't grow by that")
-            self.outbox.push_waiting()
-            return
-        call = self.calls.get(stream_id)
-        if call is None:
-            if not stream_id & 1 or stream_id > self._last_id:
-                raise ConnectionFault(frames.PROTOCOL_ERROR, "WINDOW_UPDATE names a stream that was never opened")
-        elif not more or call.window + more > frames.LARGEST_WINDOW:
-            self._reset(call, frames.FLOW_CONTROL_ERROR if more else frames.PROTOCOL_ERROR)
-        else:
-            self._widen(call, more)
-            self.outbox.push_waiting()
-
-
-_HANDLERS: Final[dict[int, Callable[[GrpcConnection, int, int, bytes], None]]] = {
-    frames.PRIORITY: GrpcConnection._on_priority,
-    frames.RST_STREAM: GrpcConnection._on_reset,
-    frames.SETTINGS: GrpcConnection._on_settings,
-    frames.PUSH_PROMISE: GrpcConnection._on_push_promise,
-    frames.PING: GrpcConnection._on_ping,
-    frames.GOAWAY: GrpcConnection._on_goaway,
-    frames.WINDOW_UPDATE: GrpcConnection._on_window,
-    frames.CONTINUATION: GrpcConnection._on_continuation,
-}
 
 
 def _is_grpc(content_type: bytes) -> bool:

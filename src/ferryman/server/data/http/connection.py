@@ -9,10 +9,12 @@ from typing import Any
 from ferryman.core.errors import FerrymanError
 from ferryman.server.data.http.body import SizedBody
 from ferryman.server.data.http.chunks import Chunks
+from ferryman.server.data.http.compress import Inflater, compress, is_worth
 from ferryman.server.data.http.connections import Connections
 from ferryman.server.data.http.head import END, Head, Refusal, check_start
-from ferryman.server.data.http.reply import CONTINUE, refusal
-from ferryman.server.data.http.request import Request, Response
+from ferryman.server.data.http.reply import CONTINUE, lines_of, refusal
+from ferryman.server.data.http.request import Header, Request, Response
+from ferryman.server.data.http.websocket import WebSocket, accept_upgrade
 
 _FRESH, _IDLE, _HEAD, _BODY, _WORK, _SKIP, _LINGER, _CLOSED = range(8)
 _STREAMED_BYTES = 64 * 1024  # from so much on, a body goes straight into memory of its own
@@ -28,8 +30,8 @@ class HttpConnection(asyncio.Protocol):
     """Speak HTTP/1.1 with one client."""
 
     __slots__ = (
-        "_at", "_body", "_buffer", "_certificate", "_head", "_held", "_house", "_is_paused", "_is_reading", "_is_stalled",
-        "_loop", "_peer", "_phase", "_request", "_since_s", "_skip", "_stalled_until_s", "_transport",
+        "_at", "_body", "_buffer", "_certificate", "_head", "_held", "_house", "_is_paused", "_is_reading",
+        "_is_stalled", "_loop", "_peer", "_phase", "_request", "_since_s", "_skip", "_stalled_until_s", "_transport",
     )  # fmt: skip
 
     def __init__(self, house: Connections) -> None:
@@ -180,28 +182,65 @@ class HttpConnection(asyncio.Protocol):
     def _begin(self, head: Head) -> None:
         """Admit one request and get its body."""
         self._head = head
-        length = head.length
         request = self._request = Request(head.method, head.path, head.query, head.headers, self._peer)
         request.arrived_s = self._since_s = self._loop.time()
-        request.bytes_in = head.size_bytes + (length or 0)
         request.certificate = self._certificate
-        try:
-            refused = self._house.application.admit(request, length)
-        except Exception as error:  # noqa: BLE001 - the boundary of a request
-            refused = _internal(error)
+        refused = self._admit(head, request)
         if refused is not None:
             self._request = None
             self._answer_early(refused)
-        elif length == 0:
+        elif head.upgrades:
+            self._open_stream(head, request)
+        else:
+            self._begin_body(head, request)
+
+    def _admit(self, head: Head, request: Request) -> Response | None:
+        length = head.length
+        request.bytes_in = head.size_bytes + (length or 0)
+        if head.origin is not None:
+            refused = self._house.origins.refuse(head)
+            if refused is not None:
+                return refused
+        try:
+            return self._house.application.admit(request, length)
+        except Exception as error:  # noqa: BLE001 - the boundary of a request
+            return _internal(error)
+
+    def _open_stream(self, head: Head, request: Request) -> None:
+        """Become a WebSocket, if the application takes it."""
+        try:
+            upgrade = accept_upgrade(head)
+            stream = WebSocket(self._house)
+            opened = self._house.application.open_stream(request, stream)
+        except Refusal as error:
+            self._refuse(error.status, str(error), (b"sec-websocket-version", b"13"))
+            return
+        except Exception as error:  # noqa: BLE001 - the boundary of a request
+            opened = _internal(error)
+        self._request = None
+        if isinstance(opened, Response):
+            self._answer_early(opened)
+            return
+        self._trim()
+        received, self._buffer = self._buffer, b""
+        self._phase = _CLOSED
+        self._house.members.discard(self)
+        stream.begin(self._transport, opened, upgrade, received)
+
+    def _begin_body(self, head: Head, request: Request) -> None:
+        """Have the body in hand at once, or wait for it."""
+        length = head.length
+        if length == 0:
             self._work(request)
-        elif self._has_room(length):
-            if length is not None and len(self._buffer) - self._at >= length:
-                end = self._at + length
-                request.body = self._buffer[self._at : end]
-                self._at = end
-                self._work(request)
-            else:
-                self._begin_body(head, length)
+        elif not self._has_room(length):
+            return
+        elif length is not None and len(self._buffer) - self._at >= length:
+            end = self._at + length
+            request.body = self._buffer[self._at : end]
+            self._at = end
+            self._work(request)
+        else:
+            self._wait_for_body(head, length)
 
     def _has_room(self, length: int | None) -> bool:
         """Count a body's bytes, or refuse it."""
@@ -218,7 +257,7 @@ class HttpConnection(asyncio.Protocol):
         self._held = length
         return True
 
-    def _begin_body(self, head: Head, length: int | None) -> None:
+    def _wait_for_body(self, head: Head, length: int | None) -> None:
         self._phase = _BODY
         self._trim()
         if head.expects_continue and not self._buffer:
@@ -266,17 +305,81 @@ class HttpConnection(asyncio.Protocol):
     def _work(self, request: Request) -> None:
         """Have a request answered."""
         self._phase = _WORK
+        if self._head.encoding and request.body:
+            self._inflate(request, Inflater(request.body, self._head.encoding, self._house.limits.body_bytes))
+        else:
+            self._answer(request)
+
+    def _answer(self, request: Request) -> None:
         try:
             self._house.application.answer(request, partial(self._respond, request))
         except Exception as error:  # noqa: BLE001 - the boundary of a request
             self._respond(request, _internal(error))
 
+    def _inflate(self, request: Request, inflater: Inflater) -> None:
+        """Inflate the body: a little here, more in a thread."""
+        limit = self._house.limits.body_bytes
+        try:
+            if inflater.step():
+                self._take_inflated(request, inflater.body)
+                return
+            self._house.intake.take(limit - self._held)  # as much as it may become
+            self._held = limit
+        except Refusal as error:
+            self._refuse_whole(request, error.status, str(error))
+        except FerrymanError as error:
+            self._refuse_whole(request, 429, f"{error}; {error.hint}")
+        else:
+            inflating = self._loop.run_in_executor(None, inflater.rest)
+            inflating.add_done_callback(partial(self._inflated, request))
+
+    def _inflated(self, request: Request, inflating: asyncio.Future[bytearray]) -> None:
+        error = inflating.exception()
+        if request is not self._request:
+            return
+        if isinstance(error, Refusal):
+            self._refuse_whole(request, error.status, str(error))
+        elif error is not None:
+            self._respond(request, _internal(error))
+        else:
+            self._take_inflated(request, inflating.result())
+
+    def _take_inflated(self, request: Request, body: bytearray) -> None:
+        try:
+            self._house.intake.take(len(body) - self._held)
+        except FerrymanError as error:
+            self._refuse_whole(request, 429, f"{error}; {error.hint}")
+            return
+        self._held = len(body)
+        request.body = body
+        self._answer(request)
+
+    def _refuse_whole(self, request: Request, status: int, message: str) -> None:
+        """Refuse an admitted request whose body has come."""
+        self._house.application.forget(request)
+        self._respond(request, refusal(status, message))
+
     def _respond(self, request: Request, response: Response) -> None:
         """Send the answer, unless the client has gone or has one."""
         if request is not self._request:
             return
+        encoding = self._head.accepts
+        if encoding and is_worth(response):
+            packing = self._loop.run_in_executor(None, compress, response, encoding)
+            packing.add_done_callback(partial(self._packed, request))
+            return
+        self._finish(response)
+
+    def _packed(self, request: Request, packing: asyncio.Future[Response]) -> None:
+        error = packing.exception()
+        if request is self._request:
+            self._finish(_internal(error) if error is not None else packing.result())
+
+    def _finish(self, response: Response) -> None:
         self._request = None
-        self._release()
+        if self._held:
+            self._house.intake.give_back(self._held)
+            self._held = 0
         self._send(response, closes=response.closes)
         self._read_on()
 
@@ -285,6 +388,8 @@ class HttpConnection(asyncio.Protocol):
         head = self._head
         closes = closes or not head.keeps_alive or self._house.is_draining
         connection = _CLOSE if closes else _KEEP if head.is_http_10 else b""
+        if head.origin is not None:
+            connection += lines_of(self._house.origins.headers(head))
         try:
             parts = self._house.renderer.render(response, connection, is_head=head.method == "HEAD")
         except ValueError as error:
@@ -315,10 +420,10 @@ class HttpConnection(asyncio.Protocol):
         self._forget()
         self._answer_early(refusal(status, message))
 
-    def _refuse(self, status: int, message: str) -> None:
+    def _refuse(self, status: int, message: str, *headers: Header) -> None:
         """Refuse what nobody can find the end of, and close."""
         self._forget()
-        parts = self._house.renderer.render(refusal(status, message), _CLOSE, is_head=False)
+        parts = self._house.renderer.render(refusal(status, message, *headers), _CLOSE, is_head=False)
         self._transport.writelines(parts)
         self._since_s = self._loop.time()
         self._close_softly()
@@ -378,18 +483,14 @@ class HttpConnection(asyncio.Protocol):
         if isinstance(self._body, SizedBody):
             self._body.leave()
         self._body = None
-        self._release()
+        self._house.intake.give_back(self._held)
+        self._held = 0
         request, self._request = self._request, None
         if request is not None:
             self._house.application.forget(request)
 
-    def _release(self) -> None:
-        if self._held:
-            self._house.intake.give_back(self._held)
-            self._held = 0
 
-
-def _internal(error: Exception) -> Response:
+def _internal(error: BaseException) -> Response:
     incident = secrets.token_hex(6)
     _log.error("request failed (id %s)", incident, exc_info=error)
     return refusal(500, f"internal error (id {incident})")

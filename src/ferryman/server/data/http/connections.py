@@ -43,6 +43,14 @@ class Connections:
         self._heads: dict[bytes, Head] = {}
         self._timer: asyncio.TimerHandle | None = None
 
+    def join(self, member: Member) -> None:
+        """Count a connection."""
+        self.members.add(member)
+
+    def leave(self, member: Member) -> None:
+        """Count it no more."""
+        self.members.discard(member)
+
     def head(self, block: bytes) -> Head:
         """Parse a request's head, or know it: clients send the same one again and again. Raises Refusal."""
         known = self._heads.get(block)

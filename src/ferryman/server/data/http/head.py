@@ -45,11 +45,6 @@ class Head:
     origin: str | None
     host: str
 
-    @property
-    def is_plain(self) -> bool:
-        """Say whether nothing but reading the body and answering is asked for."""
-        return not (self.expects_continue or self.upgrades or self.encoding or self.origin is not None)
-
 
 def check_start(start: bytes, limits: Limits) -> None:
     """Raise Refusal where the beginning of a head can't become a good one, so that nobody waits for its end."""

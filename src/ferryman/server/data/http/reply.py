@@ -40,7 +40,7 @@ class Renderer:
         start = self._starts.get(key) or self._start(key)
         body = response.body
         if response.headers:
-            connection += _lines(response.headers)
+            connection += lines_of(response.headers)
         if type(body) is bytes:
             if is_head or response.status in _BODILESS:
                 return (_bare(start, connection, response.status, len(body)),)
@@ -74,7 +74,8 @@ def _bare(start: bytes, headers: bytes, status: int, size: int) -> bytes:
     return b"%b%bcontent-length: %d\r\n\r\n" % (start, headers, size)
 
 
-def _lines(headers: Sequence[Header]) -> bytes:
+def lines_of(headers: Sequence[Header]) -> bytes:
+    """Give headers as lines; raises ValueError for one that would end its line."""
     lines = b"".join([b"%b: %b\r\n" % header for header in headers])
     if lines.count(b"\n") != len(headers) or lines.count(b"\r") != len(headers):
         raise ValueError("a header with the end of a line")

@@ -56,9 +56,8 @@ class HttpV2:
             action = "infer" if address.verb in ("infer", "stream") else self._pages.action_of(request.path)
             request.note = address
             if action != "open":
-                request.caller = self._gate.admit(
-                    request.header, address.model or None, action, peer=request.peer, cert=request.certificate
-                )
+                model = address.model or None
+                request.caller = self._gate.admit(request.header, model, action, request.peer, request.certificate)
             if address.verb == "infer":
                 self._check_room(address)
                 check_content_type(dict(request.headers))

@@ -55,8 +55,9 @@ class Arena:
                 self.used_bytes += size
                 self._touched = max(self._touched, start + size)
                 return start
+        free_bytes = self.size_bytes - self.used_bytes
         raise Overloaded(
-            f"{size_bytes} bytes don't fit into the {self.size_bytes - self.used_bytes} that are free of a worker's memory",
+            f"{size_bytes} bytes don't fit into the {free_bytes} that are free of what a worker shares",
             hint="send less at once, or try again later",
         )
 

@@ -7,7 +7,7 @@ import weakref
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -182,8 +182,7 @@ class Worker(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Know the way out."""
-        assert isinstance(transport, asyncio.WriteTransport) or hasattr(transport, "write")  # uvloop's own class
-        self._transport = transport  # type: ignore[assignment]  # as asserted
+        self._transport = cast(asyncio.WriteTransport, transport)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Fail what was inside; how the process ended is told a moment later."""
@@ -252,7 +251,7 @@ class Worker(asyncio.Protocol):
         return memoryview(owner)  # type: ignore[arg-type]  # an array is a buffer
 
     def _give_back(self, block: int) -> None:
-        if not self._is_lost:
+        if not self._is_lost and not self._is_stopping:
             self._send(encode_frame(RELEASE, block))
 
     def _settle(self, number: int, results: Sequence[Result]) -> None:

@@ -12,8 +12,8 @@ from ferryman.core.errors import NotReady
 from ferryman.core.plugins import runtime_for
 from ferryman.core.runtime import Runtime, Session
 from ferryman.core.task import Task, bind_task
-from ferryman.server.data.job import GoldenVerdict, Loaded
 from ferryman.server.data.items import kind_of_items
+from ferryman.server.data.job import GoldenVerdict, Loaded
 from ferryman.server.data.worker.batching import prove_batching
 from ferryman.server.data.worker.order import LoadOrder
 

@@ -54,7 +54,7 @@ class Zygote:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
             environment = {"OPENBLAS_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "2", **os.environ}
-            self._process = subprocess.Popen(
+            self._process = subprocess.Popen(  # noqa: S603 - this interpreter, and names of modules from plug-ins
                 [sys.executable, "-m", _MODULE, str(theirs.fileno()), *self._modules],
                 pass_fds=(theirs.fileno(),),
                 stdin=subprocess.DEVNULL,

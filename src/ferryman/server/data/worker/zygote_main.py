@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Protocol
 
+from ferryman.core.plugins import plugins
 from ferryman.server.data.worker.process import work
 
 _PR_SET_PDEATHSIG = 1
@@ -102,6 +103,8 @@ def _prctl(option: int, value: int | ctypes.c_char_p) -> None:
 
 
 def _import_all(modules: Sequence[str]) -> None:
+    for kind in ("runtimes", "tasks"):
+        plugins(kind)
     for name in modules:
         try:
             importlib.import_module(name)

@@ -1,0 +1,184 @@
+"""One turn of one server: start it, check its answers, load it, ask at random times, weigh it, stop it."""
+
+import contextlib
+import http.client
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from benchmarks.serving import _asks
+from benchmarks.serving._load import LOADS, measure
+from benchmarks.serving._models import Questions
+from benchmarks.serving._peers import Peer, Place
+from benchmarks.serving._poisson import ask_at_random
+from benchmarks.serving._tree import Tree
+
+Turn = dict[str, Any]  # JSON
+SERVER_CORE = "0"
+_START_S = 120.0
+_POLL_S = 0.005
+
+
+def run_turn(
+    peer: Peer, place: Place, asked: Questions, loads: Sequence[str], *, seconds: float, seed: int
+) -> Turn:
+    """Measure; what fails is told in "fault" or in its load's, and never stops the other servers."""
+    turn: Turn = {"peer": peer.name, "cells": {}, "limit": [bare_limit(place)], "load_before": os.getloadavg()[0]}
+    try:
+        command = peer.start_command(place)
+    except (RuntimeError, OSError, subprocess.SubprocessError, StopIteration) as error:
+        return turn | {"fault": f"could not be laid out: {error}"}
+    began = time.monotonic()
+    tree = Tree(command, cores=SERVER_CORE, environment=peer.environ(place), log=place.scratch / "log.txt")
+    try:
+        answers = _start(peer, place, asked, tree)
+        turn |= {"start_s": time.monotonic() - began, "start_cpu_s": tree.cpu_s()}
+        for name in loads:
+            if name in peer.loads:
+                turn["cells"][name] = _cell(peer, place, asked, tree, name, seconds)
+        if "rate" in turn["cells"].get("M", {}):
+            turn["poisson"] = _poisson(peer, place, asked, turn["cells"]["M"]["rate"], seconds, seed)
+        turn["memory"] = asdict(tree.memory())
+        turn["fault"] = _still_right(peer, place, asked, answers)
+    except RuntimeError as error:
+        turn["fault"] = str(error)
+    finally:
+        tree.stop()
+    turn["limit"].append(bare_limit(place))
+    return turn
+
+
+def bare_limit(place: Place) -> dict[str, dict[str, float]]:
+    """Time the bare loops on the server's core."""
+    command = ["taskset", "-c", SERVER_CORE, sys.executable, str(Path(__file__).with_name("_limit.py"))]
+    environment = {**os.environ, "BENCH_MODELS": str(place.models), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
+    found: dict[str, dict[str, float]] = json.loads(done.stdout)
+    return found
+
+
+def _start(peer: Peer, place: Place, asked: Questions, tree: Tree) -> list[str]:
+    """Wait for a right answer of each model; gives which were asked. Raises RuntimeError."""
+    kinds = ["Tgrpc", "Mgrpc"] if peer.loads == ("Tgrpc",) else ["T", "M" if "M" in peer.loads else "Mjson", "D"]
+    deadline = time.monotonic() + _START_S
+    for kind in kinds:
+        _retry(lambda kind=kind: _answer(peer, place, asked, kind), tree, deadline)
+    if peer.ready_path:
+        _retry(lambda: _get(place.port, peer.ready_path), tree, deadline)
+    return kinds
+
+
+def _retry(attempt: Callable[[], object], tree: Tree, deadline: float) -> None:
+    while True:
+        try:
+            attempt()
+            return
+        except (_NotYet, OSError, http.client.HTTPException) as error:
+            if not tree.is_running:
+                raise RuntimeError(f"it ended while starting: {tree.last_words()}") from error
+            if time.monotonic() > deadline:
+                raise RuntimeError(f"no answer after {_START_S:.0f} s: {error}; {tree.last_words()}") from error
+            time.sleep(_POLL_S)
+
+
+class _NotYet(Exception):
+    """Tell that the server is there and answers nothing useful yet."""
+
+
+def _answer(peer: Peer, place: Place, asked: Questions, kind: str) -> bytes:
+    """Ask once and check the answer; gives its body. Raises _NotYet, OSError, and RuntimeError for a wrong answer."""
+    ask = peer.form(kind, asked)
+    headers: dict[str, str] = {}
+    if ask.is_grpc:
+        body = _call(ask, place.port if peer.one_port else place.grpc_port)
+    else:
+        headers, body = _post(ask, place.port)
+    try:
+        fault = _asks.fault(kind, asked, ask.read(headers, body))
+    except (ValueError, KeyError, IndexError, TypeError) as error:
+        fault = f"can't be read ({type(error).__name__}: {error}): {body[:200]!r}"
+    if fault:
+        raise RuntimeError(f"wrong answer to {kind}: {fault}")
+    return body
+
+
+def _post(ask: _asks.Ask, port: int) -> tuple[dict[str, str], bytes]:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+    with contextlib.closing(connection):
+        connection.request("POST", ask.path, ask.body, dict(ask.headers))
+        response = connection.getresponse()
+        body = response.read()
+    if response.status != 200:
+        raise _NotYet(f"status {response.status}: {body[:300]!r}")
+    return {name.lower(): value for name, value in response.getheaders()}, body
+
+
+def _get(port: int, path: str) -> None:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+    with contextlib.closing(connection):
+        connection.request("GET", path)
+        status = connection.getresponse().status
+    if status != 200:
+        raise _NotYet(f"{path} answers {status}")
+
+
+def _call(ask: _asks.Ask, port: int) -> bytes:
+    """Call over gRPC, bytes in and out, with somebody else's client."""
+    try:
+        import grpc
+    except ImportError:
+        raise RuntimeError("grpcio is missing here: pip install grpcio") from None
+
+    with grpc.insecure_channel(f"127.0.0.1:{port}", options=[("grpc.max_receive_message_length", -1)]) as channel:
+        call = channel.unary_unary(ask.path, request_serializer=None, response_deserializer=None)
+        try:
+            answer: bytes = call(ask.body[5:], timeout=30)
+        except grpc.RpcError as error:
+            raise _NotYet(f"gRPC: {error.code()}: {error.details()}") from None
+    return answer
+
+
+def _cell(peer: Peer, place: Place, asked: Questions, tree: Tree, name: str, seconds: float) -> dict[str, Any]:
+    load = LOADS[name]
+    ask = peer.form(load.kind, asked)
+    port = place.grpc_port if ask.is_grpc and not peer.one_port else place.port
+    with _told() as fault:
+        body = _answer(peer, place, asked, load.kind)
+        framed_bytes = len(body) + 5
+        return asdict(measure(load, ask, tree, port=port, seconds=seconds, answer_bytes=framed_bytes))
+    return {"fault": fault[0]}
+
+
+def _poisson(
+    peer: Peer, place: Place, asked: Questions, capacity: float, seconds: float, seed: int
+) -> dict[str, Any]:
+    ask = peer.form("M", asked)
+    with _told() as fault:
+        found = ask_at_random(ask, port=place.port, capacity=capacity, seconds=1.6 * seconds, seed=seed)
+        return asdict(found)
+    return {"fault": fault[0]}
+
+
+def _still_right(peer: Peer, place: Place, asked: Questions, kinds: Sequence[str]) -> str:
+    for kind in kinds:
+        with _told() as fault:
+            _answer(peer, place, asked, kind)
+        if fault:
+            return f"after the load: {fault[0]}"
+    return ""
+
+
+@contextlib.contextmanager
+def _told() -> Iterator[list[str]]:
+    """Turn what one load may raise into a line; the list is empty where nothing was raised."""
+    told: list[str] = []
+    try:
+        yield told
+    except (RuntimeError, _NotYet, OSError, http.client.HTTPException, subprocess.SubprocessError) as error:
+        told.append(str(error))

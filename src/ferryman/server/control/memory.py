@@ -1,0 +1,85 @@
+"""Keep all workers together under a ceiling: who has been idle for longest makes room."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
+
+from ferryman.core.errors import NotReady
+from ferryman.server.control.supervisor import Supervisor
+
+_log = logging.getLogger("ferryman.server")
+_MB = 1024 * 1024
+_LOOK_S = 5.0
+
+
+class NoRoom(NotReady):
+    """Say that a model doesn't fit in beside those that are busy."""
+
+
+def held_bytes(pid: int, *, proc: Path = Path("/proc")) -> int:
+    """Give a process's share of the memory that it uses: what workers share counts once. 0 where it is gone; blocks."""
+    try:
+        for line in (proc / str(pid) / "smaps_rollup").read_text().splitlines():
+            if line.startswith("Pss:"):
+                return int(line.split()[1]) * 1024
+    except (OSError, ValueError):
+        pass
+    return 0
+
+
+class Ceiling:
+    """Bound the memory of all workers. `residents` are who is loaded, `may_leave` who of them may go now."""
+
+    def __init__(
+        self,
+        limit_mb: int,
+        residents: Callable[[], Sequence[Supervisor]],
+        may_leave: Callable[[Supervisor], bool],
+        evict: Callable[[Supervisor], Awaitable[None]],
+    ) -> None:
+        self._limit_bytes = limit_mb * _MB
+        self._residents = residents
+        self._may_leave = may_leave
+        self._evict = evict
+        self._weights: dict[str, int] = {}  # what an edition held when it was last seen, by digest
+
+    async def make_room(self, name: str, digest: str, size_bytes: int) -> None:
+        """Have room for a model before it is loaded; raises NoRoom where nobody who is idle could make enough."""
+        needed = self._weights.get(digest, size_bytes)
+        over = await self._reduce(needed, keep=name)
+        if over > 0:
+            raise NoRoom(
+                f"needs about {needed // _MB} MB, {over // _MB + 1} more than the {self._limit_bytes // _MB} MB for all "
+                "models leave while the others are busy",
+                hint="try again later, or allow more memory",
+            )
+
+    async def keep(self) -> None:
+        """Look at the memory every few seconds; never returns."""
+        while True:
+            await asyncio.sleep(_LOOK_S)
+            over = await self._reduce(0, keep="")
+            if over > 0:
+                _log.warning("models hold %d MB more than they may, and none is idle", over // _MB)
+
+    async def _reduce(self, needed: int, *, keep: str) -> int:
+        """Evict until `needed` more bytes fit; gives the bytes that are still over."""
+        held = await self._weigh()
+        over = sum(held.values()) + needed - self._limit_bytes
+        for resident in sorted(held, key=lambda resident: resident.last_used_s):
+            if over <= 0:
+                break
+            if resident.name != keep and resident.is_idle and self._may_leave(resident):
+                over -= held[resident]
+                _log.info("model '%s' makes room: it was idle for longest", resident.name)
+                await self._evict(resident)
+        return over
+
+    async def _weigh(self) -> dict[Supervisor, int]:
+        held: dict[Supervisor, int] = {}
+        for resident in self._residents():
+            pids = [hand.pid for hand in resident.hands()]
+            held[resident] = sum(await asyncio.to_thread(lambda: [held_bytes(pid) for pid in pids]))  # noqa: B023
+            self._weights[resident.bundle.manifest.digest] = held[resident]
+        return held

@@ -1,0 +1,154 @@
+"""Bring editions to life and take them out of service: between the repository's decisions and the dataplane."""
+
+import asyncio
+import logging
+from collections.abc import Mapping
+
+from ferryman.bundle.read import load_bundle
+from ferryman.core.bundle import Bundle
+from ferryman.core.errors import BundleError, ContractBroken, FerrymanError, NotReady
+from ferryman.core.plugins import find, runtime_for
+from ferryman.core.runtime import available_cores
+from ferryman.server.control.crew import Crew
+from ferryman.server.control.line import Failure, Line
+from ferryman.server.control.memory import Ceiling, NoRoom
+from ferryman.server.control.shelf import Edition
+from ferryman.server.control.supervisor import Supervisor
+from ferryman.server.data.ask import Ask, Reply
+
+_log = logging.getLogger("ferryman.server")
+
+
+class Opener:
+    """Start and stop supervisors, and tell the dataplane what became of them."""
+
+    def __init__(self, crew: Crew, lines: Mapping[str, Line]) -> None:
+        limit_mb = crew.settings.max_memory_mb
+        self.ceiling = Ceiling(limit_mb, self._residents, self._may_leave, self._evict) if limit_mb else None
+        self._crew = crew
+        self._lines = lines
+        self._ahead: dict[str, Bundle] = {}  # by digest: read before the server began, and not loaded yet
+        self._generation = 0
+        # Under a ceiling one after the other: what a model takes is known only once it is there.
+        self._turns = asyncio.Semaphore(1 if limit_mb else available_cores())
+
+    def read_ahead(self, edition: Edition) -> None:
+        """Read a bundle that will be opened; raises what is wrong with it. Blocks."""
+        self._ahead[edition.digest] = self._read(edition)
+
+    async def open(self, line: Line, edition: Edition) -> None:
+        """Have a supervisor serve an edition, and the dataplane know of it; raises why it can't be.
+
+        Does nothing where the same content is served already. The version's old supervisor is out of `line` then, and
+        the caller's to stop.
+        """
+        old = line.running.get(edition.version)
+        if old is not None and old.bundle.manifest.digest == edition.digest and not old.trouble:
+            return
+        plane = self._crew.plane
+        if old is None and edition.version not in line.evicted:
+            plane.announce(edition.name, edition.version)
+        try:
+            async with self._turns:
+                supervisor = await self._start(edition)
+        except asyncio.CancelledError:
+            if old is None:
+                plane.remove(edition.name, edition.version)
+            raise
+        except Exception as error:
+            self._fail(line, edition, error, is_new=old is None)
+            if isinstance(error, FerrymanError):
+                raise
+            raise NotReady(line.failures[edition.version].reason) from error
+        line.failures.pop(edition.version, None)
+        line.evicted.discard(edition.version)
+        line.running[edition.version] = supervisor
+        plane.put(supervisor.served)
+        _log.info("model '%s' version %s is loaded", edition.name, edition.version)
+
+    async def stop(self, supervisor: Supervisor) -> None:
+        """Drain and stop a supervisor that gets no more asks."""
+        await supervisor.stop(drain_s=self._crew.settings.drain_s)
+        line = self._lines.get(supervisor.name)
+        if line is None or supervisor.version not in {*line.running, *line.evicted}:
+            self._crew.metrics.forget(supervisor.name, supervisor.version)
+
+    async def close(self) -> None:
+        """Stop every supervisor without waiting for answers."""
+        await asyncio.gather(*(supervisor.stop(drain_s=0) for supervisor in self._residents()))
+
+    def observe(
+        self, ask: Ask, name: str, version: str, reply: Reply | None, error: FerrymanError | None, seconds: float
+    ) -> None:
+        """Know of an answer: that the model is in use, and whether its answer is a number."""
+        line = self._lines.get(name)
+        supervisor = line.running.get(version) if line is not None else None
+        if supervisor is not None:
+            supervisor.last_used_s = ask.arrived_s
+            if reply is not None and not reply.is_finite:
+                supervisor.doubt()
+
+    async def _start(self, edition: Edition) -> Supervisor:
+        if self.ceiling is not None:
+            await self.ceiling.make_room(edition.name, edition.digest, edition.size_bytes)
+        bundle = self._ahead.pop(edition.digest, None) or await asyncio.to_thread(self._read, edition)
+        supervisor = Supervisor(edition.version, bundle, self._crew, self._changed)
+        await supervisor.start()
+        self._generation += 1
+        supervisor.generation = self._generation
+        return supervisor
+
+    def _fail(self, line: Line, edition: Edition, error: Exception, *, is_new: bool) -> None:
+        is_told = isinstance(error, FerrymanError)
+        reason = str(error) if is_told else f"can't be loaded: {type(error).__name__}: {error}"
+        line.failures[edition.version] = Failure(edition.digest, reason)
+        trace = None if is_told else error
+        _log.error("model '%s' version %s %s", edition.name, edition.version, reason, exc_info=trace)
+        if not is_new:
+            return
+        self._crew.plane.refuse(edition.name, edition.version, reason=reason)
+        if isinstance(error, NoRoom) and edition.version in line.evicted:
+            self._crew.plane.evict(edition.name, edition.version)  # the next request may find room
+        else:
+            line.evicted.discard(edition.version)
+
+    def _changed(self, supervisor: Supervisor, reason: str) -> None:
+        """Know that a version lost its last worker for some time, or has one again."""
+        line = self._lines[supervisor.name]
+        if line.running.get(supervisor.version) is not supervisor:
+            return
+        if reason:
+            _log.error("model '%s' version %s is not ready: %s", supervisor.name, supervisor.version, reason)
+            self._crew.plane.refuse(supervisor.name, supervisor.version, reason=reason)
+            supervisor.served.lane.abandon(NotReady(f"model '{supervisor.name}' {reason}", hint="try again later"))
+        else:
+            _log.info("model '%s' version %s is ready again", supervisor.name, supervisor.version)
+            self._crew.plane.put(supervisor.served)
+
+    def _residents(self) -> list[Supervisor]:
+        return [supervisor for line in self._lines.values() for supervisor in line.running.values()]
+
+    def _may_leave(self, supervisor: Supervisor) -> bool:
+        line = self._lines[supervisor.name]  # two versions at once: a rollout
+        return len(line.running) == 1 and not line.loads and not supervisor.trouble
+
+    async def _evict(self, supervisor: Supervisor) -> None:
+        self._crew.plane.evict(supervisor.name, supervisor.version)
+        line = self._lines[supervisor.name]
+        line.running.pop(supervisor.version, None)
+        line.evicted.add(supervisor.version)
+        await supervisor.stop(drain_s=self._crew.settings.drain_s)
+
+    def _read(self, edition: Edition) -> Bundle:
+        """Read a bundle in full and see that this machine has what it needs; blocks."""
+        bundle = load_bundle(edition.path)
+        if bundle.manifest.digest != edition.digest:
+            raise BundleError(f"{edition.path} was replaced while it was read", hint="load it again")
+        runtime_for(bundle.manifest.format, serves=True).require()
+        find("tasks", bundle.deployment.task.kind).require()
+        if not bundle.proof.holds:
+            message = f"bundle {bundle.manifest.name} does not keep its contract: {bundle.proof.verdict}"
+            if not self._crew.settings.allow_broken:
+                raise ContractBroken(message, hint="--allow-broken serves it all the same")
+            _log.warning("%s", message)
+        return bundle

@@ -1,0 +1,196 @@
+"""Inference calls: one request, or a stream of them, to the dataplane and back."""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from typing import Any, Final, Protocol
+
+from ferryman.core.errors import FerrymanError
+from ferryman.server.data.ask import Ask, Reply
+from ferryman.server.data.dataplane import Dataplane
+from ferryman.server.data.gate.caller import Action
+from ferryman.server.data.grpc.call import Call
+from ferryman.server.data.grpc.messages import InferResponse, StreamResponse
+from ferryman.server.data.grpc.outbox import Part
+from ferryman.server.data.grpc.status import explain
+from ferryman.server.data.grpc.tensors import InferenceRequest, decode_request, encode_reply, parse_request
+from ferryman.server.data.grpc.wire import sized_field
+
+_STICKY: Final = b"x-ferryman-key"
+_UNSENT_BYTES: Final = 1024 * 1024  # of one stream, before its requests wait
+
+
+class Admit(Protocol):
+    """Let a call in or raise Unauthorized, Forbidden or RateLimited; `Gate.admit` is one."""
+
+    def __call__(
+        self, header: Callable[[bytes], bytes | None], model: str | None, action: Action, peer: str, certificate: Any, /
+    ) -> Any:  # the gate's own words for who calls, and ssl's for a certificate
+        """Give who calls."""
+
+
+class Inference:
+    """Answer ModelInfer and ModelStreamInfer. No request takes longer than `request_s`."""
+
+    def __init__(self, dataplane: Dataplane, admit: Admit, *, request_s: float, max_asks: int) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._dataplane = dataplane
+        self._admit = admit
+        self._request_s = request_s
+        self._max_asks = max_asks
+
+    def answer(self, call: Call, message: Part) -> None:
+        """Answer one request; raises FerrymanError for what can't be asked."""
+        asked, ask = self.read(call, message)
+        call.request_id = asked.id
+
+        def done(reply: Reply | None, error: FerrymanError | None) -> None:
+            if reply is None:
+                call.fail(error or FerrymanError("no answer"))
+                return
+            try:
+                parts = encode_reply(asked, reply)
+            except Exception as failure:  # noqa: BLE001 - the boundary of a request
+                call.fail(failure)
+                return
+            call.version = reply.version
+            call.reply(*parts)
+
+        def give_up() -> None:
+            ask.is_settled = True
+
+        ask.done = done
+        call.on_gone = give_up
+        self._dataplane.submit(ask)
+
+    def listen(self, call: Call) -> "InferenceStream":
+        """Answer many requests in one call."""
+        return InferenceStream(self, call, self._max_asks)
+
+    def submit(self, ask: Ask) -> None:
+        """Send an ask on its way."""
+        self._dataplane.submit(ask)
+
+    def read(self, call: Call, message: Part) -> tuple[InferenceRequest, Ask]:
+        """Let a request in, decode it, and make an ask without an end of it."""
+        request, raw = parse_request(message)
+        model = call.model = request.model_name
+        head = call.head
+        peer = call.connection.peer
+        call.caller = caller = self._admit(head.metadata.get, model or None, "infer", peer.address, peer.certificate)
+        version = call.version = request.model_version
+        self._dataplane.known(model, version or None)
+        asked = decode_request(request, raw)
+        now_s = self._loop.time()
+        ask = Ask(
+            model=model,
+            version=version or None,
+            done=_nobody,
+            tensors=asked.tensors,
+            outputs=asked.outputs,
+            deadline_s=min(call.deadline_s, now_s + min(asked.timeout_s, self._request_s)),
+            arrived_s=now_s if call.is_stream else call.arrived_s,
+            priority=asked.priority,
+        )
+        if self._dataplane.is_split(model):
+            key = head.metadata.get(_STICKY)
+            ask.sticky = key.decode("latin-1") if key is not None else getattr(caller, "id", "")
+        return asked, ask
+
+
+class InferenceStream:
+    """Answer the requests of one stream in their order; as many as `max_asks` are in work at once."""
+
+    def __init__(self, inference: Inference, call: Call, max_asks: int) -> None:
+        self._inference = inference
+        self._call = call
+        self._max_asks = max_asks
+        self._turns: deque[_Turn] = deque()
+        self._is_held = self._has_ended = False
+        call.on_gone = self._give_up
+
+    def on_message(self, message: Part) -> None:
+        """Take one request."""
+        turn = _Turn(self, len(message))
+        self._turns.append(turn)
+        try:
+            turn.asked, ask = self._inference.read(self._call, message)
+        except Exception as error:  # noqa: BLE001 - the boundary of a request
+            turn.settle([_failure("", error)])
+            return
+        turn.ask = ask
+        ask.done = turn.done
+        self._inference.submit(ask)
+        if self._is_full() and not self._is_held:
+            self._is_held = True
+            self._call.hold()
+
+    def on_end(self) -> None:
+        """End after the last answer."""
+        self._has_ended = True
+        if not self._turns:
+            self._call.finish()
+
+    def on_sent(self) -> None:
+        """Go on where the client has read its answers."""
+        if self._is_held and not self._is_full():
+            self._is_held = False
+            self._call.resume()
+
+    def flush(self) -> None:
+        """Send the answers whose turn has come."""
+        while self._turns and (parts := self._turns[0].parts) is not None:
+            turn = self._turns.popleft()
+            self._call.send(*parts)
+            if not self._call.is_over:
+                self._call.release(turn.size_bytes)
+        if self._has_ended and not self._turns:
+            self._call.finish()
+        else:
+            self.on_sent()
+
+    def _is_full(self) -> bool:
+        return len(self._turns) >= self._max_asks or self._call.pending_bytes > _UNSENT_BYTES
+
+    def _give_up(self) -> None:
+        for turn in self._turns:
+            if turn.ask is not None:
+                turn.ask.is_settled = True
+
+
+class _Turn:
+    """Hold one request's place in the order of answers."""
+
+    __slots__ = ("_stream", "ask", "asked", "parts", "size_bytes")
+
+    def __init__(self, stream: InferenceStream, size_bytes: int) -> None:
+        self._stream = stream
+        self.size_bytes = size_bytes
+        self.asked: InferenceRequest | None = None
+        self.ask: Ask | None = None
+        self.parts: list[bytes] | None = None
+
+    def done(self, reply: Reply | None, error: FerrymanError | None) -> None:
+        assert self.asked is not None
+        if reply is None:
+            self.settle([_failure(self.asked.id, error or FerrymanError("no answer"))])
+            return
+        try:
+            parts = encode_reply(self.asked, reply)
+            self.settle([sized_field(2, sum(map(len, parts))), *parts])
+        except Exception as failure:  # noqa: BLE001 - the boundary of a request
+            self.settle([_failure(self.asked.id, failure)])
+
+    def settle(self, parts: list[bytes]) -> None:
+        self.parts = parts
+        self._stream.flush()
+
+
+def _failure(request_id: str, error: Exception) -> bytes:
+    words = explain(error)[1]
+    answer: bytes = StreamResponse(error_message=words, infer_response=InferResponse(id=request_id)).SerializeToString()
+    return answer
+
+
+def _nobody(reply: Reply | None, error: FerrymanError | None) -> None:
+    """Be the end of an ask that nobody waits for yet."""

@@ -1,0 +1,1 @@
+"""Tests of rollouts and of what remembers them."""

@@ -1,0 +1,1 @@
+"""Worker processes: what crosses to them, and what happens when they end."""
