@@ -60,6 +60,12 @@ def forms(kind: str, asked: Questions) -> Ask:
     return Ask(ask.path, {"content-type": f"multipart/form-data; boundary={_FORM}"}, body, read)
 
 
+def json_out(kind: str, asked: Questions) -> Ask:
+    """Ask as `plain` does; M's scores come as JSON."""
+    ask = plain(kind, asked)
+    return Ask(ask.path, ask.headers, ask.body, _read_scores) if kind == "M" else ask
+
+
 def v2_tensors(kind: str, asked: Questions) -> Ask:
     """Ask by the Open Inference Protocol: JSON for T and Mjson, the binary extension for M and D's JPEG."""
     if kind in ("T", "Mjson"):
@@ -72,8 +78,8 @@ def v2_tensors(kind: str, asked: Questions) -> Ask:
     return over_grpc(kind, asked)
 
 
-def v2_json_only(kind: str, asked: Questions) -> Ask:
-    """Ask by the protocol a server without its binary extension: D's JPEG goes in base64."""
+def v2_text_picture(kind: str, asked: Questions) -> Ask:
+    """Ask as `v2_tensors` does, but D's JPEG goes in base64: for servers without binary tensors of bytes."""
     if kind != "D":
         return v2_tensors(kind, asked)
     tensor = _described("jpeg", "BYTES", (1,))

@@ -28,7 +28,8 @@ def lay_out_triton(folder: Path, python: Path, scripts: Path, *, http_port: int,
     for name, (given, kind, dims, made, made_kind, made_dims, batch) in shapes.items():
         version = folder / "repository" / name / "1"
         version.mkdir(parents=True, exist_ok=True)
-        (version / "model.py").write_text((scripts / "triton_python.py").read_text(encoding="utf-8"), encoding="utf-8")
+        for source, target in (("triton_python.py", "model.py"), ("nets.py", "nets.py")):
+            (version / target).write_text((scripts / source).read_text(encoding="utf-8"), encoding="utf-8")
         text = _TRITON_MODEL.format(
             name=name,
             batch=batch,

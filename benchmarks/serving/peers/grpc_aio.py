@@ -12,19 +12,19 @@ from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 _FIELD = descriptor_pb2.FieldDescriptorProto
 _KINDS = {
     "ModelInferRequest": (
-        ("model_name", 1, _FIELD.TYPE_STRING, False, ""),
+        ("model_name", 1, _FIELD.TYPE_STRING, False, None),
         ("inputs", 5, _FIELD.TYPE_MESSAGE, True, ".inference.Tensor"),
-        ("raw_input_contents", 7, _FIELD.TYPE_BYTES, True, ""),
+        ("raw_input_contents", 7, _FIELD.TYPE_BYTES, True, None),
     ),
     "ModelInferResponse": (
-        ("model_name", 1, _FIELD.TYPE_STRING, False, ""),
+        ("model_name", 1, _FIELD.TYPE_STRING, False, None),
         ("outputs", 5, _FIELD.TYPE_MESSAGE, True, ".inference.Tensor"),
-        ("raw_output_contents", 6, _FIELD.TYPE_BYTES, True, ""),
+        ("raw_output_contents", 6, _FIELD.TYPE_BYTES, True, None),
     ),
     "Tensor": (
-        ("name", 1, _FIELD.TYPE_STRING, False, ""),
-        ("datatype", 2, _FIELD.TYPE_STRING, False, ""),
-        ("shape", 3, _FIELD.TYPE_INT64, True, ""),
+        ("name", 1, _FIELD.TYPE_STRING, False, None),
+        ("datatype", 2, _FIELD.TYPE_STRING, False, None),
+        ("shape", 3, _FIELD.TYPE_INT64, True, None),
     ),
 }
 

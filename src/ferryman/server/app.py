@@ -6,38 +6,38 @@ import gc
 import logging
 import signal
 from collections.abc import Callable, Coroutine, Sequence
-from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 import uvloop
 
 from ferryman import __version__
 from ferryman.core.bundle import Bundle
-from ferryman.core.errors import ConfigError, FerrymanError
+from ferryman.core.errors import ConfigError
 from ferryman.core.plugins import runtime_for
 from ferryman.server.control.crew import ControlSettings, Crew
 from ferryman.server.control.repository import Repository
-from ferryman.server.data.ask import Reply
 from ferryman.server.data.dataplane import Dataplane
-from ferryman.server.data.gate.gate import Gate
-from ferryman.server.data.http.connections import Connections
-from ferryman.server.data.http.cors import Origins
+from ferryman.server.data.gate.certificates import Certificates
+from ferryman.server.data.gate.gate import Callers, Gate
+from ferryman.server.data.gate.key_store import KeyStore
 from ferryman.server.data.http.intake import Intake
-from ferryman.server.data.http.limits import Limits
-from ferryman.server.data.http.listener import Listener, open_socket, url_of
-from ferryman.server.data.job import Job, Loaded
+from ferryman.server.data.http.tls import Certificate, TlsFiles
+from ferryman.server.data.job import Loaded
 from ferryman.server.data.lane import Lane, LaneLimits
 from ferryman.server.data.signals.access_log import AccessLog
 from ferryman.server.data.signals.metrics import Metrics
-from ferryman.server.data.v2.http import HttpV2
+from ferryman.server.data.v2.journal import Journal
 from ferryman.server.data.v2.pages import Pages
 from ferryman.server.data.worker.link import Worker
 from ferryman.server.data.worker.zygote import Zygote
+from ferryman.server.doors import Door, House, drain_all
 from ferryman.server.settings import ServerSettings
 
-_log = logging.getLogger("ferryman.server")
+_LOOPBACK = "127.0.0.1"
 _LAST_WORDS_S = 5.0  # after the drain's deadline, for telling those who wait
+_log = logging.getLogger("ferryman.server")
+
+OnReady = Callable[["Server"], None]
 
 
 def serve(paths: Sequence[Path], settings: ServerSettings, on_ready: Callable[[str], None]) -> None:
@@ -63,56 +63,72 @@ async def _live(paths: Sequence[Path], settings: ServerSettings, on_ready: Calla
 
 
 class Server:
-    """Hold all parts of one server; made and used on its loop."""
+    """Hold all parts of one server; made and used on its loop.
+
+    Making it opens the ports and checks what it is given; raises UserError and its like for what can't be.
+    """
 
     def __init__(self, paths: Sequence[Path], settings: ServerSettings) -> None:
         self.stopped = asyncio.Event()
         self._settings = settings
         self._loop = asyncio.get_running_loop()
+        self._tasks: set[asyncio.Task[None]] = set()
         self._metrics = Metrics(with_triton_names=settings.triton_metrics)
         self._plane = Dataplane(self._loop)
-        self._zygote = Zygote()
         crew = Crew(self._hire, self._open_lane, self._plane, self._metrics, _control_settings(settings))
         self._repository = Repository(paths, crew)
         self._repository.scan()
-        self._listening = open_socket(settings.host, settings.port)
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._keys = KeyStore(settings.keys) if settings.keys is not None else None
+        self._access_log = None if settings.access_log == "off" else AccessLog(settings.access_log)
+        certificate = _certificate(settings)
+        self._door = Door(settings.host, settings.port, certificate)
+        self._admin_door = None
+        if settings.admin_port is not None:
+            self._admin_door = Door(_LOOPBACK, settings.admin_port, None)
+        self._zygote = Zygote(_modules(self._repository))
+
+    @property
+    def url(self) -> str:
+        """Give the address to ask at."""
+        return self._door.url
 
     async def start(self, on_ready: Callable[[str], None]) -> None:
-        """Answer, first with what is known without a model; returns once the port answers."""
-        settings = self._settings
-        self._zygote = Zygote(_modules(self._repository))
+        """Answer, first with what is known without a model; returns once the ports answer."""
         self._zygote.start()
-        self._log = None if settings.access_log == "off" else AccessLog(settings.access_log)
-        if self._log is not None:
-            self._log.start(self._loop)
-        pages = Pages(self._plane, self._metrics, server_version=__version__)
-        application = HttpV2(
-            self._plane,
-            Gate(clock=self._loop.time),
-            self._metrics,
-            pages,
-            access_log=self._log,
-            request_s=settings.request_s,
+        if self._keys is not None:
+            self._keys.start()
+        if self._access_log is not None:
+            self._access_log.start(self._loop)
+        house = House(
+            plane=self._plane,
+            pages=Pages(self._plane, self._metrics, server_version=__version__),
+            journal=Journal(self._loop, self._metrics, self._access_log),
+            intake=Intake(limit_bytes=self._settings.max_body_bytes, total_bytes=self._settings.max_in_flight_bytes),
+            settings=self._settings,
+            routes=(),
+            repository=self._repository,
         )
-        intake = Intake(limit_bytes=settings.max_body_bytes, total_bytes=settings.max_in_flight_bytes)
-        limits = Limits(body_bytes=settings.max_body_bytes, receive_s=settings.receive_s)
-        connections = Connections(application, limits, intake, Origins(settings.cors))
-        self._listener = Listener(self._listening, connections)
-        await self._listener.start()
+        callers = Callers(keys=self._keys, certificates=Certificates() if self._settings.client_ca else None)
+        await self._door.start(house, Gate(callers, clock=self._loop.time))
+        self._begin(self._door.watch_certificate())
+        if self._admin_door is not None:
+            await self._admin_door.start(house, Gate(open_control=True, clock=self._loop.time))
         self._watch_signals()
-        self._begin(self._load(url_of(self._listening, is_tls=False), on_ready))
+        self._begin(self._load(on_ready))
 
     async def close(self) -> None:
         """Free everything."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        for door in self._doors():
+            door.close()
         await self._repository.close()
         self._zygote.close()
-        self._listening.close()
-        if (log := getattr(self, "_log", None)) is not None:
-            log.close()
+        if self._keys is not None:
+            self._keys.close()
+        if self._access_log is not None:
+            self._access_log.close()
 
     def stop(self) -> None:
         """Begin to drain; the second time, end."""
@@ -122,30 +138,36 @@ class Server:
         self._plane.is_draining = True
         self._begin(self._drain())
 
-    async def _load(self, url: str, on_ready: Callable[[str], None]) -> None:
+    async def _load(self, on_ready: Callable[[str], None]) -> None:
         await self._repository.start()
         gc.collect()
         gc.freeze()  # what is there now stays: no collection has to look at it again
         if reason := self._plane.why_not_ready():
-            _log.error("not ready: %s/v2/health/ready: %s", url, reason)
+            _log.error("not ready: %s/v2/health/ready: %s", self.url, reason)
         else:
-            on_ready(url)
+            on_ready(self.url)
 
     async def _drain(self) -> None:
         """Be unready, then accept no more connections, then finish; answer what can't be finished in time."""
         await asyncio.sleep(self._settings.unready_s)
         deadline = self._loop.call_later(self._settings.drain_s, self._plane.abandon)
-        await self._listener.drain(self._settings.drain_s + _LAST_WORDS_S)
+        await drain_all(self._doors(), self._settings.drain_s + _LAST_WORDS_S)
         deadline.cancel()
         self.stopped.set()
 
+    def _doors(self) -> list[Door]:
+        return [door for door in (self._door, self._admin_door) if door is not None]
+
     def _watch_signals(self) -> None:
-        for number in (signal.SIGTERM, signal.SIGINT):
+        handlers = {signal.SIGTERM: self.stop, signal.SIGINT: self.stop, signal.SIGHUP: self._reopen}
+        for number, handler in handlers.items():
             with contextlib.suppress(ValueError, RuntimeError):  # outside of the main thread: its owner stops it
-                self._loop.add_signal_handler(number, self.stop)
-        if self._log is not None:
-            with contextlib.suppress(ValueError, RuntimeError):
-                self._loop.add_signal_handler(signal.SIGHUP, self._log.reopen)
+                self._loop.add_signal_handler(number, handler)
+
+    def _reopen(self) -> None:
+        """Go on in new files: the old ones were moved away."""
+        if self._access_log is not None:
+            self._access_log.reopen()
 
     def _begin(self, work: Coroutine[None, None, None]) -> None:
         task = self._loop.create_task(work)
@@ -158,17 +180,7 @@ class Server:
     def _open_lane(self, bundle: Bundle, loaded: Loaded) -> Lane:
         asked = self._settings.max_batch or loaded.max_batch
         limits = LaneLimits(max_batch=min(asked, loaded.max_batch), max_waiting=self._settings.max_queue)
-        lane = Lane(self._loop, limits, bundle.manifest.name)
-        lane.on_job = partial(_count_job, self._metrics, bundle.manifest.name)
-        return lane
-
-
-def _count_job(metrics: Metrics, name: str, job: Job, results: Sequence[Reply | FerrymanError]) -> None:
-    """Count one call of the engine: the first that was answered says what it took."""
-    reply = next((result for result in results if isinstance(result, Reply)), None)
-    figures = metrics.find(name, reply.version) if reply is not None else None
-    if reply is not None and figures is not None:
-        figures.job(replace(reply.stages, queue_s=job.started_s - job.asks[0].arrived_s))
+        return Lane(self._loop, limits, bundle.manifest.name)
 
 
 def _control_settings(settings: ServerSettings) -> ControlSettings:
@@ -184,6 +196,16 @@ def _control_settings(settings: ServerSettings) -> ControlSettings:
         max_memory_mb=settings.max_memory_mb,
         allow_broken=settings.allow_broken,
     )
+
+
+def _certificate(settings: ServerSettings) -> Certificate | None:
+    if settings.tls_cert is None and settings.tls_key is None:
+        if settings.client_ca is not None:
+            raise ConfigError("client certificates need TLS", hint="add --tls-cert and --tls-key")
+        return None
+    if settings.tls_cert is None or settings.tls_key is None:
+        raise ConfigError("TLS needs a certificate and its key", hint="give both --tls-cert and --tls-key")
+    return Certificate(TlsFiles(settings.tls_cert, settings.tls_key, settings.client_ca), http2=True)
 
 
 def _modules(repository: Repository) -> list[str]:

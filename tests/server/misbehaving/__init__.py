@@ -10,10 +10,10 @@ ANSWER nothing else | SEGFAULT | EXIT argument = exit code | ABORT | HANG for ev
 LEAK argument MB | NAN answers not-a-number | HOLD_GIL argument seconds without letting another thread run |
 RAISE RuntimeError | REFUSE InputError
 
-Options of the bundle: `wrong_after` calls, or while the file `wrong_file` is there, every answer is 0.5 too high, so that
-golden samples fail. While `crash_file` or `hang_file` is there, loading segfaults or hangs. `scales_over_batch` rounds as
-dynamic INT8 does, by a scale of the whole batch. `loses_rows` answers the first row only. `releases_gil` lets several
-calls run at once. `batch` fixes the first dimension.
+Options of the bundle: `wrong_after` calls, or while the file `wrong_file` is there, every answer is 0.5 too high, so
+that golden samples fail. While `crash_file` or `hang_file` is there, loading segfaults or hangs. `scales_over_batch`
+rounds as dynamic INT8 does, by a scale of the whole batch. `loses_rows` answers the first row only. `releases_gil` lets
+several calls run at once. `batch` fixes the first dimension.
 """
 
 import json

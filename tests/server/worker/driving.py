@@ -95,24 +95,35 @@ async def until(condition: Callable[[], bool]) -> None:
             await asyncio.sleep(0.002)
 
 
+class _Mother(Zygote):
+    """Know whom a test hired, so that they can be let go."""
+
+    def __init__(self, modules: Sequence[str]) -> None:
+        super().__init__(modules)
+        self.workers: list[Worker] = []
+
+
 @asynccontextmanager
 async def zygote(*modules: str) -> AsyncIterator[Zygote]:
     """Have a zygote for a while."""
-    one = Zygote(("numpy", *modules))
+    one = _Mother(("numpy", *modules))
     one.start()
     try:
         yield one
     finally:
+        for worker in one.workers:
+            await worker.stop(deadline_s=1)
         one.close()
+        await asyncio.sleep(0)  # the links' last callbacks
 
 
 async def hire(mother: Zygote, path: Path, *, arena_bytes: int = 1 << 30, **choices: int) -> Driven:
     """Load a bundle in a new worker."""
     losses: list[str] = []
     frees: list[int] = []
-    worker = Worker(
-        mother, on_free=lambda: frees.append(worker.free), on_lost=losses.append, arena_bytes=arena_bytes
-    )
+    worker = Worker(mother, on_free=lambda: frees.append(worker.free), on_lost=losses.append, arena_bytes=arena_bytes)
+    if isinstance(mother, _Mother):
+        mother.workers.append(worker)
     loaded = await worker.load(LoadOrder(path, **choices), deadline_s=DEADLINE_S)
     return Driven(worker, loaded, losses, frees)
 

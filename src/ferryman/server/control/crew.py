@@ -15,7 +15,9 @@ from ferryman.server.data.worker.order import LoadOrder
 class Worker(Instance, Protocol):
     """Be one process that holds a model: no plug point, but the near end of a link."""
 
-    pid: int
+    @property
+    def pid(self) -> int:
+        """Give its process id."""
 
     async def load(self, order: LoadOrder, *, deadline_s: float) -> Loaded:
         """Load a bundle and ask it its golden samples; raises the worker's own error, NotReady where it died."""
@@ -79,7 +81,7 @@ class Patience:
 
 @dataclass(frozen=True, slots=True)
 class ControlSettings:
-    """Say how models are kept. 0 stands for: as the bundle was built (`threads`), never or no limit (the others).
+    """Say how models are kept; 0 stands for: as the bundle was built, never, or no limit.
 
     A worker is restarted where one job takes longer than `hang_s`, and replaced where it holds more than
     `max_worker_mb`. `max_memory_mb` bounds all workers together: models that are idle make room. `probe_s` is the time
@@ -87,8 +89,9 @@ class ControlSettings:
     """
 
     threads: int = 0
-    instances: int = 1
-    processes: int = 1
+    instances: int = 0
+    processes: int = 0
+    max_batch: int = 0
     load_s: float = 300.0
     stop_s: float = 10.0
     drain_s: float = 30.0

@@ -50,8 +50,8 @@ class Ceiling:
         over = await self._reduce(needed, keep=name)
         if over > 0:
             raise NoRoom(
-                f"needs about {needed // _MB} MB, {over // _MB + 1} more than the {self._limit_bytes // _MB} MB for all "
-                "models leave while the others are busy",
+                f"needs about {needed // _MB} MB, {over // _MB + 1} more than the {self._limit_bytes // _MB} MB "
+                "for all models leave while the others are busy",
                 hint="try again later, or allow more memory",
             )
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from ferryman.bundle.read import load_bundle
 from ferryman.core.bundle import Bundle
@@ -22,11 +22,12 @@ _log = logging.getLogger("ferryman.server")
 class Opener:
     """Start and stop supervisors, and tell the dataplane what became of them."""
 
-    def __init__(self, crew: Crew, lines: Mapping[str, Line]) -> None:
+    def __init__(self, crew: Crew, lines: Mapping[str, Line], on_trouble: Callable[[], None]) -> None:
         limit_mb = crew.settings.max_memory_mb
         self.ceiling = Ceiling(limit_mb, self._residents, self._may_leave, self._evict) if limit_mb else None
         self._crew = crew
         self._lines = lines
+        self._on_trouble = on_trouble  # a version lost its last worker: is there a new one on the disk?
         self._ahead: dict[str, Bundle] = {}  # by digest: read before the server began, and not loaded yet
         self._generation = 0
         # Under a ceiling one after the other: what a model takes is known only once it is there.
@@ -91,7 +92,9 @@ class Opener:
     async def _start(self, edition: Edition) -> Supervisor:
         if self.ceiling is not None:
             await self.ceiling.make_room(edition.name, edition.digest, edition.size_bytes)
-        bundle = self._ahead.pop(edition.digest, None) or await asyncio.to_thread(self._read, edition)
+        bundle = self._ahead.pop(edition.digest, None)
+        if bundle is None:
+            bundle = await asyncio.to_thread(self._read, edition)
         supervisor = Supervisor(edition.version, bundle, self._crew, self._changed)
         await supervisor.start()
         self._generation += 1
@@ -121,6 +124,7 @@ class Opener:
             _log.error("model '%s' version %s is not ready: %s", supervisor.name, supervisor.version, reason)
             self._crew.plane.refuse(supervisor.name, supervisor.version, reason=reason)
             supervisor.served.lane.abandon(NotReady(f"model '{supervisor.name}' {reason}", hint="try again later"))
+            self._on_trouble()
         else:
             _log.info("model '%s' version %s is ready again", supervisor.name, supervisor.version)
             self._crew.plane.put(supervisor.served)

@@ -28,7 +28,7 @@ class Repository:
         self._paths = list(paths)
         self._crew = crew
         self._choices: Choices = choices if choices is not None else NoMemory()
-        self._opener = Opener(crew, self.lines)
+        self._opener = Opener(crew, self.lines, lambda: self._spawn(self.refresh()))
         self._tasks: set[asyncio.Task[None]] = set()
         crew.plane.observers.append(self._opener.observe)
         crew.plane.on_missing = self._wake
@@ -127,6 +127,19 @@ class Repository:
             known = ", ".join(sorted(self.shelf.editions)) or "none"
             raise NotFound(f"no bundle of a model '{name}' is there", hint=f"there are bundles of {known}")
         return highest
+
+    def index(self) -> list[dict[str, str]]:
+        """List every version that is served, fails, or could be loaded, with its state and the reason."""
+        rows = self._crew.plane.index()
+        known = {(row["name"], row["version"]) for row in rows}
+        for name, editions in self.shelf.editions.items():
+            line = self.lines.get(name, Line())
+            for version in editions:
+                if (name, version) not in known:
+                    failure = line.failures.get(version)
+                    reason = failure.reason if failure else "is not loaded"
+                    rows.append({"name": name, "version": version, "state": "UNAVAILABLE", "reason": reason})
+        return rows
 
     def health(self, name: str, version: str) -> Health | None:
         """Give a version's health; None where it isn't loaded."""

@@ -31,6 +31,9 @@ class Owner(Protocol):
     def order(self) -> LoadOrder:
         """Say what a worker loads."""
 
+    def check_disk(self) -> None:
+        """See that what a worker has loaded is still this version; raises BundleError. Blocks."""
+
     def note_loss(self, word: str, reason: str) -> float:
         """Know of a lost worker; gives the seconds to wait before the next one."""
 
@@ -116,6 +119,11 @@ class Seat:
         except BaseException:
             worker.kill()
             raise
+        try:
+            await asyncio.to_thread(self._owner.check_disk)
+        except BaseException:
+            worker.kill()
+            raise
         if losses:  # between its last word and now
             raise NotReady(f"its worker {losses[0]}")
         return worker, loaded
@@ -158,9 +166,13 @@ class Seat:
         self._owner.note_return()
         if is_there and self._lane is not None:
             self._lane.retire(old)
-            await _until_idle(old, self._crew.settings.drain_s)
-            self._lane.remove(old)
-            await old.stop(deadline_s=self._crew.settings.stop_s)
+            try:
+                await _until_idle(old, self._crew.settings.drain_s)
+                self._lane.remove(old)
+                await old.stop(deadline_s=self._crew.settings.stop_s)
+            except asyncio.CancelledError:
+                old.kill()
+                raise
 
 
 async def _until_idle(worker: Worker, deadline_s: float) -> None:

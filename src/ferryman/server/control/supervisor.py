@@ -4,8 +4,9 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from ferryman.bundle.manifest import read_manifest
 from ferryman.core.bundle import Bundle
 from ferryman.core.errors import BundleError, FerrymanError, NotReady
 from ferryman.core.runtime import available_cores
@@ -45,6 +46,7 @@ class Supervisor:
         self.bundle = bundle
         self.generation = 0
         self.restarts = 0
+        self.probes = 0  # golden samples that workers were asked while they served
         self.last_error = ""
         self.trouble = ""  # why no worker answers, while that is so
         self.golden_ok: bool | None = None
@@ -52,7 +54,7 @@ class Supervisor:
         self._crew = crew
         self._on_change = on_change
         self._metrics = crew.metrics.served(self.name, version, bundle.manifest.digest)
-        self._instances = crew.settings.instances
+        self._instances = max(crew.settings.instances, 1)
         self._seats: list[Seat] = []
         self._tasks: list[asyncio.Task[None]] = []
         self._losses: deque[float] = deque(maxlen=crew.settings.patience.losses)
@@ -95,6 +97,7 @@ class Supervisor:
     async def stop(self, *, drain_s: float) -> None:
         """Finish what is asked, at most for `drain_s`, then end the workers; takes no more asks by then."""
         if self._served is not None:
+            await asyncio.sleep(0)  # what was submitted in this turn of the loop is handed out at its end
             try:
                 await asyncio.wait_for(self._served.lane.drained(), drain_s)
             except TimeoutError:
@@ -115,7 +118,14 @@ class Supervisor:
         """Say what a worker loads."""
         asked = self._crew.settings.threads
         threads = asked or min(self.bundle.threads(), available_cores())
-        return LoadOrder(self.bundle.path, threads=threads, instances=self._instances)
+        order = LoadOrder(self.bundle.path, threads=threads, instances=self._instances)
+        most = self._crew.settings.max_batch
+        return replace(order, max_batch=most) if most else order
+
+    def check_disk(self) -> None:
+        """See that what a worker has loaded is still this version; raises BundleError. Blocks."""
+        if read_manifest(self.bundle.path).digest != self.bundle.manifest.digest:
+            raise BundleError(f"{self.bundle.path} has other content now", hint="load the model again")
 
     def note_loss(self, word: str, reason: str) -> float:
         """Count a lost worker and give the seconds to wait before the next one."""
@@ -237,6 +247,7 @@ class Supervisor:
                 if worker is None:
                     continue
                 wrong = await probe.ask(worker)
+                self.probes += 1
                 if wrong and worker is seat.worker:
                     self._set_golden(False)
                     seat.eject(worker, why, f"answered wrong: {wrong}")

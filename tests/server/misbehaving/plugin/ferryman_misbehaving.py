@@ -6,6 +6,7 @@ import os
 import signal
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
@@ -55,24 +56,22 @@ class MisbehavingSession:
         return (after is not None and self.calls > after) or (file is not None and Path(file).exists())
 
     def _obey(self, code: int, argument: float) -> None:
-        if code == SEGFAULT:
-            os.kill(os.getpid(), signal.SIGSEGV)
-        elif code == EXIT:
-            os._exit(int(argument))
-        elif code == ABORT:
-            os.abort()
-        elif code == HANG:
-            time.sleep(_MANY_S)
-        elif code == SLEEP:
-            time.sleep(argument)
-        elif code == LEAK:
-            self.leaked.append(bytes(os.urandom(1024)) * int(argument * 1024))
-        elif code == HOLD_GIL:
-            ctypes.PyDLL(None).usleep(int(argument * 1e6))
-        elif code == RAISE:
-            raise RuntimeError("told to raise")
-        elif code == REFUSE:
-            raise InputError("told to refuse", hint="send another order")
+        deeds: dict[int, Callable[[], object]] = {
+            SEGFAULT: lambda: os.kill(os.getpid(), signal.SIGSEGV),
+            EXIT: lambda: os._exit(int(argument)),
+            ABORT: os.abort,
+            HANG: lambda: time.sleep(_MANY_S),
+            SLEEP: lambda: time.sleep(argument),
+            LEAK: lambda: self.leaked.append(os.urandom(1024) * int(argument * 1024)),
+            HOLD_GIL: lambda: ctypes.PyDLL(None).usleep(int(argument * 1e6)),
+            RAISE: lambda: _raise(RuntimeError("told to raise")),
+            REFUSE: lambda: _raise(InputError("told to refuse", hint="send another order")),
+        }
+        deeds.get(code, lambda: None)()
+
+
+def _raise(error: Exception) -> None:
+    raise error
 
 
 class MisbehavingRuntime:

@@ -29,6 +29,12 @@ class TokenVerifier(Protocol):
     def find(self, token: bytes) -> Grant:
         """Give what its bearer may."""
 
+    def start(self) -> None:
+        """Begin to keep its keys fresh."""
+
+    def close(self) -> None:
+        """End that."""
+
 
 class CertificateReader(Protocol):
     """Tell who a verified client certificate names; raises Forbidden."""
@@ -46,6 +52,18 @@ class Callers:
     certificates: CertificateReader | None = None
     anonymous_scopes: frozenset[str] = frozenset()
     anonymous_limit: Limit | None = None
+
+    def start(self) -> None:
+        """Begin to follow changes of keys."""
+        for source in (self.keys, self.tokens):
+            if source is not None:
+                source.start()
+
+    def close(self) -> None:
+        """Follow them no more."""
+        for source in (self.keys, self.tokens):
+            if source is not None:
+                source.close()
 
 
 class Gate:

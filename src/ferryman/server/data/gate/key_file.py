@@ -96,12 +96,16 @@ def parse_keys(text: bytes, *, origin: str) -> KeyFile:
     try:
         return KeyFile.model_validate_json(text)
     except ValidationError as error:
-        lines = [
-            f"{'.'.join(str(part) for part in detail['loc']) or 'the file'}: {detail['msg']}"
-            for detail in error.errors(include_url=False, include_input=False, include_context=False)
-        ]
-        told = _TOKEN.sub("fm_...", "; ".join(lines))  # a token that was put where a field's name belongs
-        raise ConfigError(f"{origin} is no file of keys: {told}", hint="ferryman keys writes it") from None
+        raise ConfigError(f"{origin} is no file of keys: {mistakes(error)}", hint="ferryman keys writes it") from None
+
+
+def mistakes(error: ValidationError) -> str:
+    """Tell what is wrong and where, without the values."""
+    lines = [
+        f"{'.'.join(str(part) for part in detail['loc']) or 'the whole'}: {detail['msg']}"
+        for detail in error.errors(include_url=False, include_input=False, include_context=False)
+    ]
+    return _TOKEN.sub("fm_...", "; ".join(lines))  # a token that was put where a field's name belongs
 
 
 @contextlib.contextmanager

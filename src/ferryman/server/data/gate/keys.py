@@ -4,9 +4,11 @@ import secrets
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
+from pydantic import ValidationError
+
 from ferryman.core.errors import ConfigError
 from ferryman.server.data.gate.caller import Scope
-from ferryman.server.data.gate.key_file import TOKEN_PREFIX, KeyEntry, KeyFile, digest_of
+from ferryman.server.data.gate.key_file import TOKEN_PREFIX, KeyEntry, KeyFile, digest_of, mistakes
 
 _ID_BYTES, _SALT_BYTES, _SECRET_BYTES = 6, 16, 32
 
@@ -33,13 +35,13 @@ class Made:
 
 
 def add(file: KeyFile, wish: Wish, *, now: datetime | None = None) -> Made:
-    """Make a key; raises ConfigError where its name is taken."""
+    """Make a key; raises ConfigError where its name is taken or what it wishes is none."""
     now = now or datetime.now(UTC)
     if any(key.name == wish.name and not key.has_expired(now) for key in file.keys):
         raise ConfigError(f"there is a key named '{wish.name}' already", hint="ferryman keys rotate replaces its token")
     expires = now + wish.expires_in if wish.expires_in is not None else None
-    entry, token = _made(
-        KeyEntry(
+    try:
+        blank = KeyEntry(
             id="0" * (2 * _ID_BYTES),
             name=wish.name,
             salt="0" * (2 * _SALT_BYTES),
@@ -51,7 +53,9 @@ def add(file: KeyFile, wish: Wish, *, now: datetime | None = None) -> Made:
             created=now,
             expires=expires,
         )
-    )
+    except ValidationError as error:
+        raise ConfigError(f"this can't be a key: {mistakes(error)}") from None
+    entry, token = _made(blank)
     return Made(_with(file, (*file.keys, entry)), entry, token)
 
 

@@ -7,6 +7,8 @@ from ferryman.core.errors import RateLimited
 
 _PEERS_NETWORK = 64  # bits: one host is given that many addresses of IPv6, and could take each in turn
 
+_ROUNDING_S = 1e-6  # sums of floats must not refuse a caller who keeps exactly to its rate
+
 
 @dataclass(frozen=True, slots=True)
 class Limit:
@@ -21,8 +23,7 @@ class Limit:
         if not (0 < self.rate_per_s < float("inf") and self.burst >= 1):
             raise ValueError("a limit needs a rate over 0 and a burst of 1 or more")
         object.__setattr__(self, "drop_s", 1.0 / self.rate_per_s)
-        # A little over, for the rounding of sums: it must not refuse a caller who keeps exactly to its rate.
-        object.__setattr__(self, "slack_s", (self.burst - 1) / self.rate_per_s + 1e-9)
+        object.__setattr__(self, "slack_s", (self.burst - 1) / self.rate_per_s + _ROUNDING_S)
 
 
 class RateLimits:
@@ -48,7 +49,7 @@ class RateLimits:
                 self._make_room(now_s)
             full_s = now_s
         elif full_s - now_s > limit.slack_s:
-            wait_s = full_s - now_s - limit.slack_s
+            wait_s = full_s - now_s - limit.slack_s + _ROUNDING_S
             raise RateLimited(
                 f"{who} sends more than {limit.rate_per_s:g} requests a second",
                 hint=f"wait {wait_s:.3f} s",

@@ -5,17 +5,16 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from struct import Struct
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import Any, Final, Protocol
 
 from ferryman.core.errors import DeadlineExceeded, FerrymanError, InputError, TooLarge
 from ferryman.server.data.grpc.frames import END_HEADERS, HEADERS, frame
 from ferryman.server.data.grpc.head import Head
 from ferryman.server.data.grpc.inflate import ENCODINGS, inflate
-from ferryman.server.data.grpc.outbox import Part
+from ferryman.server.data.grpc.outbox import Outbox, Part
+from ferryman.server.data.grpc.peer import Peer
+from ferryman.server.data.grpc.settings import GrpcSettings
 from ferryman.server.data.grpc.status import FINE, OK, START, Unimplemented, explain, retry_after_s, trailers
-
-if TYPE_CHECKING:
-    from ferryman.server.data.grpc.connection import GrpcConnection
 
 _PREFIX: Final = Struct(">BL")
 _INLINE_BYTES: Final = 4096  # compressed; more are unpacked beside the loop
@@ -24,8 +23,29 @@ _TRAILERS_AHEAD: Final = frame(HEADERS, 5, 0, FINE)[:5]
 _DATA_AHEAD: Final = Struct(">HBH4sBL")  # a DATA frame's header, then a message's prefix
 
 
+class Carrier(Protocol):
+    """Be the connection of calls."""
+
+    settings: GrpcSettings
+    outbox: Outbox
+    peer: Peer
+
+    def now_s(self) -> float:
+        """Give the loop's time."""
+
+    def forget(self, call: "Call") -> None:
+        """Know that a call is over."""
+
+    def replenish(self, call: "Call") -> None:
+        """Let the client send more for a call."""
+
+
 class Listener(Protocol):
     """Hear the messages of one streaming call."""
+
+    @property
+    def is_idle(self) -> bool:
+        """Tell whether nothing is in work, so that the stream may end when the server does."""
 
     def on_message(self, message: Part) -> None:
         """Take one message."""
@@ -55,12 +75,12 @@ class Call:
 
     __slots__ = (
         "_body", "_filled", "_is_busy", "_listener", "_message", "_prefix", "_waiting", "arrived_s", "bytes_in",
-        "bytes_out", "caller", "connection", "deadline_s", "has_ended", "has_started", "head", "held_bytes", "id",
-        "is_over", "last_block", "method", "model", "on_gone", "pending", "pending_bytes", "quiet_since_s",
-        "receive_window", "status", "version", "window",
+        "bytes_out", "caller", "connection", "deadline_s", "error", "has_ended", "has_started", "head", "held_bytes",
+        "id", "is_over", "last_block", "method", "model", "on_gone", "pending", "pending_bytes", "quiet_since_s",
+        "receive_window", "request_id", "status", "version", "window",
     )  # fmt: skip
 
-    def __init__(self, connection: "GrpcConnection", stream_id: int, head: Head, now_s: float) -> None:
+    def __init__(self, connection: Carrier, stream_id: int, head: Head, now_s: float) -> None:
         self.connection = connection
         self.id = stream_id
         self.head = head
@@ -68,7 +88,8 @@ class Call:
         self.arrived_s = self.quiet_since_s = now_s
         self.deadline_s = float("inf") if head.timeout_s is None else now_s + head.timeout_s
         self.caller: Any = None  # the gate's own
-        self.model = self.version = ""
+        self.model = self.version = self.request_id = ""
+        self.error: Exception | None = None
         self.bytes_in = self.bytes_out = self.held_bytes = 0
         self.status = -1
         self.on_gone: Callable[[], None] | None = None
@@ -100,11 +121,22 @@ class Call:
             return False
         return self._body is not None or bool(self._prefix) or (self._listener is None and not self.has_ended)
 
+    @property
+    def is_stream(self) -> bool:
+        """Tell whether many messages may come."""
+        return self.method is not None and self.method.listen is not None
+
+    @property
+    def is_idle(self) -> bool:
+        """Tell whether this is a stream with nothing in work."""
+        return self._listener is not None and not self.pending and not self._waiting and self._listener.is_idle
+
     def open(self, method: Method) -> None:
         """Begin to take messages for a method."""
         self.method = method
-        if method.listen is not None:
-            self._guard(lambda: self._listen(method))
+        listen = method.listen
+        if listen is not None:
+            self._guard(lambda: self._listen(listen))
 
     def take(self, chunk: Part) -> None:
         """Take bytes of the body."""
@@ -196,6 +228,7 @@ class Call:
     def fail(self, error: Exception) -> None:
         """End the call with an error."""
         if not self.is_over and self.last_block is None:
+            self.error = error
             status, words = explain(error)
             self.finish(status, words, retry_after_s(error))
 
@@ -226,9 +259,8 @@ class Call:
         if on_gone is not None and self.status != OK:
             on_gone()
 
-    def _listen(self, method: Method) -> None:
-        assert method.listen is not None
-        self._listener = method.listen(self)
+    def _listen(self, listen: Callable[["Call"], Listener]) -> None:
+        self._listener = listen(self)
 
     def _reserve(self, size_bytes: int) -> bool:
         """Make room for a message before it comes; fails the call where there is none."""
@@ -281,7 +313,11 @@ class Call:
         elif flag != 1 or self.head.encoding == b"identity":
             self.fail(InputError(f"a message has compression flag {flag} in a call whose encoding is 'identity'"))
         elif self.head.encoding not in ENCODINGS:
-            self.fail(Unimplemented(f"encoding {self.head.encoding.decode('latin-1')!r:.40} can't be read", hint="send gzip or identity"))
+            self.fail(
+                Unimplemented(
+                    f"encoding {self.head.encoding.decode('latin-1')!r:.40} can't be read", hint="send gzip or identity"
+                )
+            )
         elif len(message) <= _INLINE_BYTES:
             self._guard(lambda: self._inflated(message, inflate(message, self.connection.settings.max_message_bytes)))
         else:

@@ -2,20 +2,20 @@
 
 import asyncio
 from collections.abc import Callable
-from typing import Final, Protocol
+from typing import Final, Protocol, cast
 
 from ferryman.server.data.grpc import frames
 from ferryman.server.data.grpc.call import Call, Method
-from ferryman.server.data.grpc.frames import FRAME_HEADER, PREFACE, UINT32, ConnectionFault
+from ferryman.server.data.grpc.control import ControlFrames
+from ferryman.server.data.grpc.frames import ConnectionFault
 from ferryman.server.data.grpc.head import Head, HeadReader
 from ferryman.server.data.grpc.outbox import Outbox
 from ferryman.server.data.grpc.peer import Peer, peer_of
+from ferryman.server.data.grpc.reader import FrameReader
 from ferryman.server.data.grpc.settings import GrpcSettings
 from ferryman.server.data.grpc.status import Unimplemented, plain_http
 
 _BUFFER_BYTES: Final = 1024 * 1024
-_MOST_ABANDONED: Final = 4096
-_COPIED_BYTES: Final = 4096
 
 
 class Service(Protocol):
@@ -28,34 +28,24 @@ class Service(Protocol):
         """Know that a call is over."""
 
 
-class GrpcConnection(asyncio.Protocol):
+class GrpcConnection(ControlFrames, asyncio.Protocol):
     """Read frames, keep the rules, and hand calls to a service."""
 
     def __init__(self, service: Service, settings: GrpcSettings, on_close: Callable[["GrpcConnection"], None]) -> None:
-        self.settings = settings
-        self.outbox: Outbox
-        self.calls: dict[int, Call] = {}
+        super().__init__(settings)
         self.peer = Peer()
-        self.is_draining = False
         self.is_closed = False
-        self.last_heard_s = self.began_s = 0.0
-        self.ping_sent_s = 0.0
-        self.resets_left = settings.max_resets
+        self.last_heard_s = self.last_call_s = self.began_s = 0.0
         self._service = service
         self._on_close = on_close
         self._loop = asyncio.get_running_loop()
         self._heads = HeadReader(settings.max_header_bytes)
-        self._rest = bytearray(PREFACE[:0])
-        self._need = len(PREFACE)
-        self._has_preface = self.has_settings = False
+        self._reader = FrameReader(self, settings.max_frame_bytes)
         self._window = frames.FIRST_WINDOW
-        self.last_id = 0
-        self.abandoned: dict[int, None] = {}
         self._block: bytearray | None = None  # of headers whose CONTINUATION is due
         self._block_flags = self._block_id = 0
-        self._data_id = self._data_left = self._data_flags = self._padding_left = 0
-        self._in_data = False
-        self._idle_frames = 0
+        self._buffered_bytes = 0
+        self._taken_s = 0.0  # when the client last took something that waited for it
         self._transport: asyncio.Transport
 
     def now_s(self) -> float:
@@ -69,12 +59,11 @@ class GrpcConnection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Say hello."""
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
-        transport.set_write_buffer_limits(high=_BUFFER_BYTES)
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's transports are none by name
+        self._transport.set_write_buffer_limits(high=_BUFFER_BYTES)
         self.peer = peer_of(transport)
-        self.began_s = self.last_heard_s = self.now_s()
-        self.outbox = Outbox(self._loop, transport)
+        self.began_s = self.last_heard_s = self.last_call_s = self.now_s()
+        self.outbox = Outbox(self._loop, self._transport)
         limits = self.settings
         hello = frames.settings_frame(
             {
@@ -91,17 +80,11 @@ class GrpcConnection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Take what came."""
         self.last_heard_s = self.now_s()
-        if self._rest or self._need:
-            self._rest += data
-            if len(self._rest) < self._need:
-                return
-            data, self._rest, self._need = bytes(self._rest), bytearray(), 0
         if self.is_closed:
             return
         self.outbox.is_held = True
         try:
-            start = 0 if self._has_preface else self._read_preface(data)
-            self._read(data, start)
+            self._reader.feed(data)
         except ConnectionFault as fault:
             self.end(fault.code, str(fault))
         finally:
@@ -114,14 +97,13 @@ class GrpcConnection(asyncio.Protocol):
 
     def connection_lost(self, error: Exception | None) -> None:
         """Give up what runs."""
-        self.is_closed = True
-        for call in list(self.calls.values()):
-            call.close()
+        self._stop()
         self._on_close(self)
 
     def pause_writing(self) -> None:
         """Send no more answers, and take no more calls, until the client has read some."""
         self.outbox.is_paused = True
+        self._taken_s, self._buffered_bytes = self.now_s(), self._transport.get_write_buffer_size()
         self._transport.pause_reading()
 
     def resume_writing(self) -> None:
@@ -132,47 +114,55 @@ class GrpcConnection(asyncio.Protocol):
 
     def drain(self) -> None:
         """Take no new calls, and close after the last answer."""
-        if not self.is_draining and not self.is_closed:
-            self.is_draining = True
-            # The first allows calls that are on their way; the second, after them, says which was the last.
-            self.outbox.put(
-                frames.goaway_frame(2**31 - 1, frames.NO_ERROR), frames.frame(frames.PING, 0, 0, b"draining")
-            )
-            self.ping_sent_s = self.ping_sent_s or self.now_s()
+        if self.is_draining or self.is_closed:
+            return
+        self.is_draining = True
+        if not self.has_settings:
+            self.end(frames.NO_ERROR, "the server stops")
+            return
+        # The first allows calls that are on their way; the second, after them, says which was the last.
+        self.outbox.put(frames.goaway_frame(frames.LARGEST_WINDOW, frames.NO_ERROR))
+        self.ping()
 
     def end(self, code: int, reason: str) -> None:
         """Say why and close."""
-        if not self.is_closed:
-            self.is_closed = True
-            self.outbox.put(frames.goaway_frame(self.last_id, code, reason))
-            self.outbox.flush()
-            for call in list(self.calls.values()):
-                call.close()
-            self._transport.close()
+        if self.is_closed:
+            return
+        self.outbox.put(frames.goaway_frame(self.last_id, code, reason))
+        self._stop()
+        self.outbox.flush()
+        self._taken_s, self._buffered_bytes = self.now_s(), self._transport.get_write_buffer_size()
+        self._transport.close()
 
     def abort(self) -> None:
-        """Close without a word, as nobody reads."""
-        self.is_closed = True
+        """Close without a word."""
+        self._stop()
         self._transport.abort()
 
     def ping(self) -> None:
         """Ask for a sign of life."""
         self.ping_sent_s = self.now_s()
-        self.outbox.put(frames.frame(frames.PING, 0, 0, b"are-u-ok"))
+        self.outbox.put(frames.frame(frames.PING, 0, 0, b"ferryman"))
 
-    def buffered(self) -> int:
-        """Give the bytes that the client has not taken yet."""
-        return self._transport.get_write_buffer_size()
+    def is_stuck(self, before_s: float) -> bool:
+        """Tell whether the client has taken nothing of what waits for it since `before_s`."""
+        if not self.outbox.is_paused and not self.is_closed:
+            return False
+        buffered_bytes = self._transport.get_write_buffer_size()
+        if buffered_bytes < self._buffered_bytes:
+            self._taken_s = self.now_s()
+        self._buffered_bytes = buffered_bytes
+        return self._taken_s < before_s
 
     def forget(self, call: Call) -> None:
         """Know that a call is over."""
-        self._idle_frames = 0
-        self.outbox.waiting.pop(call, None)
+        self.idle_frames = 0
+        self.outbox.forget(call)
         if self.calls.pop(call.id, None) is not None:
             if not call.has_ended:
-                self._abandon(call.id)
+                self.abandon(call.id)
             self._service.finished(call)
-        if self.is_draining and not self.calls and not self.ping_sent_s:
+        if self.is_draining and not self.calls and not self.ping_sent_s and not self.is_closed:
             self.end(frames.NO_ERROR, "")
 
     def replenish(self, call: Call) -> None:
@@ -182,11 +172,10 @@ class GrpcConnection(asyncio.Protocol):
             self.outbox.put(frames.window_frame(call.id, window - call.receive_window))
             call.receive_window = window
 
-    def _abandon(self, stream_id: int) -> None:
-        """Remember a call that was ended here while its client was still sending."""
-        if len(self.abandoned) >= _MOST_ABANDONED:
-            del self.abandoned[next(iter(self.abandoned))]
-        self.abandoned[stream_id] = None
+    def _stop(self) -> None:
+        self.is_closed = self._reader.is_stopped = True
+        for call in list(self.calls.values()):
+            call.close()
 
     def on_data_begin(self, size: int, padding: int, flags: int, stream_id: int) -> None:
         """Count bytes against the windows, and check that the call is open."""
@@ -196,7 +185,7 @@ class GrpcConnection(asyncio.Protocol):
             raise ConnectionFault(frames.FLOW_CONTROL_ERROR, "more came than the connection's window allows")
         call = self.calls.get(stream_id)
         if call is None or call.has_ended:
-            self._check_closed(stream_id)
+            self.check_was_open(stream_id)
         else:
             call.receive_window -= size
             if call.receive_window < 0:
@@ -232,7 +221,7 @@ class GrpcConnection(asyncio.Protocol):
         elif kind == frames.CONTINUATION:
             self._on_continuation(flags, stream_id, payload)
         else:
-            on_control_frame(self, kind, flags, stream_id, payload)
+            self.on_control_frame(kind, flags, stream_id, payload)
 
     def _check_order(self, kind: int, stream_id: int) -> None:
         if self._block is not None and (kind != frames.CONTINUATION or stream_id != self._block_id):
@@ -278,7 +267,7 @@ class GrpcConnection(asyncio.Protocol):
             self._on_trailers(flags, stream_id)
             return
         self.last_id = stream_id
-        if len(self.calls) >= self.settings.max_streams:
+        if self.takes_no_more or len(self.calls) >= self.settings.max_streams:
             self._refuse(stream_id, frames.REFUSED_STREAM, flags)
         elif head.fault:
             self._refuse(stream_id, frames.PROTOCOL_ERROR, flags)
@@ -288,6 +277,7 @@ class GrpcConnection(asyncio.Protocol):
             self._open(flags, stream_id, head)
 
     def _open(self, flags: int, stream_id: int, head: Head) -> None:
+        self.last_call_s = self.last_heard_s
         call = self.calls[stream_id] = Call(self, stream_id, head, self.last_heard_s)
         method = self._service.method(head.path)
         if method is None:
@@ -304,7 +294,7 @@ class GrpcConnection(asyncio.Protocol):
     def _on_trailers(self, flags: int, stream_id: int) -> None:
         call = self.calls.get(stream_id)
         if call is None or call.has_ended:
-            self._check_closed(stream_id)
+            self.check_was_open(stream_id)
         elif not flags & frames.END_STREAM:
             self.reset(call, frames.PROTOCOL_ERROR)
             return
@@ -313,7 +303,7 @@ class GrpcConnection(asyncio.Protocol):
     def _refuse(self, stream_id: int, code: int, flags: int) -> None:
         self.annoy()
         if not flags & frames.END_STREAM:
-            self._abandon(stream_id)
+            self.abandon(stream_id)
         self.outbox.put(frames.reset_frame(stream_id, code))
 
     def _answer_plainly(self, stream_id: int, flags: int, head: Head) -> None:
@@ -322,28 +312,8 @@ class GrpcConnection(asyncio.Protocol):
         block = plain_http(415 if head.method == "POST" else 405)
         self.outbox.put(frames.frame(frames.HEADERS, frames.END_HEADERS | frames.END_STREAM, stream_id, block))
         if not flags & frames.END_STREAM:
-            self._abandon(stream_id)
+            self.abandon(stream_id)
             self.outbox.put(frames.reset_frame(stream_id, frames.NO_ERROR))
-
-    def _check_closed(self, stream_id: int) -> None:
-        """Allow what was on its way to a call that was ended here; nothing else may name a stream that isn't open."""
-        if stream_id in self.abandoned:
-            return
-        if not stream_id & 1 or stream_id > self.last_id:
-            raise ConnectionFault(frames.PROTOCOL_ERROR, "a frame names a stream that was never opened")
-        raise ConnectionFault(frames.STREAM_CLOSED, "a frame names a stream that is closed")
-
-    def reset(self, call: Call, code: int) -> None:
-        """End a call without an answer."""
-        self.annoy()
-        self.outbox.put(frames.reset_frame(call.id, code))
-        call.close()
-
-    def annoy(self) -> None:
-        """Count what costs us and brings the client nothing."""
-        self._idle_frames += 1
-        if self._idle_frames > self.settings.max_idle_frames:
-            raise ConnectionFault(frames.ENHANCE_YOUR_CALM, "too many frames that ask for nothing")
 
 
 def _is_grpc(content_type: bytes) -> bool:

@@ -2,7 +2,9 @@
 
 import asyncio
 
+from ferryman.core.errors import NotReady
 from ferryman.server.data.grpc import frames
+from ferryman.server.data.grpc.call import Call
 from ferryman.server.data.grpc.connection import GrpcConnection, Service
 from ferryman.server.data.grpc.settings import GrpcSettings
 
@@ -80,13 +82,19 @@ def sweep(connection: GrpcConnection, settings: GrpcSettings, now_s: float) -> N
             connection.end(frames.ENHANCE_YOUR_CALM, "the headers did not come in time")
         return
     for call in list(connection.calls.values()):
-        if call.is_receiving and call.quiet_since_s < now_s - settings.receive_s:
-            call.late(f"the message did not come within {settings.receive_s:g} s")
-        elif call.pending and call.quiet_since_s < now_s - settings.send_s:
-            connection.reset(call, frames.CANCEL)  # its client does not read the answer
-        elif call.deadline_s < now_s:
-            call.late("the answer was not there in time")
+        _look_at(call, connection, settings, now_s)
     _look_for_life(connection, settings, now_s)
+
+
+def _look_at(call: Call, connection: GrpcConnection, settings: GrpcSettings, now_s: float) -> None:
+    if connection.is_draining and call.is_idle:
+        call.fail(NotReady("the server is stopping", hint="ask another one"))
+    elif call.is_receiving and call.quiet_since_s < now_s - settings.receive_s:
+        call.late(f"the message did not come within {settings.receive_s:g} s")
+    elif call.pending and call.quiet_since_s < now_s - settings.send_s:
+        connection.reset(call, frames.CANCEL)  # its client does not read the answer
+    elif call.deadline_s < now_s:
+        call.late("the answer was not there in time")
 
 
 def _look_for_life(connection: GrpcConnection, settings: GrpcSettings, now_s: float) -> None:

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from hpack import Decoder, HPACKError, OversizedHeaderListError
@@ -32,14 +32,14 @@ class Head:
     encoding: bytes = b"identity"
     timeout_s: float | None = None
     length: int | None = None
-    metadata: Mapping[bytes, bytes] = {}  # noqa: RUF012 - never changed
+    metadata: Mapping[bytes, bytes] = field(default_factory=dict)
     fault: str = ""
 
 
 class HeadReader:
     """Read one connection's blocks of headers, which share a table of what was sent before.
 
-    Clients repeat a block byte by byte. One that left the table as it was means the same again, until the table changes.
+    Clients repeat a block byte by byte. One that left the table as it was means the same again until the table changes.
     """
 
     def __init__(self, max_bytes: int) -> None:

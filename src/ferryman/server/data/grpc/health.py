@@ -82,6 +82,10 @@ class _Watcher:
         self._service: str | None = None
         self._told = -1
 
+    @property
+    def is_idle(self) -> bool:
+        return True
+
     def on_message(self, payload: Part) -> None:
         if self._service is not None:
             raise InputError("this call takes one message, and a second one came")

@@ -137,6 +137,11 @@ class InferenceStream:
             self._is_held = False
             self._call.resume()
 
+    @property
+    def is_idle(self) -> bool:
+        """Tell whether no request is in work."""
+        return not self._turns
+
     def flush(self) -> None:
         """Send the answers whose turn has come."""
         while self._turns and (parts := self._turns[0].parts) is not None:
@@ -171,15 +176,15 @@ class _Turn:
         self.parts: list[bytes] | None = None
 
     def done(self, reply: Reply | None, error: FerrymanError | None) -> None:
-        assert self.asked is not None
-        if reply is None:
-            self.settle([_failure(self.asked.id, error or FerrymanError("no answer"))])
+        asked = self.asked
+        if asked is None or reply is None:
+            self.settle([_failure(asked.id if asked else "", error or FerrymanError("no answer"))])
             return
         try:
-            parts = encode_reply(self.asked, reply)
+            parts = encode_reply(asked, reply)
             self.settle([sized_field(2, sum(map(len, parts))), *parts])
         except Exception as failure:  # noqa: BLE001 - the boundary of a request
-            self.settle([_failure(self.asked.id, failure)])
+            self.settle([_failure(asked.id, failure)])
 
     def settle(self, parts: list[bytes]) -> None:
         self.parts = parts

@@ -1,4 +1,4 @@
-"""The protocol's messages as classes, in a pool of their own: clients' generated modules may live in the same process."""
+"""The protocol's messages as classes, in a pool of their own: a client's modules may live in the same process."""
 
 from pathlib import Path
 from typing import Any

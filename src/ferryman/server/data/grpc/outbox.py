@@ -1,18 +1,42 @@
-"""What a connection sends: collected through one turn of the loop, and held back where the client's windows are full."""
+"""What a connection sends: collected through one turn of the loop, held back where the client's windows are full."""
 
 import asyncio
 from collections import deque
-from typing import TYPE_CHECKING, Final
+from typing import Final, Protocol
 
-from ferryman.server.data.grpc.frames import DATA, END_HEADERS, END_STREAM, FIRST_WINDOW, FRAME_HEADER, HEADERS
-from ferryman.server.data.grpc.frames import NO_ERROR, SMALLEST_MAX_FRAME, frame, reset_frame
-
-if TYPE_CHECKING:
-    from ferryman.server.data.grpc.call import Call
+from ferryman.server.data.grpc.frames import (
+    DATA,
+    END_HEADERS,
+    END_STREAM,
+    FIRST_WINDOW,
+    FRAME_HEADER,
+    HEADERS,
+    NO_ERROR,
+    SMALLEST_MAX_FRAME,
+    frame,
+    reset_frame,
+)
 
 Part = bytes | bytearray | memoryview
 _TURN_BYTES: Final = 64 * 1024  # one call's, before another one's
 _JOINED_BYTES: Final = 64 * 1024  # copying less than that is cheaper than many parts in a system call
+
+
+class Speaker(Protocol):
+    """Be a call, as far as sending goes. `last_block` is what ends it, once that is known."""
+
+    id: int
+    window: int
+    pending: deque[memoryview]
+    pending_bytes: int
+    last_block: bytes | None
+    has_ended: bool
+
+    def on_sent(self) -> None:
+        """Know that nothing waits any more."""
+
+    def close(self) -> None:
+        """Know that all was said."""
 
 
 class Outbox:
@@ -24,7 +48,7 @@ class Outbox:
         self.max_frame = SMALLEST_MAX_FRAME
         self.is_paused = False
         self.is_held = False  # while a batch of frames is read: what it brings about is sent together
-        self.waiting: dict[Call, None] = {}  # for the connection's window or its socket, not for their own windows
+        self.waiting: dict[Speaker, None] = {}  # for the connection's window or its socket, not for their own windows
         self._loop = loop
         self._transport = transport
         self._parts: list[Part] = []
@@ -52,7 +76,7 @@ class Outbox:
         else:
             self._transport.writelines(parts)
 
-    def push(self, call: "Call") -> None:
+    def push(self, call: Speaker) -> None:
         """Send what a call has to say as far as the windows allow, the rest when they open."""
         while call.pending:
             if self.is_paused or self.window <= 0:
@@ -78,11 +102,15 @@ class Outbox:
             if sent and self.buffered() > 4 * _TURN_BYTES:
                 self.flush()  # so that the transport can say that it is full
 
+    def forget(self, call: Speaker) -> None:
+        """Send nothing more for a call."""
+        self.waiting.pop(call, None)
+
     def buffered(self) -> int:
         """Give the bytes collected and not yet handed to the transport."""
         return sum(map(len, self._parts))
 
-    def _send_some(self, call: "Call") -> int:
+    def _send_some(self, call: Speaker) -> int:
         """Send one DATA frame."""
         room = size = min(self.window, call.window, self.max_frame, call.pending_bytes)
         parts: list[Part] = [FRAME_HEADER.pack(size >> 8, size & 255, DATA, 0, call.id)]
@@ -101,7 +129,7 @@ class Outbox:
         self.put(*parts)
         return size
 
-    def _end(self, call: "Call") -> None:
+    def _end(self, call: Speaker) -> None:
         if call.last_block is None:
             call.on_sent()
             return

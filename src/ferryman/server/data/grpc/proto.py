@@ -5,8 +5,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from google.protobuf.descriptor_pb2 import DescriptorProto, EnumDescriptorProto, FieldDescriptorProto, FileDescriptorProto
-from google.protobuf.descriptor_pb2 import ServiceDescriptorProto
+from google.protobuf.descriptor_pb2 import (
+    DescriptorProto,
+    EnumDescriptorProto,
+    FieldDescriptorProto,
+    FileDescriptorProto,
+    ServiceDescriptorProto,
+)
 
 _TOKEN: Final = re.compile(r'"[^"]*"|[\w.]+|[{}()<>,;=]')
 _COMMENT: Final = re.compile(r"//[^\n]*")
@@ -32,9 +37,10 @@ def read_proto(path: Path) -> FileDescriptorProto:
             _read_message(reader, file.message_type.add())
         elif word == "enum":
             _read_enum(reader, file.enum_type.add())
-        else:
-            assert word == "service", word
+        elif word == "service":
             _read_service(reader, file.service.add())
+        else:
+            raise ValueError(f"{path.name}: {word!r} is beyond this reader")
     return file
 
 

@@ -39,20 +39,19 @@ class FrameReader:
 
     def feed(self, data: bytes) -> None:
         """Take bytes; raises ConnectionFault where they are no frames."""
+        start = 0
         if self._need:
             self._rest += data
+            if not self._has_preface:
+                self._check_preface()
             if len(self._rest) < self._need:
-                if not self._has_preface and not PREFACE.startswith(self._rest):
-                    raise ConnectionFault(frames.PROTOCOL_ERROR, "this is not HTTP/2")
                 return
             data, self._need = bytes(self._rest), 0
             self._rest.clear()
-        start, end = 0, len(data)
-        if not self._has_preface:
-            if not data.startswith(PREFACE):
-                raise ConnectionFault(frames.PROTOCOL_ERROR, "this is not HTTP/2")
-            self._has_preface = True
-            start = len(PREFACE)
+            if not self._has_preface:
+                self._has_preface = True
+                start = len(PREFACE)
+        end = len(data)
         while not self.is_stopped:
             if self._in_data:
                 start = self._read_data(data, start, end)
@@ -63,12 +62,16 @@ class FrameReader:
                 return
             start += used
 
+    def _check_preface(self) -> None:
+        if self._rest[: len(PREFACE)] != PREFACE[: len(self._rest)]:
+            raise ConnectionFault(frames.PROTOCOL_ERROR, "this is not HTTP/2")
+
     def _read_frame(self, data: bytes, start: int, end: int) -> int:
         """Read a frame, or the start of a DATA frame, and give its length; 0 where more has to come first."""
         if end - start < frames.HEADER_BYTES:
             return self._wait(data, start, frames.HEADER_BYTES)
         upper, lower, kind, flags, stream_id = FRAME_HEADER.unpack_from(data, start)
-        size = upper << 8 | lower
+        size: int = upper << 8 | lower
         stream_id &= 0x7FFFFFFF
         if size > self._max_frame_bytes:
             raise ConnectionFault(frames.FRAME_SIZE_ERROR, "a frame is too large")
@@ -76,7 +79,7 @@ class FrameReader:
             return self._begin_data(data, start, end, (size, flags, stream_id))
         if size > frames.SMALLEST_MAX_FRAME:
             raise ConnectionFault(frames.ENHANCE_YOUR_CALM, "a frame other than DATA is too large")
-        whole = frames.HEADER_BYTES + size
+        whole: int = frames.HEADER_BYTES + size
         if end - start < whole:
             return self._wait(data, start, whole)
         self._sink.on_frame(kind, flags, stream_id, data[start + frames.HEADER_BYTES : start + whole])

@@ -85,7 +85,7 @@ class GrpcService:
             f"/{INFERENCE}/ModelInfer": Method("ModelInfer", inference.answer),
             f"/{INFERENCE}/ModelStreamInfer": Method("ModelStreamInfer", listen=inference.listen),
             f"/{HEALTH}/Check": Method("Check", self.health.check),
-            f"/{HEALTH}/Watch": Method("Watch", self.health.watch),
+            f"/{HEALTH}/Watch": Method("Watch", listen=self.health.watch),
         }
         self._add("ServerLive", None, lambda _: _Live(live=True))
         self._add("ServerReady", None, lambda _: _Ready(ready=not dataplane.why_not_ready()))

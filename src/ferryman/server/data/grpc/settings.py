@@ -43,8 +43,8 @@ class GrpcSettings:
     """Bound connections. Waits are looked at once each `sweep_s`, so they end up to that much later.
 
     `receive_s` is for a message to come whole, `send_s` for a client to read on, `header_s` for the preface and for a
-    block of headers. A connection that says nothing is asked for a sign of life after `ping_after_s`, cut where none comes
-    within `ping_timeout_s`, and told to go after `idle_s` without a call.
+    block of headers. A connection that says nothing is asked for a sign of life after `ping_after_s`, cut where none
+    comes within `ping_timeout_s`, and told to go after `idle_s` without a call.
     """
 
     max_message_bytes: int = 32 * 1024 * 1024

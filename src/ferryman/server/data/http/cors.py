@@ -55,7 +55,7 @@ class Origins:
         headers = [(b"access-control-allow-methods", b"GET, POST, OPTIONS"), (b"access-control-max-age", _PREFLIGHT_S)]
         if wanted := asked.get(b"access-control-request-headers"):
             headers.append((b"access-control-allow-headers", wanted))
-        return Response(204, headers=(*self.headers(head), *headers))
+        return Response(204, headers=tuple(headers))
 
 
 def _checked(origin: str) -> str:

@@ -85,7 +85,7 @@ def parse_head(block: bytes, limits: Limits) -> Head:
         headers=tuple(parser.headers),
         size_bytes=len(block),
         length=_length(fields, is_http_10=is_http_10),
-        keeps_alive=parser.keeps_alive,
+        keeps_alive=_keeps_alive(parser.headers, is_http_10=is_http_10),
         is_http_10=is_http_10,
         expects_continue=_expects(fields) and not is_http_10,
         upgrades=fields.get(b"upgrade", b"").lower() == b"websocket",
@@ -101,7 +101,6 @@ class _Parser:
 
     def __init__(self) -> None:
         self.headers: list[Header] = []
-        self.keeps_alive = False
         self.is_complete = False
 
     def on_header(self, name: bytes, value: bytes) -> None:
@@ -122,17 +121,20 @@ class _Parser:
 
 def _parse(block: bytes) -> _Parser:
     found = _Parser()
-    llhttp = httptools.HttpRequestParser(found)
     try:
-        llhttp.feed_data(block)
+        httptools.HttpRequestParser(found).feed_data(block)
     except httptools.HttpParserUpgrade:
         pass  # whether it is one that we know is our own question
     except httptools.HttpParserError as error:
         raise Refusal(400, f"the request is not HTTP/1.1: {error}") from None
     if not found.is_complete:
         raise Refusal(400, "the request is not HTTP/1.1")
-    found.keeps_alive = llhttp.should_keep_alive()
     return found
+
+
+def _keeps_alive(headers: list[Header], *, is_http_10: bool) -> bool:
+    tokens = {token.strip().lower() for name, value in headers if name == b"connection" for token in value.split(b",")}
+    return b"close" not in tokens and (b"keep-alive" in tokens or not is_http_10)
 
 
 def _length(fields: dict[bytes, bytes], *, is_http_10: bool) -> int | None:

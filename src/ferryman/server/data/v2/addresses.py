@@ -1,12 +1,18 @@
 """What a path of the protocol means."""
 
-from dataclasses import dataclass
+import re
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
 from typing import Literal
 
 from ferryman.core.errors import NotFound
+from ferryman.server.data.http.request import Request, Response
 from ferryman.server.data.v2.errors import WrongMethod
 
-Verb = Literal["infer", "stream", "describe", "ready", "config", "stats", "page"]
+Verb = Literal["infer", "stream", "describe", "ready", "config", "stats", "page", "control"]
+Handler = Callable[[Request, dict[str, str]], Awaitable[Response]]
+Route = tuple[str, str, Handler]
+"""A method, a path with {names} in it, and what answers there: how the control plane offers what steers a server."""
 _MOST_KEPT = 4096
 _READS: dict[str, Verb] = {"": "describe", "ready": "ready", "config": "config", "stats": "stats", "stream": "stream"}
 
@@ -18,14 +24,17 @@ class Address:
     verb: Verb
     model: str = ""
     version: str | None = None
+    handler: Handler | None = None
+    parameters: dict[str, str] = field(default_factory=dict)
 
 
 class Addresses:
     """Read paths; those of models are remembered, since most requests come to the same few."""
 
-    def __init__(self, pages: dict[str, tuple[str, ...]]) -> None:
-        """Take the server's own pages: path to methods."""
+    def __init__(self, pages: dict[str, tuple[str, ...]], routes: Sequence[Route] = ()) -> None:
+        """Take the server's own pages (path to methods) and what steers it."""
         self._pages = pages
+        self._routes = [(method, _compile(path), handler) for method, path, handler in routes]
         self._known: dict[tuple[str, str], Address] = {}
 
     def find(self, method: str, path: str) -> Address:
@@ -33,12 +42,27 @@ class Addresses:
         known = self._known.get((method, path))
         if known is not None:
             return known
+        steering = self._steering(method, path)
+        if steering is not None:
+            return steering
         address, allowed = self._read(path)
         if method not in allowed:
             raise WrongMethod(method, path, ", ".join(allowed))
         if len(self._known) < _MOST_KEPT:
             self._known[method, path] = address
         return address
+
+    def _steering(self, method: str, path: str) -> Address | None:
+        allowed = []
+        for known, pattern, handler in self._routes:
+            if found := pattern.fullmatch(path):
+                if known == method:
+                    parameters = found.groupdict()
+                    return Address("control", parameters.get("model", ""), None, handler, parameters)
+                allowed.append(known)
+        if allowed and path not in self._pages:
+            raise WrongMethod(method, path, ", ".join(allowed))
+        return None
 
     def _read(self, path: str) -> tuple[Address, tuple[str, ...]]:
         if path in self._pages:
@@ -58,3 +82,10 @@ class Addresses:
             f"nothing is at {path[:80]!r}",
             hint=f"this server has {', '.join(self._pages)}, /v2/models/MODEL and /v2/models/MODEL/infer",
         )
+
+
+def _compile(path: str) -> re.Pattern[str]:
+    parts = re.split(r"\{(\w+)\}", path)
+    return re.compile(
+        "".join(f"(?P<{part}>[^/]+)" if place % 2 else re.escape(part) for place, part in enumerate(parts))
+    )

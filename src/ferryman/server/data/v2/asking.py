@@ -29,6 +29,9 @@ class ItemsRequest:
     priority: Priority = Priority.NORMAL
 
 
+Asked = TensorRequest | ItemsRequest
+
+
 def check_content_type(headers: Headers) -> None:
     """Raise Unsupported for a body that can't be read here, before it is."""
     content_type = headers.get(b"content-type", b"")
@@ -43,7 +46,7 @@ def check_content_type(headers: Headers) -> None:
         raise _unreadable(content_type)
 
 
-def decode(headers: Headers, body: bytes | bytearray, served: Served) -> TensorRequest | ItemsRequest:
+def decode(headers: Headers, body: bytes | bytearray, served: Served) -> Asked:
     """Decode a whole request for a model; raises InputError, and Unsupported for what this model doesn't take."""
     length = headers.get(_JSON_LENGTH)
     if length is None:

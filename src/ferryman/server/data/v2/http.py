@@ -1,60 +1,53 @@
-"""The Open Inference Protocol V2 over HTTP: translate requests for the dataplane, and its answers back.
+"""The Open Inference Protocol V2 over HTTP: the application behind every connection.
 
 At the same address as tensors, POST a picture's bytes, or {"rows": [...]}, to get answers in the task's own words.
 """
 
 import asyncio
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Sequence
+from typing import Literal
 
-from ferryman.core.errors import FerrymanError, Overloaded, TooLarge
-from ferryman.server.data.ask import Ask, Reply
+from ferryman.core.errors import FerrymanError, Overloaded, UserError
 from ferryman.server.data.dataplane import Dataplane
+from ferryman.server.data.gate.caller import Action
 from ferryman.server.data.gate.gate import Gate
 from ferryman.server.data.http.request import Listener, Request, Respond, Response, Stream
-from ferryman.server.data.signals.access_log import AccessLog
-from ferryman.server.data.signals.metrics import Metrics
-from ferryman.server.data.signals.outcomes import outcome_of
-from ferryman.server.data.v2.addresses import Address, Addresses
-from ferryman.server.data.v2.asking import ItemsRequest, check_content_type, decode
+from ferryman.server.data.v2.addresses import Address, Addresses, Route
+from ferryman.server.data.v2.asking import check_content_type
 from ferryman.server.data.v2.errors import internal, refusal
-from ferryman.server.data.v2.messages import TensorRequest, encode_answers, encode_tensors
+from ferryman.server.data.v2.journal import Journal
 from ferryman.server.data.v2.pages import Pages
+from ferryman.server.data.v2.question import Question
 from ferryman.server.data.v2.stream import FrameStream
-
-_BYTES = b"application/octet-stream"
-_STICKY = b"x-ferryman-key"
-_NO_HEADERS: Mapping[bytes, bytes] = {}
 
 
 class HttpV2:
-    """Be the application behind every HTTP connection: admit, answer, count and log."""
+    """Admit requests and answer them. `routes` are what the control plane offers; no request takes over `request_s`."""
 
     def __init__(
         self,
         dataplane: Dataplane,
         gate: Gate,
-        metrics: Metrics,
         pages: Pages,
+        journal: Journal,
         *,
-        access_log: AccessLog | None,
+        routes: Sequence[Route] = (),
         request_s: float,
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._dataplane = dataplane
         self._gate = gate
-        self._metrics = metrics
         self._pages = pages
-        self._access_log = access_log
+        self._journal = journal
         self._request_s = request_s
-        self._addresses = Addresses(pages.addresses())
+        self._addresses = Addresses(pages.addresses(), routes)
+        self._tasks: set[asyncio.Task[None]] = set()
 
     def admit(self, request: Request, length: int | None) -> Response | None:
         """Refuse by the headers alone: unknown addresses and callers, full queues, bodies that can't be read."""
         try:
-            address = self._addresses.find(request.method, request.path)
-            action = "infer" if address.verb in ("infer", "stream") else self._pages.action_of(request.path)
-            request.note = address
+            request.note = address = self._addresses.find(request.method, request.path)
+            action = self._action_of(address, request.path)
             if action != "open":
                 model = address.model or None
                 request.caller = self._gate.admit(request.header, model, action, request.peer, request.certificate)
@@ -70,30 +63,39 @@ class HttpV2:
         address: Address = request.note
         try:
             if address.verb == "infer":
-                self._infer(request, address, respond)
+                request.note = question = Question(request, address, respond, self._dataplane, self._journal)
+                question.put(self._loop, self._request_s)
+            elif address.handler is not None:
+                task = self._loop.create_task(self._steer(request, address, respond))
+                self._tasks.add(task)
+                task.add_done_callback(self._tasks.discard)
             else:
-                self._pages.answer(request, address, self._logged(request, respond))
+                self._tell(request, self._pages.answer(request, address), respond)
         except FerrymanError as error:
             respond(self._refuse(request, error))
         except Exception as error:  # noqa: BLE001 - the boundary of a request
-            self._note(request, address, internal_response := internal(error), None, error)
-            respond(internal_response)
+            self._tell(request, internal(error), respond)
 
     def forget(self, request: Request) -> None:
-        """Give up what a client that has left asked for: it is not sent to a model any more."""
-        if isinstance(request.note, Ask):
-            request.note.is_settled = True
+        """Give up what a client that has left asked for."""
+        if isinstance(request.note, Question):
+            request.note.drop()
 
     def open_stream(self, request: Request, stream: Stream) -> Listener | Response:
         """Take a WebSocket of frames for one model."""
         address: Address = request.note
         try:
             if address.verb != "stream":
-                return refusal(TooLarge("this address takes no WebSocket"))
+                raise UserError("this address takes no WebSocket", hint="/v2/models/MODEL/stream does")
             served = self._dataplane.find(address.model, address.version)
+            return FrameStream(self._dataplane, self._journal, served, address, stream, request)
         except FerrymanError as error:
             return self._refuse(request, error)
-        return FrameStream(self._dataplane, self._metrics, served, address, stream, request)
+
+    def _action_of(self, address: Address, path: str) -> Action | Literal["open"]:
+        if address.verb in ("infer", "stream"):
+            return "infer"
+        return "control" if address.verb == "control" else self._pages.action_of(path)
 
     def _check_room(self, address: Address) -> None:
         if not self._dataplane.is_asleep(address.model):
@@ -103,110 +105,23 @@ class HttpV2:
                     f"{lane.waiting} requests wait for model '{address.model}' already", hint="try again later"
                 )
 
-    def _infer(self, request: Request, address: Address, respond: Respond) -> None:
-        headers = dict(request.headers)
-        served = self._dataplane.known(address.model, address.version)
-        asked = decode(headers, request.body, served)
-        now_s = self._loop.time()
-        ask = Ask(
-            model=address.model,
-            version=address.version,
-            done=self._answerer(request, address, asked, respond),
-            deadline_s=now_s + min(asked.timeout_s, self._request_s),
-            arrived_s=request.arrived_s or now_s,
-            priority=asked.priority,
-        )
-        if type(asked) is TensorRequest:
-            ask.tensors, ask.outputs = asked.inputs, asked.outputs
-        elif type(asked) is ItemsRequest:
-            ask.items, ask.rows = asked.items, len(asked.items)
-        if self._dataplane.is_split(address.model):
-            ask.sticky = _sticky_of(headers, request)
-        request.note = ask
-        self._dataplane.submit(ask)
+    async def _steer(self, request: Request, address: Address, respond: Respond) -> None:
+        if address.handler is None:
+            return
+        try:
+            response = await address.handler(request, address.parameters)
+        except FerrymanError as error:
+            response = refusal(error)
+        except Exception as error:  # noqa: BLE001 - the boundary of a request
+            response = internal(error)
+        self._tell(request, response, respond)
 
-    def _answerer(
-        self, request: Request, address: Address, asked: TensorRequest | ItemsRequest, respond: Respond
-    ) -> Callable[[Reply | None, FerrymanError | None], None]:
-        def done(reply: Reply | None, error: FerrymanError | None) -> None:
-            try:
-                response = _response(asked, reply) if reply is not None else None
-            except Exception as failure:  # noqa: BLE001 - the boundary of a request
-                response, error = internal(failure), FerrymanError(str(failure))
-            if response is None and error is not None:
-                response = refusal(error)
-            if response is not None:
-                respond(response)
-                self._note(request, address, response, reply, error, asked)
-
-        return done
-
-    def _logged(self, request: Request, respond: Respond) -> Respond:
-        def logged(response: Response) -> None:
-            respond(response)
-            self._note(request, request.note, response, None, None)
-
-        return logged
+    def _tell(self, request: Request, response: Response, respond: Respond) -> None:
+        respond(response)
+        self._journal.answered(request, response, None)
 
     def _refuse(self, request: Request, error: FerrymanError) -> Response:
         response = refusal(error)
-        address = request.note if isinstance(request.note, Address) else None
-        if address is None or address.verb == "infer":
-            self._metrics.rejected(outcome_of(error))
-        self._note(request, address, response, None, error)
+        model = request.note.model if isinstance(request.note, Address) else ""
+        self._journal.refused(request, response, error, model)
         return response
-
-    def _note(
-        self,
-        request: Request,
-        address: Address | None,
-        response: Response,
-        reply: Reply | None,
-        error: BaseException | None,
-        asked: TensorRequest | ItemsRequest | None = None,
-    ) -> None:
-        """Count and log one answered request."""
-        seconds = self._loop.time() - request.arrived_s
-        bytes_out = _size_of(response)
-        model, version = (reply.model, reply.version) if reply is not None else (address.model if address else "", "")
-        if address is not None and address.verb == "infer":
-            figures = self._metrics.find(model, version or self._dataplane.active(model) or "")
-            if figures is not None:
-                figures.request(outcome_of(error), seconds, "http")
-                figures.sizes(request.bytes_in, bytes_out)
-        if self._access_log is not None:
-            caller = request.caller.id if request.caller is not None else ""
-            request_id = asked.id or "" if type(asked) is TensorRequest else ""
-            self._access_log.note(
-                (
-                    time.time(), request.method, request.path, response.status, seconds, request.bytes_in, bytes_out,
-                    model, version, caller, request.peer, request_id, "",
-                )
-            )  # fmt: skip
-
-
-def _response(asked: TensorRequest | ItemsRequest, reply: Reply) -> Response:
-    if type(asked) is not TensorRequest or reply.outputs is None:
-        return Response(200, encode_answers(reply.answers or (), name=reply.model, version=reply.version))
-    outputs = reply.outputs
-    if asked.outputs is not None:
-        outputs = {name: outputs[name] for name in asked.outputs}
-    answer, blobs = encode_tensors(asked, outputs, name=reply.model, version=reply.version, is_finite=reply.is_finite)
-    if not blobs:
-        return Response(200, answer)
-    length = (b"inference-header-content-length", b"%d" % len(answer))
-    return Response(200, (answer, *blobs), _BYTES, (length,))
-
-
-def _sticky_of(headers: Mapping[bytes, bytes], request: Request) -> str:
-    key = headers.get(_STICKY)
-    if key is not None:
-        return key.decode("latin-1")
-    return request.caller.id if request.caller is not None else ""
-
-
-def _size_of(response: Response) -> int:
-    body = response.body
-    if isinstance(body, bytes):
-        return len(body)
-    return sum(len(part) if isinstance(part, bytes) else part.nbytes for part in body)

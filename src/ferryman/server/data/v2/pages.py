@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ferryman.server.data.dataplane import Dataplane
-from ferryman.server.data.http.request import Request, Respond, Response
+from ferryman.server.data.http.request import Request, Response
 from ferryman.server.data.models import Served
 from ferryman.server.data.signals.exposition import wants_openmetrics
 from ferryman.server.data.signals.metrics import Metrics
@@ -13,10 +13,6 @@ from ferryman.server.data.v2.addresses import Address
 from ferryman.server.data.v2.errors import error_response
 from ferryman.server.data.v2.messages import describe_tensors, to_json
 from ferryman.server.data.v2.openapi import describe
-
-Action = Literal["open", "read", "infer", "control"]
-Control = Callable[[Request, Respond], None]
-"""Answer a request that steers the server: load, unload, roll out. Called once the gate let it in."""
 
 _DOCS = Path(__file__).with_name("docs.html")
 _ONLY_OURSELVES = b"default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'"
@@ -46,18 +42,16 @@ class Pages:
         """Give the server's own paths and their methods."""
         return {path: (*_GET, "POST") if path.endswith("index") else _GET for path in self._pages}
 
-    def action_of(self, path: str) -> Action:
+    def action_of(self, path: str) -> Literal["open", "read"]:
         """Tell what a caller must be allowed to do to read a page; load balancers ask for health without a key."""
         return "open" if path in _OPEN else "read"
 
-    def answer(self, request: Request, address: Address, respond: Respond) -> None:
-        """Answer a page, or what a model's addresses tell; raises FerrymanError."""
+    def answer(self, request: Request, address: Address) -> Response:
+        """Give a page, or what a model's addresses tell; raises FerrymanError."""
         if address.verb == "page":
-            respond(self._pages[request.path](request))
-            return
+            return self._pages[request.path](request)
         if address.verb == "stream":
-            respond(error_response("this address takes a WebSocket", 426, ((b"upgrade", b"websocket"),)))
-            return
+            return error_response("this address takes a WebSocket", 426, ((b"upgrade", b"websocket"),))
         served = self._dataplane.find(address.model, address.version)
         shown: dict[str, Callable[[Served], Any]] = {  # JSON
             "describe": self._describe,
@@ -65,7 +59,7 @@ class Pages:
             "config": _configuration,
             "stats": self._statistics,
         }
-        respond(Response(200, to_json(shown[address.verb](served))))
+        return Response(200, to_json(shown[address.verb](served)))
 
     def _show_server(self, _: Request) -> Response:
         server = {"name": "ferryman", "version": self._server_version, "extensions": EXTENSIONS}

@@ -16,11 +16,10 @@ from ferryman.server.data.ask import Ask, Reply
 from ferryman.server.data.dataplane import Dataplane
 from ferryman.server.data.http.request import Request, Stream
 from ferryman.server.data.models import Served
-from ferryman.server.data.signals.metrics import Metrics
-from ferryman.server.data.signals.outcomes import outcome_of
 from ferryman.server.data.v2.addresses import Address
-from ferryman.server.data.v2.asking import ItemsRequest, decode
+from ferryman.server.data.v2.asking import Asked, decode
 from ferryman.server.data.v2.errors import status_of
+from ferryman.server.data.v2.journal import Journal
 from ferryman.server.data.v2.messages import TensorRequest, encode_answers, encode_tensors, to_json
 
 _AHEAD = 2  # frames of one stream in work: one in the engine, one being decoded
@@ -33,14 +32,14 @@ class FrameStream:
     """Answer the frames of one WebSocket, in order, a few at a time."""
 
     def __init__(
-        self, dataplane: Dataplane, metrics: Metrics, served: Served, address: Address, stream: Stream, request: Request
+        self, dataplane: Dataplane, journal: Journal, served: Served, address: Address, stream: Stream, request: Request
     ) -> None:
         policy = parse_qs(request.query).get("policy", ["every"])[-1]
         if policy not in _POLICIES:
             raise InputError(f"policy {policy[:20]!r} is unknown", hint=f"one of {', '.join(_POLICIES)}")
         self._drops = policy == "latest"
         self._dataplane = dataplane
-        self._metrics = metrics
+        self._journal = journal
         self._served = served
         self._address = address
         self._stream = stream
@@ -87,9 +86,8 @@ class FrameStream:
 
         def done(reply: Reply | None, error: FerrymanError | None) -> None:
             frame.answer = self._answer(asked, reply) if reply is not None else _failure(error)
-            figures = self._metrics.find(self._served.name, reply.version if reply else self._served.version)
-            if figures is not None:
-                figures.request(outcome_of(error), self._loop.time() - started_s, "websocket")
+            version = reply.version if reply is not None else self._served.version
+            self._journal.framed(self._served.name, version, error, self._loop.time() - started_s)
             self._deliver()
 
         try:
@@ -108,7 +106,7 @@ class FrameStream:
             return
         self._dataplane.submit(ask)
 
-    def _answer(self, asked: TensorRequest | ItemsRequest, reply: Reply) -> bytes:
+    def _answer(self, asked: Asked, reply: Reply) -> bytes:
         if not isinstance(asked, TensorRequest) or reply.outputs is None:
             return encode_answers(reply.answers or (), name=reply.model, version=reply.version)
         outputs = reply.outputs if asked.outputs is None else {name: reply.outputs[name] for name in asked.outputs}

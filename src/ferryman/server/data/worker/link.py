@@ -68,6 +68,8 @@ class Worker(asyncio.Protocol):
         self._on_free = on_free
         self._on_lost = on_lost
         self._arena_bytes = arena_bytes
+        self._questions: Arena | None = None
+        self._answers = memoryview(b"")
         self._child: Child | None = None
         self._transport: asyncio.WriteTransport | None = None
         self._reader = FrameReader()
@@ -85,6 +87,11 @@ class Worker(asyncio.Protocol):
     def pid(self) -> int:
         """Give the process id; 0 before it is forked."""
         return self._child.pid if self._child else 0
+
+    @property
+    def questions_bytes(self) -> int:
+        """Give the shared memory that jobs inside hold."""
+        return self._questions.used_bytes if self._questions else 0
 
     def rss_bytes(self) -> int:
         """Give the resident memory, what it shares with others included; 0 where it has ended."""
@@ -107,6 +114,7 @@ class Worker(asyncio.Protocol):
         """
         loop = self._loop = asyncio.get_running_loop()
         self._loading = loop.create_future()
+        self._instances = order.instances
         ours = self._hatch()
         await loop.create_unix_connection(lambda: self, sock=ours)
         self._send(encode_frame(LOAD, 0, encode_json(write_order(order))))
@@ -119,14 +127,12 @@ class Worker(asyncio.Protocol):
         except BaseException:
             self.kill()
             raise
-        self.free = (order.instances if loaded.releases_gil else 1) + 1
-        self._is_loaded = True
         return loaded
 
     def run(self, job: Job) -> None:
         """Send a job; its asks are settled later, never from within this call."""
         job.started_s = self._loop.time()
-        self.free -= 1
+        self.free = max(self.free - 1, 0)
         self._last_number = number = (self._last_number + 1) & 0xFFFFFFFF
         if self._is_lost or not self._is_loaded:
             self._running[number] = _Running(job, -1, {})
@@ -210,13 +216,16 @@ class Worker(asyncio.Protocol):
             parcel.write_to(memoryview(inline))
             self._send(encode_frame(RUN, number, encode_json(meta), size) + inline)
             return -1
-        block = self._questions.allocate(size)
+        arena = self._questions
+        if arena is None:
+            raise _lost_error(self._reason)
+        block = arena.allocate(size)
         try:
-            parcel.write_to(self._questions.buffer[block : block + size])
+            parcel.write_to(arena.buffer[block : block + size])
             meta["b"], meta["z"] = block, size
             self._send(encode_frame(RUN, number, encode_json(meta)))
         except BaseException:
-            self._questions.free(block)
+            arena.free(block)
             raise
         return block
 
@@ -228,7 +237,11 @@ class Worker(asyncio.Protocol):
         if frame.kind == DONE:
             self._take_answers(frame)
         elif frame.kind == LOADED and self._loading is not None and not self._loading.done():
-            self._loading.set_result(read_loaded(decode_json(frame.meta)))
+            loaded = read_loaded(decode_json(frame.meta))
+            # One more than the engine takes at once: it is prepared while the others run.
+            self.free = (self._instances if loaded.releases_gil else 1) + 1
+            self._is_loaded = True
+            self._loading.set_result(loaded)
         elif frame.kind == FAILED and self._loading is not None and not self._loading.done():
             self._loading.set_exception(decode_error(decode_json(frame.meta)))
 
@@ -258,9 +271,9 @@ class Worker(asyncio.Protocol):
         running = self._running.pop(number, None)
         if running is None:
             return
-        if running.block >= 0:
+        if running.block >= 0 and self._questions is not None:
             self._questions.free(running.block)
-        if not self._is_stopping:
+        if not self._is_stopping and not self._is_lost:
             self.free += 1
         running.job.settled(running.job, results)
         if self._is_loaded and not self._is_lost:
@@ -277,6 +290,7 @@ class Worker(asyncio.Protocol):
             self._transport.abort()
         for number, running in list(self._running.items()):
             self._settle(number, [_lost_error("") for _ in running.job.asks])
+        self._questions, self._answers = None, memoryview(b"")  # replies that are still read keep their part mapped
         if self._child is None or self._child.is_gone:
             self._tell()
         else:

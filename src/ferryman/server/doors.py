@@ -1,0 +1,113 @@
+"""The ports of a server: for callers, and, on loopback, for what steers it. Each speaks HTTP/1.1, WebSocket and gRPC."""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ferryman import __version__
+from ferryman.server.data.dataplane import Dataplane
+from ferryman.server.data.gate.gate import Gate
+from ferryman.server.data.grpc.call import Call
+from ferryman.server.data.grpc.factory import GrpcConnections
+from ferryman.server.data.grpc.service import GrpcService, Outside, RepositoryControl
+from ferryman.server.data.grpc.settings import GrpcSettings
+from ferryman.server.data.http.connections import Connections
+from ferryman.server.data.http.cors import Origins
+from ferryman.server.data.http.intake import Intake
+from ferryman.server.data.http.limits import Limits
+from ferryman.server.data.http.listener import Listener, open_socket, url_of
+from ferryman.server.data.http.tls import Certificate
+from ferryman.server.data.v2.addresses import Route
+from ferryman.server.data.v2.http import HttpV2
+from ferryman.server.data.v2.journal import CallFacts, Journal
+from ferryman.server.data.v2.pages import Pages
+from ferryman.server.settings import ServerSettings
+
+
+@dataclass(frozen=True, slots=True)
+class House:
+    """Hold what all doors of a server lead to."""
+
+    plane: Dataplane
+    pages: Pages
+    journal: Journal
+    intake: Intake
+    settings: ServerSettings
+    routes: Sequence[Route]
+    repository: RepositoryControl
+
+
+class Door:
+    """Listen on one port; opened at once, so that a port that can't be had stops a server before it loads anything."""
+
+    def __init__(self, host: str, port: int, certificate: Certificate | None) -> None:
+        self._certificate = certificate
+        self._socket = open_socket(host, port)
+        self.url = url_of(self._socket, is_tls=certificate is not None)
+        self._listener: Listener | None = None
+        self._grpc: GrpcConnections | None = None
+        self._service: GrpcService | None = None
+
+    async def start(self, house: House, gate: Gate) -> None:
+        """Begin to answer."""
+        settings = house.settings
+        application = HttpV2(
+            house.plane, gate, house.pages, house.journal, routes=house.routes, request_s=settings.request_s
+        )
+        limits = Limits(body_bytes=settings.max_body_bytes, receive_s=settings.receive_s)
+        connections = Connections(application, limits, house.intake, Origins(settings.cors))
+        outside = Outside(
+            repository=house.repository,
+            finished=lambda call: _note(house.journal, call),
+            request_s=settings.request_s,
+        )
+        self._service = GrpcService(house.plane, gate.admit, outside, server_version=__version__)
+        self._grpc = GrpcConnections(
+            self._service,
+            GrpcSettings(max_message_bytes=settings.max_body_bytes, receive_s=settings.receive_s, intake=house.intake),
+        )
+        tls = self._certificate.context if self._certificate is not None else None
+        self._listener = Listener(self._socket, connections, http2=self._grpc, tls=tls)
+        await self._listener.start()
+
+    async def watch_certificate(self) -> None:
+        """Meet new connections with new certificates as they come; runs until it is cancelled."""
+        if self._certificate is not None and self._listener is not None:
+            await self._certificate.watch(self._listener.use_tls)
+
+    async def drain(self, deadline_s: float) -> None:
+        """Accept no more, and let what is in work be answered."""
+        if self._listener is None:
+            return
+        if self._grpc is not None:
+            self._grpc.drain()
+        await self._listener.drain(deadline_s)
+
+    def close(self) -> None:
+        """Close the port and whatever is still open."""
+        if self._grpc is not None:
+            self._grpc.abort()
+        if self._service is not None:
+            self._service.close()
+        if self._listener is not None:
+            self._listener.stop_accepting()
+        self._socket.close()
+
+
+def _note(journal: Journal, call: Call) -> None:
+    """Count and log one gRPC call."""
+    caller = call.caller.id if call.caller is not None else ""
+    journal.called(
+        CallFacts(
+            path=call.head.path, status=call.status, model=call.model, version=call.version, caller=caller,
+            arrived_s=call.arrived_s, bytes_in=call.bytes_in, bytes_out=call.bytes_out,
+            peer=call.connection.peer.address, request_id=call.request_id,
+            is_inference=call.method is not None and call.method.name == "ModelInfer",
+        ),
+        call.error,
+    )  # fmt: skip
+
+
+async def drain_all(doors: Sequence[Door], deadline_s: float) -> None:
+    """Drain several doors at once."""
+    await asyncio.gather(*(door.drain(deadline_s) for door in doors))

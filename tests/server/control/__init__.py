@@ -1,0 +1,1 @@
+"""Tests of what steers the data plane."""

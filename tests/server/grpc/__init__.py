@@ -1,0 +1,1 @@
+"""Tests of the gRPC transport against real clients and raw bytes."""
