@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-
 from benchmarks.serving._models import Questions
 from benchmarks.serving._v2proto import METHOD, decode_answer, encode_infer, framed
 
@@ -55,7 +54,9 @@ def forms(kind: str, asked: Questions) -> Ask:
     if kind not in ("M", "D"):
         return ask
     head = f'--{_FORM}\r\nContent-Disposition: form-data; name="file"; filename="file"\r\n'
-    body = head.encode() + b"Content-Type: application/octet-stream\r\n\r\n" + ask.body + f"\r\n--{_FORM}--\r\n".encode()
+    body = (
+        head.encode() + b"Content-Type: application/octet-stream\r\n\r\n" + ask.body + f"\r\n--{_FORM}--\r\n".encode()
+    )
     read = _read_scores if kind == "M" else _read_boxes
     return Ask(ask.path, {"content-type": f"multipart/form-data; boundary={_FORM}"}, body, read)
 

@@ -1,4 +1,4 @@
-"""Write the three models as ONNX: their usual layouts, seeded random weights, normalization folded into convolutions."""
+"""Write the three models as ONNX: their usual layouts, seeded random weights, no normalization layers."""
 
 from pathlib import Path
 from typing import Any

@@ -9,10 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
-
 from benchmarks.cases.project import Settings, shared_folder, write_settings
 from benchmarks.serving import _graphs
+from numpy.typing import NDArray
 
 MODELS = ("T", "M", "D")
 _MADE = 4  # change it when what is made here changes
@@ -135,7 +134,6 @@ def _bias(models: Path, jpeg: bytes) -> float:
     """Find what to add to the classes' logits so that as many places as in a usual picture score enough."""
     os.environ["BENCH_MODELS"] = str(models)
     import cv2
-
     from benchmarks.serving.peers import nets
 
     picture = cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR)

@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +27,7 @@ _POLL_S = 0.005
 _REFUSED = (400, 411, 413, 415, 422)  # nothing that passes while a server starts
 
 
-def run_turn(
-    peer: Peer, place: Place, asked: Questions, loads: Sequence[str], *, seconds: float, seed: int
-) -> Turn:
+def run_turn(peer: Peer, place: Place, asked: Questions, loads: Sequence[str], *, seconds: float, seed: int) -> Turn:
     """Measure; what fails is told in "fault" or in its load's, and never stops the other servers."""
     turn: Turn = {"peer": peer.name, "cells": {}, "limit": [bare_limit(place)], "load_before": os.getloadavg()[0]}
     try:
@@ -69,7 +68,7 @@ def _start(peer: Peer, place: Place, asked: Questions, tree: Tree) -> list[str]:
     kinds = ["Tgrpc", "Mgrpc"] if peer.loads == ("Tgrpc",) else ["T", "M" if "M" in peer.loads else "Mjson", "D"]
     deadline = time.monotonic() + _START_S
     for kind in kinds:
-        _retry(lambda kind=kind: _answer(peer, place, asked, kind), tree, deadline)
+        _retry(partial(_answer, peer, place, asked, kind), tree, deadline)
     if peer.ready_path:
         _retry(lambda: _get(place.port, peer.ready_path), tree, deadline)
     return kinds
@@ -134,7 +133,7 @@ def _get(port: int, path: str) -> None:
 def _call(ask: _asks.Ask, port: int) -> bytes:
     """Call over gRPC, bytes in and out, with somebody else's client."""
     try:
-        import grpc
+        import grpc  # type: ignore[import-untyped]  # it has none
     except ImportError:
         raise RuntimeError("grpcio is missing here: pip install grpcio") from None
 
@@ -158,9 +157,7 @@ def _cell(peer: Peer, place: Place, asked: Questions, tree: Tree, name: str, sec
     return {"fault": fault[0]}
 
 
-def _poisson(
-    peer: Peer, place: Place, asked: Questions, capacity: float, seconds: float, seed: int
-) -> dict[str, Any]:
+def _poisson(peer: Peer, place: Place, asked: Questions, capacity: float, seconds: float, seed: int) -> dict[str, Any]:
     ask = peer.form("M", asked)
     with _told() as fault:
         found = ask_at_random(ask, port=place.port, capacity=capacity, seconds=1.6 * seconds, seed=seed)

@@ -1,7 +1,7 @@
 """Measure Ferryman beside other model servers, and write the page: `python benchmarks/serving/run.py`.
 
-Every round gives every server one turn, and every turn begins and ends with the bare loops. Figures are saved after each
-turn; `--resume` goes on where a run was stopped, and `--render` only writes the page again.
+Every round gives every server one turn, and every turn begins and ends with the bare loops. Figures are saved after
+each turn; `--resume` goes on where a run was stopped, and `--render` only writes the page again.
 """
 
 import argparse
@@ -15,12 +15,12 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from benchmarks.serving import _machine, _page  # noqa: E402 - the line above lets it be found
-from benchmarks.serving._load import LOAD_CORE, LOADS  # noqa: E402 - as above
-from benchmarks.serving._models import Questions, ask_models, make_models  # noqa: E402 - as above
-from benchmarks.serving._peers import PEERS, Peer, Place, ferryman_engines, tools_missing  # noqa: E402 - as above
-from benchmarks.serving._turn import run_turn  # noqa: E402 - as above
-from benchmarks.serving._venvs import default_folder  # noqa: E402 - as above
+from benchmarks.serving import _machine, _page
+from benchmarks.serving._load import LOAD_CORE, LOADS
+from benchmarks.serving._models import Questions, ask_models, make_models
+from benchmarks.serving._peers import PEERS, Peer, Place, ferryman_engines, tools_missing
+from benchmarks.serving._turn import run_turn
+from benchmarks.serving._venvs import default_folder
 
 Report = dict[str, Any]  # JSON
 
@@ -48,9 +48,7 @@ def _measure(arguments: argparse.Namespace, report: Report, figures: Path) -> No
     models = make_models(arguments.folder)
     asked = ask_models(models)
     names = arguments.peers.split(",")
-    report["not_measured"] = {
-        name: reason for name in names if (reason := PEERS[name].why_missing(arguments.folder))
-    }
+    report["not_measured"] = {name: reason for name in names if (reason := PEERS[name].why_missing(arguments.folder))}
     peers = [PEERS[name] for name in names if name not in report["not_measured"]]
     _describe(report, peers, arguments.folder, models)
     taken = {(turn["round"], turn["peer"]) for turn in report["turns"]}
@@ -67,9 +65,7 @@ def _turn(peer: Peer, number: int, arguments: argparse.Namespace, models: Path, 
     start = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="ferryman-bench-") as scratch:
         place = Place(arguments.folder, models, Path(scratch) / "home", arguments.port)
-        turn = run_turn(
-            peer, place, asked, arguments.loads.split(","), seconds=arguments.seconds, seed=1000 + number
-        )
+        turn = run_turn(peer, place, asked, arguments.loads.split(","), seconds=arguments.seconds, seed=1000 + number)
     took = time.monotonic() - start
     cells = ", ".join(_page.brief(name, cell) for name, cell in turn["cells"].items())
     fault = f" FAULT: {turn['fault']}" if turn.get("fault") else ""

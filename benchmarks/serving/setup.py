@@ -7,7 +7,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from benchmarks.serving._venvs import VENVS, default_folder, install  # noqa: E402 - the line above lets it be found
+from benchmarks.serving._venvs import VENVS, default_folder, install
 
 
 def main() -> int:

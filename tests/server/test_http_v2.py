@@ -67,7 +67,7 @@ def test_tritonclient_finds_the_server_live_and_ready(client: Any) -> None:
 def test_tritonclient_reads_server_metadata(client: Any) -> None:
     metadata = client.get_server_metadata()
     assert metadata["name"] == "ferryman"
-    assert metadata["extensions"] == ["binary_tensor_data"]
+    assert {"binary_tensor_data", "model_repository"} <= set(metadata["extensions"])
 
 
 def test_tritonclient_reads_the_repository_index(client: Any) -> None:
@@ -140,7 +140,7 @@ def test_fp16_travels_as_numbers_in_json(server: Running) -> None:
     ]
     status, answer = server.infer("zoo", {"inputs": inputs, "outputs": [{"name": "out_FP16"}]})
     assert status == 200
-    assert answer["outputs"][0]["data"] == ZOO["FP16"].astype(float).ravel().tolist()
+    assert np.array_equal(np.array(answer["outputs"][0]["data"], np.float16), ZOO["FP16"].ravel())
 
 
 def test_numbers_that_json_cannot_say_are_spelled_both_ways(server: Running) -> None:
@@ -179,14 +179,16 @@ def test_metrics_count_requests_by_outcome_and_time_them_in_seconds(server: Runn
     _, payload, headers = server.ask("GET", "/metrics")
     text = payload.decode()
     assert headers["content-type"].startswith("text/plain")
+    version = server.infer("affine", AFFINE)[1]["model_version"]
+    served = f'model="affine",version="{version}"'
     for line in (
-        'ferryman_requests_total{model="affine",outcome="ok"}',
-        'ferryman_requests_total{model="affine",outcome="invalid"}',
-        'ferryman_requests_total{model="unknown",outcome="not_found"}',
-        'ferryman_golden_ok{model="affine"} 1.0',
-        'ferryman_inference_seconds_count{model="affine"}',
-        'ferryman_request_seconds_bucket{le="0.001",model="affine"}',
-        "ferryman_requests_in_flight 0.0",
+        f'ferryman_requests_total{{{served},outcome="ok",protocol="http"}}',
+        f'ferryman_requests_total{{{served},outcome="invalid",protocol="http"}}',
+        f"ferryman_golden_ok{{{served}}} 1",
+        f"ferryman_infer_seconds_count{{{served}}}",
+        f'ferryman_request_seconds_bucket{{{served},le="0.001"}}',
+        f"ferryman_in_flight{{{served}}} 0",
+        'ferryman_rejected_total{reason="other"}',
     ):
         assert line in text
     assert "nobody" not in text

@@ -92,7 +92,7 @@ def test_an_address_that_is_not_ours_is_a_users_error(tmp_path: Path, host: str)
 def test_a_bundle_that_is_not_there_is_a_users_error(tmp_path: Path) -> None:
     code, words = refusal([tmp_path / "nothing"])
     assert (code, "Traceback" in words) == (2, False)
-    assert "there is no bundle at" in words
+    assert "is not a bundle" in words
 
 
 def test_a_bundle_given_twice_is_a_users_error(tmp_path: Path) -> None:
@@ -110,7 +110,7 @@ def test_an_idle_server_stops_with_code_0(tmp_path: Path, number: signal.Signals
 
 
 def test_the_access_log_is_one_json_object_a_request(tmp_path: Path) -> None:
-    with running([bundle_affine(tmp_path / "bundle").path], access_log=True) as server:
+    with running([bundle_affine(tmp_path / "bundle").path], access_log="-") as server:
         server.ask("GET", "/v2?secret=1")
         wait_until(server.log)
         line = json.loads(server.log().splitlines()[-1])
@@ -118,7 +118,7 @@ def test_the_access_log_is_one_json_object_a_request(tmp_path: Path) -> None:
 
 
 def test_a_full_queue_says_429_and_when_to_come_back(slow: Bundle) -> None:
-    with running([slow.path], workers=1, max_queue=2, threads=1) as server, ThreadPoolExecutor(16) as pool:
+    with running([slow.path], max_queue=2, threads=1) as server, ThreadPoolExecutor(16) as pool:
         answers = list(pool.map(lambda _: server.ask("POST", SLOW_PATH, SLOW), range(48)))
         statuses = {status for status, _, _ in answers}
         assert statuses == {200, 429}
@@ -199,7 +199,7 @@ def test_who_still_waits_at_the_drain_deadline_is_told_so(tmp_path: Path) -> Non
     item = {"values": np.ones((1, 1), np.float32)}
     model = make_slow_model(tmp_path, size=1500)
     bundle = bundle_model(tmp_path / "bundle", model, {"kind": "tensor"}, [item], name="slow")
-    with running([bundle.path], unready_s=0, drain_s=1, workers=1, threads=1) as server, ThreadPoolExecutor(30) as pool:
+    with running([bundle.path], unready_s=0, drain_s=1, threads=1) as server, ThreadPoolExecutor(30) as pool:
         begun = [pool.submit(server.ask, "POST", SLOW_PATH, SLOW) for _ in range(30)]
         wait_until(lambda: any(future.done() for future in begun))
         server.process.send_signal(signal.SIGTERM)

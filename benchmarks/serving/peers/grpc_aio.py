@@ -38,9 +38,7 @@ def _messages() -> dict[str, Any]:
             message.field.add(name=field, number=number, type=kind, label=label, type_name=inner)
     pool = descriptor_pool.DescriptorPool()
     pool.Add(file)
-    return {
-        name: message_factory.GetMessageClass(pool.FindMessageTypeByName(f"inference.{name}")) for name in _KINDS
-    }
+    return {name: message_factory.GetMessageClass(pool.FindMessageTypeByName(f"inference.{name}")) for name in _KINDS}
 
 
 async def _serve() -> None:

@@ -77,7 +77,7 @@ def _suppress(corners: Any, scores: Any, classes: Any) -> Any:
     moved = corners + (classes * 10_000.0)[:, None]
     areas = (moved[:, 2] - moved[:, 0]) * (moved[:, 3] - moved[:, 1])
     order = np.argsort(-scores, kind="stable")
-    chosen = []
+    chosen: list[Any] = []  # indices
     while order.size and len(chosen) < _MOST:
         first, order = order[0], order[1:]
         chosen.append(first)

@@ -58,7 +58,7 @@ def _outputs_of(answer: Any) -> dict[str, Tensor]:  # protobuf message
     outputs = {}
     for place, output in enumerate(answer.outputs):
         if raw:
-            expect(not output.HasField("contents"), f"output '{output.name}' has typed and raw contents")
+            expect(output.contents.ByteSize() == 0, f"output '{output.name}' has typed and raw contents")
             entry = {"name": output.name, "datatype": output.datatype, "shape": list(output.shape)}
             outputs[output.name] = from_bytes(entry, raw[place])
             continue

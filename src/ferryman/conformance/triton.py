@@ -11,7 +11,7 @@ from ferryman.conformance.tensors import Tensor, compare
 from ferryman.core.errors import MissingExtra
 
 # What a server says that doesn't offer something, by HTTP status and by gRPC status.
-_REFUSALS = ("400", "404", "405", "415", "501", "StatusCode.UNIMPLEMENTED", "StatusCode.INVALID_ARGUMENT")
+_REFUSALS = ("400", "404", "405", "415", "422", "501", "StatusCode.UNIMPLEMENTED", "StatusCode.INVALID_ARGUMENT")
 Client = Any  # tritonclient has no types
 Module = Any
 

@@ -127,7 +127,11 @@ def _async(case: Case) -> None:
 def _stream(case: Case) -> None:
     with _open(case) as (client, module):
         heard: queue.SimpleQueue[tuple[Any, Any]] = queue.SimpleQueue()  # InferResult, exception
-        client.start_stream(lambda result, error: heard.put((result, error)), headers=call_options(case)["headers"])
+        client.start_stream(
+            lambda result, error: heard.put((result, error)),
+            headers=call_options(case)["headers"],
+            stream_timeout=case.target.timeout_s,
+        )
         try:
             for turn in range(4):
                 client.async_stream_infer(case.model, inputs_of(case, module), request_id=f"r-{turn}")
@@ -137,7 +141,7 @@ def _stream(case: Case) -> None:
                 compare_result(case, result, way="stream")
                 expect(result.get_response().id == f"r-{turn}", "answers of a stream come in another order")
         finally:
-            client.stop_stream(cancel_requests=True)
+            client.stop_stream()
 
 
 def _raise(error: Exception | None) -> None:
@@ -205,7 +209,9 @@ async def _aio_stream(case: Case, client: Client, module: Module) -> None:
             yield {"model_name": case.model, "inputs": inputs_of(case, module), "request_id": f"r-{turn}"}
 
     turn = 0
-    async for result, error in client.stream_infer(requests(), headers=call_options(case)["headers"]):
+    async for result, error in client.stream_infer(
+        requests(), headers=call_options(case)["headers"], stream_timeout=case.target.timeout_s
+    ):
         or_refused(partial(_raise, error))
         compare_result(case, result, way="aio stream")
         expect(result.get_response().id == f"r-{turn}", "answers of a stream come in another order")

@@ -205,23 +205,25 @@ async def _aio_facts(case: Case, client: Client, _: Module) -> None:
     expect(await client.get_model_metadata(case.model, headers=headers) == case.metadata, "get_model_metadata differs")
 
 
-async def _aio_infer(case: Case, client: Client, module: Module) -> None:
-    is_binary = "binary_tensor_data" in case.target.extensions
-    if not is_binary:
-        case.need_json()
+def _aio_infer(*, is_binary: bool) -> Callable[[Case, Client, Module], Awaitable[None]]:
+    async def ask(case: Case, client: Client, module: Module) -> None:
+        if not is_binary:
+            case.need_json()
 
-    async def one(turn: int) -> None:
-        result = await client.infer(
-            case.model,
-            inputs_of(case, module, is_binary=is_binary),
-            outputs=outputs_of(case.wanted, module, is_binary=is_binary),
-            request_id=f"r-{turn}",
-            headers=_headers(case),
-        )
-        compare_result(case, result, way="aio")
-        expect(result.get_response().get("id") == f"r-{turn}", "answers are mixed up")
+        async def one(turn: int) -> None:
+            result = await client.infer(
+                case.model,
+                inputs_of(case, module, is_binary=is_binary),
+                outputs=outputs_of(case.wanted, module, is_binary=is_binary),
+                request_id=f"r-{turn}",
+                headers=_headers(case),
+            )
+            compare_result(case, result, way="aio")
+            expect(result.get_response().get("id") == f"r-{turn}", "answers are mixed up")
 
-    await asyncio.gather(*(one(turn) for turn in range(8)))
+        await asyncio.gather(*(one(turn) for turn in range(8)))
+
+    return ask
 
 
 _HTTP, _INFER, _BINARY = "REST", "REST: Inference", "Binary Tensor Data Extension"
@@ -255,6 +257,9 @@ CHECKS = (
           "Statistics Extension", _statistics, extension="statistics"),
     Check("triton-http.aio-facts", "tritonclient.http.aio: server and model", "live, ready, metadata", _HTTP,
           _aio(_aio_facts)),
-    Check("triton-http.aio-infer", "tritonclient.http.aio: eight at a time", "answers keep their ids", _INFER,
-          _aio(_aio_infer)),
+    # This client calls its JSON application/octet-stream.
+    Check("triton-http.aio-json", "tritonclient.http.aio: eight at a time, JSON", "answers keep their ids", _INFER,
+          _aio(_aio_infer(is_binary=False))),
+    Check("triton-http.aio-binary", "tritonclient.http.aio: eight at a time, bytes", "answers keep their ids", _BINARY,
+          _aio(_aio_infer(is_binary=True)), extension="binary_tensor_data"),
 )  # fmt: skip

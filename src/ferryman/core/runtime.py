@@ -5,13 +5,16 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Protocol, runtime_checkable
 
+from ferryman.core._cgroup import cpu_quota, whole_cores
 from ferryman.core.artifact import Artifact
 from ferryman.core.signature import Array, Signature, Tensors
 
 
 def available_cores() -> int:
-    """Give the number of cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """Give the number of cores that this process may use: by its affinity, and by its control group's quota."""
+    present = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    quota = cpu_quota()
+    return present if quota is None else min(present, whole_cores(quota))
 
 
 class Session(Protocol):

@@ -1,4 +1,4 @@
-"""The ports of a server: for callers, and, on loopback, for what steers it. Each speaks HTTP/1.1, WebSocket and gRPC."""
+"""The ports of a server: for callers, and, on loopback, for what steers it. Each speaks HTTP/1.1 and gRPC."""
 
 import asyncio
 from collections.abc import Sequence

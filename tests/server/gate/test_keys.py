@@ -131,7 +131,8 @@ def test_a_new_key_is_known_and_a_revoked_one_is_not_without_a_restart(tmp_path:
     old = add(KeyFile(), Wish("old"))
     write_keys(path, old.file)
     store = KeyStore(path, poll_s=0.01)
-    store.start()
+    callers = Callers(keys=store)
+    callers.start()
     try:
         new = add(old.file, Wish("new"))
         assert opens(store, old.token) and not opens(store, new.token)
@@ -142,7 +143,7 @@ def test_a_new_key_is_known_and_a_revoked_one_is_not_without_a_restart(tmp_path:
         until(lambda: not opens(store, old.token))
         assert opens(store, new.token)
     finally:
-        store.close()
+        callers.close()
 
 
 @pytest.mark.parametrize("text", ["", "{", '{"version": 1, "keys": [{}]}', "\xff"])

@@ -43,7 +43,7 @@ CONNECTION_FAULTS = {
     "a CONTINUATION of another stream": (HELLO + headers(1, flags=0) + frame(9, END, 3, b""), 1),
     "a block that is no HPACK": (HELLO + frame(1, END, 1, b"\xff\xff\xff\xff\xff\xff\xff\xff"), 9),
     "an index that no table has": (HELLO + frame(1, END, 1, b"\xfe"), 9),
-    "a header list over our limit": (HELLO + frame(1, END, 1, block() + b"\x00\x01a\x7f\x81\x7c" + b"b" * 16000), 11),
+    "a header list over our limit": (HELLO + frame(1, END, 1, block() + b"\x00\x01a\x7f\x97\x7d" + b"b" * 16150), 11),
     "a PING of 7 bytes": (HELLO + frame(frames.PING, 0, 0, b"1234567"), 6),
     "a PING on a stream": (HELLO + frame(frames.PING, 0, 1, b"12345678"), 1),
     "a PRIORITY of 4 bytes": (HELLO + frame(frames.PRIORITY, 0, 1, b"1234"), 6),

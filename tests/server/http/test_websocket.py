@@ -94,18 +94,19 @@ def test_a_failing_application_ends_the_stream_with_1011_and_tells_nothing() -> 
 
 
 def test_a_paused_stream_reads_no_more_until_it_is_resumed() -> None:
-    with serving() as server, talking(server) as client:
-        client.send("pause")
-        client.send("later")
-        server.until(lambda: len(server.application.streams[0].heard) == 1)
-        link = client.socket
+    with serving() as server:
+        link = _open(server)
+        link.sendall(_frame("pause") + _frame("later"))
+        server.until(lambda: bool(server.application.streams[0].heard))
         link.setblocking(False)
+        frame = _frame("a" * 65536)
         with pytest.raises(BlockingIOError):
             while True:  # until both ends' buffers are full, for nobody reads
-                link.send(b"\x00" * 65536)
-        assert len(server.application.streams[0].heard) == 1
+                link.send(frame)
+        assert server.application.streams[0].heard == ["pause"]
         server.call(server.application.streams[0].stream.resume)
         server.until(lambda: "later" in server.application.streams[0].heard)
+        link.close()
 
 
 def test_a_client_that_does_not_read_is_cut_and_not_listened_to() -> None:

@@ -10,6 +10,7 @@ from ferryman.core.errors import BundleError, ConfigError, NotFound, NotReady
 from ferryman.server.control.rollout_moves import Conflict
 from ferryman.server.control.rollout_plan import Plan, read_plan
 from ferryman.server.control.rollout_run import Health
+from ferryman.server.control.state import StateNotWritten
 from ferryman.server.data.split import side
 from tests.server.rollout.making import House
 
@@ -302,6 +303,21 @@ async def test_requests_that_name_a_version_are_not_counted(tmp_path: Path) -> N
     assert house.status["figures"] == {
         "active": {"requests": 0, "errors": 0}, "candidate": {"requests": 0, "errors": 0},
     }  # fmt: skip
+
+
+async def test_the_active_version_is_remembered_from_the_start_so_that_a_restart_keeps_it(tmp_path: Path) -> None:
+    house = await opened(tmp_path)
+    await house.memory.delete("active/affine")
+    await house.rollouts.start("affine", "2", CANARY)
+    assert house.memory.get("active/affine") == "1"
+
+
+async def test_a_rollout_that_can_not_be_remembered_is_not_started(tmp_path: Path) -> None:
+    house = await opened(tmp_path)
+    (tmp_path / "state" / "state.json.partial").mkdir()
+    with pytest.raises(StateNotWritten):
+        await house.rollouts.start("affine", "2", CANARY)
+    assert house.rollouts.status() == []
 
 
 async def test_nothing_listens_to_requests_while_no_rollout_runs(tmp_path: Path) -> None:

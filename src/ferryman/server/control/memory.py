@@ -10,7 +10,6 @@ from ferryman.server.control.supervisor import Supervisor
 
 _log = logging.getLogger("ferryman.server")
 _MB = 1024 * 1024
-_LOOK_S = 5.0
 
 
 class NoRoom(NotReady):
@@ -55,10 +54,10 @@ class Ceiling:
                 hint="try again later, or allow more memory",
             )
 
-    async def keep(self) -> None:
-        """Look at the memory every few seconds; never returns."""
+    async def keep(self, every_s: float) -> None:
+        """Look at the memory again and again; never returns."""
         while True:
-            await asyncio.sleep(_LOOK_S)
+            await asyncio.sleep(every_s)
             over = await self._reduce(0, keep="")
             if over > 0:
                 _log.warning("models hold %d MB more than they may, and none is idle", over // _MB)

@@ -60,7 +60,7 @@ class Repository:
         if self._crew.settings.watch_s:
             self._spawn(self._watch())
         if self._opener.ceiling is not None:
-            self._spawn(self._opener.ceiling.keep())
+            self._spawn(self._opener.ceiling.keep(10 * self._crew.settings.check_s))
 
     async def load(self, name: str, version: str | None = None, *, activate: bool = True) -> None:
         """Serve a version (by default the one of choice), and make it the active one unless told otherwise.

@@ -61,7 +61,11 @@ class Rollouts:
         await self._moves.close()
 
     async def start(self, model: str, version: str, plan: Plan) -> Record:
-        """Begin a rollout; the version is loaded beside this. Raises Conflict where one runs, NotFound, NotReady."""
+        """Begin a rollout; the version is loaded beside this.
+
+        The active version is remembered as the one of choice. Raises Conflict where a rollout runs, NotFound, NotReady,
+        and FerrymanError where nothing can be remembered.
+        """
         async with self._moves.lock(model):
             before = self._runs.get(model)
             if before is not None and before.record.is_running:
@@ -72,6 +76,8 @@ class Rollouts:
             stable = self._tools.plane.find(model).version
             if version == stable:
                 raise Conflict(f"version {version} of '{model}' is the active one", hint="name another version")
+            # By default the highest version is active: after a restart that would be the candidate.
+            await self._tools.repository.activate(model, stable)
             run = Run(Record(model=model, stable=stable, candidate=version, plan=plan), self._tools)
             self._runs[model] = run
             if before is not None and before.record.is_old_kept:

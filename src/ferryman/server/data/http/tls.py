@@ -88,12 +88,13 @@ class Certificate:
 
     async def watch(self, use: Callable[[ssl.SSLContext], Awaitable[None]], *, every_s: float = _WATCH_S) -> None:
         """Hand each new context to `use`; runs until it is cancelled."""
+        looked = self._stamp
         while True:
             await asyncio.sleep(every_s)
-            stamp = self._files.stamp()
-            if stamp == self._stamp:
-                continue
-            self._stamp = stamp
+            before, looked = looked, self._files.stamp()
+            if looked == self._stamp or looked != before:
+                continue  # certificate and key are written one after the other: not before they rest
+            self._stamp = looked
             if self.reload():
                 await use(self.context)
 

@@ -83,13 +83,17 @@ class AccessLog:
         self._file.write(made.encode(), count)
 
     def _json(self, line: Line) -> str:
-        at_s, method, path, status, seconds, bytes_in, bytes_out, *texts = line
+        # Names for all, rather than slices: it is half a microsecond less.
+        at_s, method, path, status, seconds, bytes_in, bytes_out, model, version, caller, peer, request_id, trace_id = (
+            line
+        )
         second = int(at_s)
         if second != self._second:
             self._second, self._prefix = second, time.strftime("%Y-%m-%dT%H:%M:%S.", time.gmtime(second))
-        if not _is_plain("".join((method, path, *texts))):
-            method, path, *texts = map(_escaped, (method, path, *texts))
-        model, version, caller, peer, request_id, trace_id = texts
+        if not _is_plain("".join((method, path, model, version, caller, peer, request_id, trace_id))):
+            method, path, model, version, caller, peer, request_id, trace_id = map(
+                _escaped, (method, path, model, version, caller, peer, request_id, trace_id)
+            )
         return (
             f'{{"time":"{self._prefix}{int((at_s - second) * 1e6):06d}Z","method":"{method}","path":"{path}",'
             f'"status":{status},"seconds":{seconds:.6f},"bytes_in":{bytes_in},"bytes_out":{bytes_out},'

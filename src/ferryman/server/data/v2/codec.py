@@ -80,7 +80,7 @@ def _pack(name: str, dtype: np.dtype[Any], shape: tuple[int, ...], values: Seque
         packed = struct.pack(f"<{len(values)}{_PACKED[dtype]}", *values)
     except (OverflowError, struct.error) as error:
         raise InputError(f"input '{name}': a value does not fit {_datatype_of(dtype)}: {error}") from None
-    return np.frombuffer(packed, dtype).reshape(shape)
+    return _reshape(name, np.frombuffer(packed, dtype), shape)
 
 
 def _decode_values(

@@ -37,15 +37,18 @@ class Question:
         self._loop: asyncio.AbstractEventLoop
 
     def put(self, loop: asyncio.AbstractEventLoop, request_s: float) -> None:
-        """Decode the body and ask the model; a large one beside the loop. Raises FerrymanError."""
+        """Decode the body and ask the model; a large one beside the loop."""
         self._loop, self._request_s = loop, request_s
         headers = dict(self._request.headers)
-        served = self._dataplane.known(self._address.model, self._address.version)
-        if len(self._request.body) > _LARGE_BYTES:
-            decoding = loop.run_in_executor(None, decode, headers, self._request.body, served)
-            decoding.add_done_callback(lambda done: self._put_later(headers, done))
-        else:
-            self._submit(headers, decode(headers, self._request.body, served))
+        try:
+            served = self._dataplane.known(self._address.model, self._address.version)
+            if len(self._request.body) > _LARGE_BYTES:
+                decoding = loop.run_in_executor(None, decode, headers, self._request.body, served)
+                decoding.add_done_callback(lambda done: self._put_later(headers, done))
+            else:
+                self._submit(headers, decode(headers, self._request.body, served))
+        except FerrymanError as error:
+            self._fail(error)
 
     def drop(self) -> None:
         """Know that nobody waits for the answer: it is not sent to a model any more."""
