@@ -187,6 +187,6 @@ def _read_v2_boxes(headers: Mapping[str, str], body: bytes) -> Any:
     head = int(headers.get("inference-header-content-length", len(body)))
     output = json.loads(body[:head])["outputs"][0]
     text = output["data"][0] if "data" in output else body[head + 4 :]
-    if output.get("parameters", {}).get("content_type") == "base64":
+    if (output.get("parameters") or {}).get("content_type") == "base64":
         text = base64.b64decode(text)
     return json.loads(text)

@@ -88,7 +88,7 @@ def write_mlp(path: Path) -> None:
 def write_mobilenet(path: Path) -> None:
     """Write M: MobileNetV2 1.0, pictures [batch, 3, 224, 224] -> 1000 scores."""
     graph = Graph(seed=2)
-    low, high = graph.constant(np.float32(0)), graph.constant(np.float32(6))
+    low, high = graph.constant(np.array(0, np.float32)), graph.constant(np.array(6, np.float32))
 
     def clipped(features: str, **shape: int) -> str:
         return graph.node("Clip", graph.conv(features, **shape), low, high)
@@ -166,7 +166,7 @@ class _Detector:
         boxes = self.conv(self.conv(features, width, 64, 3), 64, 64, 3)
         classes = self.conv(self.conv(features, width, 80, 3), 80, 80, 3)
         # Small, so that scores lie far from 0 and 1.
-        quieter = self.graph.constant(np.float32(0.1))
+        quieter = self.graph.constant(np.array(0.1, np.float32))
         boxes, classes = self.graph.node("Mul", boxes, quieter), self.graph.node("Mul", classes, quieter)
         made = self.join(
             self.graph.conv(boxes, inner=64, outer=4 * _BINS), self.graph.conv(classes, inner=80, outer=_CLASSES)
@@ -192,9 +192,9 @@ def write_detector(path: Path, *, bias: float) -> None:
     centres, strides = _anchors()
     anchors = graph.constant(centres)
     first, last = graph.node("Sub", anchors, before), graph.node("Add", anchors, after)
-    middle = graph.node("Mul", graph.node("Add", first, last), graph.constant(np.float32(0.5)))
+    middle = graph.node("Mul", graph.node("Add", first, last), graph.constant(np.array(0.5, np.float32)))
     boxes = graph.node("Mul", detector.join(middle, graph.node("Sub", last, first)), graph.constant(strides))
-    scores = graph.node("Sigmoid", graph.node("Add", classes, graph.constant(np.float32(bias))))
+    scores = graph.node("Sigmoid", graph.node("Add", classes, graph.constant(np.array(bias, np.float32))))
     given = helper.make_tensor_value_info("images", TensorProto.FLOAT, [1, 3, _SIDE, _SIDE])
     graph.save(path, given, {"found": detector.join(boxes, scores)}, [1, 4 + _CLASSES, len(strides[0, 0])])
 

@@ -4,6 +4,7 @@ Run with $BENCH_MODELS, on the server's core.
 """
 
 import json
+import os
 import sys
 import time
 from collections.abc import Callable
@@ -12,7 +13,9 @@ from typing import Any
 
 import numpy as np
 
-sys.path.insert(0, str(Path(__file__).resolve().parent / "peers"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from benchmarks.serving.peers import nets
 
 _SECONDS = {"T": 0.3, "M": 0.7, "D": 1.0}
 
@@ -29,10 +32,6 @@ def _timed(call: Callable[[], Any], seconds: float) -> dict[str, float]:
 
 def main() -> None:
     """Time T and M as bare calls of the session, D from the JPEG to its boxes."""
-    import os
-
-    import nets
-
     tabular, mobile, detector = nets.Plain("T"), nets.Plain("M"), nets.Detector()
     row, tensor = np.ones((1, 30), np.float32), np.ones((1, 3, 224, 224), np.float32)
     jpeg = (Path(os.environ["BENCH_MODELS"]) / "picture.jpg").read_bytes()

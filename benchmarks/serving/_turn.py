@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,40 +24,53 @@ Turn = dict[str, Any]  # JSON
 SERVER_CORE = "0"
 _START_S = 120.0
 _POLL_S = 0.005
+_POISSON_SHARE = 1.4  # of the time of a load
 _REFUSED = (400, 411, 413, 415, 422)  # nothing that passes while a server starts
 
 
-def run_turn(peer: Peer, place: Place, asked: Questions, loads: Sequence[str], *, seconds: float, seed: int) -> Turn:
+@dataclass(frozen=True, slots=True)
+class Dose:
+    """Say how much a turn holds: which loads, about how long each, and the pattern of the random arrivals."""
+
+    loads: tuple[str, ...]
+    seconds: float
+    seed: int
+
+
+def run_turn(peer: Peer, place: Place, asked: Questions, dose: Dose) -> Turn:
     """Measure; what fails is told in "fault" or in its load's, and never stops the other servers."""
-    turn: Turn = {"peer": peer.name, "cells": {}, "limit": [bare_limit(place)], "load_before": os.getloadavg()[0]}
+    turn: Turn = {"peer": peer.name, "cells": {}, "load_before": os.getloadavg()[0]}
     try:
-        command = peer.start_command(place)
-    except (RuntimeError, OSError, subprocess.SubprocessError, StopIteration) as error:
-        return turn | {"fault": f"could not be laid out: {error}"}
-    began = time.monotonic()
-    tree = Tree(command, cores=SERVER_CORE, environment=peer.environ(place), log=place.scratch / "log.txt")
-    try:
-        answers = _start(peer, place, asked, tree)
-        turn |= {"start_s": time.monotonic() - began, "start_cpu_s": tree.cpu_s()}
-        for name in loads:
-            if name in peer.loads:
-                turn["cells"][name] = _cell(peer, place, asked, tree, name, seconds)
-        if "rate" in turn["cells"].get("M", {}):
-            turn["poisson"] = _poisson(peer, place, asked, turn["cells"]["M"]["rate"], seconds, seed)
-        turn["memory"] = asdict(tree.memory())
-        turn["fault"] = _still_right(peer, place, asked, answers)
-    except RuntimeError as error:
-        turn["fault"] = str(error)
-    finally:
-        tree.stop()
-    turn["limit"].append(bare_limit(place))
+        with _running(peer, place) as (tree, began):
+            kinds = _start(peer, place, asked, tree)
+            turn |= {"start_s": time.monotonic() - began, "start_cpu_s": tree.cpu_s()}
+            for name in dose.loads:
+                if name in peer.loads:
+                    turn["cells"][name] = _cell(peer, place, asked, tree, name, dose.seconds)
+            if "rate" in turn["cells"].get("M", {}):
+                turn["poisson"] = _poisson(peer, place, asked, turn["cells"]["M"]["rate"], dose)
+            turn["memory"] = asdict(tree.memory())
+            turn["fault"] = _still_right(peer, place, asked, kinds)
+    except Exception as error:  # noqa: BLE001 - whatever happens to one server, the others are measured
+        turn["fault"] = str(error) if isinstance(error, RuntimeError) else f"{type(error).__name__}: {error}"
     return turn
 
 
-def bare_limit(place: Place) -> dict[str, dict[str, float]]:
+@contextlib.contextmanager
+def _running(peer: Peer, place: Place) -> Iterator[tuple[Tree, float]]:
+    command, environment = peer.start_command(place), peer.environ(place)
+    began = time.monotonic()
+    tree = Tree(command, cores=SERVER_CORE, environment=environment, log=place.scratch / "log.txt")
+    try:
+        yield tree, began
+    finally:
+        tree.stop()
+
+
+def bare_limit(models: Path) -> dict[str, dict[str, float]]:
     """Time the bare loops on the server's core."""
     command = ["taskset", "-c", SERVER_CORE, sys.executable, str(Path(__file__).with_name("_limit.py"))]
-    environment = {**os.environ, "BENCH_MODELS": str(place.models), "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, "BENCH_MODELS": str(models), "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
     found: dict[str, dict[str, float]] = json.loads(done.stdout)
     return found
@@ -157,11 +170,11 @@ def _cell(peer: Peer, place: Place, asked: Questions, tree: Tree, name: str, sec
     return {"fault": fault[0]}
 
 
-def _poisson(peer: Peer, place: Place, asked: Questions, capacity: float, seconds: float, seed: int) -> dict[str, Any]:
+def _poisson(peer: Peer, place: Place, asked: Questions, capacity: float, dose: Dose) -> dict[str, Any]:
     ask = peer.form("M", asked)
     with _told() as fault:
-        found = ask_at_random(ask, port=place.port, capacity=capacity, seconds=1.6 * seconds, seed=seed)
-        return asdict(found)
+        seconds = _POISSON_SHARE * dose.seconds
+        return asdict(ask_at_random(ask, port=place.port, capacity=capacity, seconds=seconds, seed=dose.seed))
     return {"fault": fault[0]}
 
 

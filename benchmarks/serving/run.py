@@ -19,7 +19,7 @@ from benchmarks.serving import _machine, _page
 from benchmarks.serving._load import LOAD_CORE, LOADS
 from benchmarks.serving._models import Questions, ask_models, make_models
 from benchmarks.serving._peers import PEERS, Peer, Place, ferryman_engines, tools_missing
-from benchmarks.serving._turn import run_turn
+from benchmarks.serving._turn import Dose, bare_limit, run_turn
 from benchmarks.serving._venvs import default_folder
 
 Report = dict[str, Any]  # JSON
@@ -52,25 +52,38 @@ def _measure(arguments: argparse.Namespace, report: Report, figures: Path) -> No
     peers = [PEERS[name] for name in names if name not in report["not_measured"]]
     _describe(report, peers, arguments.folder, models)
     taken = {(turn["round"], turn["peer"]) for turn in report["turns"]}
+    before = None
     for number in range(arguments.rounds):
         # Whoever went first goes last: none always has the machine's warmest or quietest moment.
         shift = number % max(1, len(peers))
         for peer in peers[shift:] + peers[:shift]:
-            if (number, peer.name) not in taken:
-                report["turns"].append({"round": number, **_turn(peer, number, arguments, models, asked)})
-                figures.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+            if (number, peer.name) in taken:
+                continue
+            before = before or bare_limit(models)
+            turn = _turn(peer, number, arguments, models, asked)
+            after = bare_limit(models)
+            report["turns"].append({"round": number, **turn, "limit": [before, after]})
+            before = after
+            _save(figures, json.dumps(report, indent=1) + "\n")
 
 
 def _turn(peer: Peer, number: int, arguments: argparse.Namespace, models: Path, asked: Questions) -> Report:
     start = time.monotonic()
-    with tempfile.TemporaryDirectory(prefix="ferryman-bench-") as scratch:
-        place = Place(arguments.folder, models, Path(scratch) / "home", arguments.port)
-        turn = run_turn(peer, place, asked, arguments.loads.split(","), seconds=arguments.seconds, seed=1000 + number)
-    took = time.monotonic() - start
+    dose = Dose(tuple(arguments.loads.split(",")), arguments.seconds, seed=1000 + number)
+    with tempfile.TemporaryDirectory(prefix="ferryman-bench-", ignore_cleanup_errors=True) as scratch:
+        turn = run_turn(peer, Place(arguments.folder, models, Path(scratch) / "home", arguments.port), asked, dose)
     cells = ", ".join(_page.brief(name, cell) for name, cell in turn["cells"].items())
     fault = f" FAULT: {turn['fault']}" if turn.get("fault") else ""
-    print(f"round {number + 1} {peer.name}: {cells} ({took:.0f} s){fault}", file=sys.stderr, flush=True)
+    took = f"({time.monotonic() - start:.0f} s)"
+    print(f"round {number + 1} {peer.name}: {cells} {took}{fault}", file=sys.stderr, flush=True)
     return turn
+
+
+def _save(path: Path, text: str) -> None:
+    """Write all or nothing: a run may be stopped at any time."""
+    half = path.with_name(f".{path.name}.part")
+    half.write_text(text, encoding="utf-8")
+    half.replace(path)
 
 
 def _describe(report: Report, peers: list[Peer], folder: Path, models: Path) -> None:
@@ -90,7 +103,7 @@ def main() -> int:
     figures = page.with_suffix(".json")
     report: Report = {"turns": [], "seconds": arguments.seconds, "rounds": arguments.rounds}
     if arguments.resume or arguments.render:
-        report = json.loads(figures.read_text(encoding="utf-8"))
+        report |= json.loads(figures.read_text(encoding="utf-8")) if figures.exists() else {}
     if not arguments.render:
         if missing := tools_missing():
             print(f"error: {missing}", file=sys.stderr)
@@ -99,7 +112,7 @@ def main() -> int:
         page.parent.mkdir(parents=True, exist_ok=True)
         _measure(arguments, report, figures)
     text = _page.render(report)
-    page.write_text(text, encoding="utf-8")
+    _save(page, text)
     print(text)
     return 1 if any(turn.get("fault") for turn in report["turns"]) else 0
 

@@ -238,7 +238,8 @@ def serve(
     Raises ContractBroken for a bundle whose proof says that its contract doesn't hold, unless `allow_broken`.
     """
     chosen = ServerSettings(max_body_bytes=round(max_body_mb * 1e6), **settings)
-    serve_bundles([Path(bundle) for bundle in bundles], chosen, on_ready or (lambda _: None))
+    tell = on_ready or (lambda _: None)
+    serve_bundles([Path(bundle) for bundle in bundles], chosen, lambda url, _: tell(url))
 
 
 def installed() -> list[Plugin]:

@@ -24,7 +24,7 @@ from ferryman.server.app import serve
 from ferryman.server.settings import ServerSettings
 settings = ServerSettings(**json.loads(sys.argv[1]))
 try:
-    serve([Path(path) for path in sys.argv[2:]], settings, lambda url: print(url, flush=True))
+    serve([Path(path) for path in sys.argv[2:]], settings, lambda url, admin: print(url, admin, flush=True))
 except FerrymanError as error:
     print(f"error: {error}; {error.hint}", file=sys.stderr)
     sys.exit(error.exit_code)
@@ -38,6 +38,7 @@ class Running:
     url: str
     process: subprocess.Popen[str]
     errors: Path
+    admin_url: str = ""
 
     @property
     def address(self) -> str:
@@ -107,12 +108,12 @@ def running(paths: Sequence[Path], *, is_ready: bool = True, **settings: Any) ->
     """Serve bundles for the length of a test; no test may leave a traceback in the log."""
     with started([str(path) for path in paths], settings) as (process, errors):
         if is_ready:
-            url = process.stdout.readline().strip() if process.stdout else ""
+            url, _, admin_url = process.stdout.readline().strip().partition(" ") if process.stdout else ("", "", "")
         else:
             wait_until(lambda: "not ready: http" in errors.read_text())
-            url = errors.read_text().partition("not ready: ")[2].partition("/v2/")[0]
+            url, admin_url = errors.read_text().partition("not ready: ")[2].partition("/v2/")[0], ""
         assert url, errors.read_text()
-        server = Running(url, process, errors)
+        server = Running(url, process, errors, admin_url)
         yield server
         assert "Traceback" not in server.log()
 

@@ -23,7 +23,7 @@ from ferryman.bundle.layout import (
 from ferryman.bundle.manifest import read_manifest
 from ferryman.bundle.unpack import unpack
 from ferryman.core.artifact import Artifact, digest_file
-from ferryman.core.bundle import Bundle, Golden, Manifest
+from ferryman.core.bundle import TUNING, Bundle, Golden, Manifest, Tuning
 from ferryman.core.deployment import Deployment, parse_deployment
 from ferryman.core.errors import BundleError, ConfigError
 from ferryman.core.proof import Proof
@@ -56,6 +56,7 @@ def load_bundle(path: Path, *, unpack_into: Path | None = None) -> Bundle:
         tolerance=tolerance,
         baseline=_read_table(folder, BASELINE),
         versions=_read_table(folder, VERSIONS),
+        tuning=_read_tuning(folder, manifest),
     )
 
 
@@ -152,6 +153,10 @@ def _read_proof(folder: Path) -> Proof:
     if proof.winner not in names:
         raise BundleError(f"{PROOF}: the winner '{proof.winner}' is none of its candidates: {names}", hint=_AGAIN)
     return proof
+
+
+def _read_tuning(folder: Path, manifest: Manifest) -> Tuning | None:
+    return _parse(Tuning, _read(folder, TUNING), origin=TUNING) if TUNING in manifest.files else None
 
 
 def _read_golden(folder: Path) -> tuple[tuple[Golden, ...], dict[str, float]]:

@@ -14,6 +14,7 @@ from ferryman.server.data.gate.keys import Made, Wish, add, revoke, rotate
 
 EXAMPLE = "ferryman keys add web --models 'street-*' --rate 50 --file keys.json"
 _UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+_LONGEST_S = 100 * 365 * 86400
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -22,21 +23,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("name", nargs="?", default="", metavar="NAME", help="the key's name; or its id, to revoke it")
     parser.add_argument("--file", type=Path, required=True, metavar="FILE", help="the file of keys that a server reads")
     new = parser.add_argument_group("add")
-    new.add_argument(
-        "--scopes", nargs="+", choices=SCOPES, default=["infer", "read"], help="infer read (default) admin"
-    )
-    new.add_argument(
-        "--models", nargs="+", default=["*"], metavar="PATTERN", help="models that it may use (default: *)"
-    )
+    new.add_argument("--scopes", nargs="+", choices=SCOPES, default=["infer", "read"], help="(default: infer read)")
+    new.add_argument("--models", nargs="+", default=["*"], metavar="PATTERN", help="models it may use (default: *)")
     new.add_argument("--rate", type=positive, metavar="N", help="requests a second (default: no limit)")
     new.add_argument("--burst", type=count, metavar="N", help="requests at once (default: those of one second)")
-    new.add_argument(
-        "--expires", type=duration, metavar="TIME", help="how long it is good: 90d, 12h (default: for ever)"
-    )
+    new.add_argument("--expires", type=duration, metavar="TIME", help="good for: 90d, 12h (default: for ever)")
     old = parser.add_argument_group("rotate")
-    old.add_argument(
-        "--grace", type=duration, default=timedelta(hours=1), metavar="TIME", help="how long the old token is good (1h)"
-    )
+    old.add_argument("--grace", type=duration, default="1h", metavar="TIME", help="the old token is good for (1h)")
     add_json(parser)
 
 
@@ -60,22 +53,23 @@ def run(args: argparse.Namespace) -> int:
         write_json(told)
     elif "token" in told:
         write_text(f"{told['token']}\n")
-        say(f"the token of '{told['name']}', shown this once: only its digest is kept")
+        if not args.quiet:
+            say(f"the token of '{told['name']}', shown this once: only its digest is kept")
     return 0
 
 
 def duration(text: str) -> timedelta:
     """Read a time such as 90s, 15m, 1h or 30d."""
-    if text[-1:] not in _UNITS_S:
-        raise argparse.ArgumentTypeError(f"'{text}' is no time: 90s, 15m, 1h or 30d")
-    return timedelta(seconds=count(text[:-1]) * _UNITS_S[text[-1]])
+    seconds = count(text[:-1]) * _UNITS_S.get(text[-1:], _LONGEST_S + 1)
+    if seconds > _LONGEST_S:
+        raise argparse.ArgumentTypeError(f"'{text}' is no time of up to a century: 90s, 15m, 1h or 30d")
+    return timedelta(seconds=seconds)
 
 
 def _make(file: KeyFile, args: argparse.Namespace) -> Made:
     if args.action == "rotate":
         return rotate(file, args.name, grace=args.grace)
-    scopes, models = tuple(args.scopes), tuple(args.models)
-    return add(file, Wish(args.name, scopes, models, args.rate, args.burst, args.expires))
+    return add(file, Wish(args.name, tuple(args.scopes), tuple(args.models), args.rate, args.burst, args.expires))
 
 
 def _list(file: KeyFile, *, as_json: bool) -> int:

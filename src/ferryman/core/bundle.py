@@ -13,6 +13,7 @@ from ferryman.core.runtime import available_cores
 from ferryman.core.task import Answer, Item
 
 SPEC_VERSION = 1
+TUNING = "tuning.json"
 
 
 class FileEntry(BaseModel):
@@ -43,6 +44,65 @@ class Manifest(BaseModel):
     measured: tuple[str, ...] = Field(description="files with timings, left out of `digest`")
 
 
+class Choice(BaseModel):
+    """Say how a bundle is served: `threads` cores for one inference, so many at once, so many requests in a call."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    threads: int = Field(ge=1)
+    instances: int = Field(ge=1)
+    max_batch: int = Field(ge=1)
+
+
+class CurvePoint(BaseModel):
+    """Hold what came of Poisson arrivals at one rate; latencies count from the scheduled arrival.
+
+    `p99_low_ms` and `p99_high_ms` are where the true one lies with 95 % probability; None stands for "not bounded",
+    because too few requests were sent or too many went unanswered.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    rate_rps: float
+    achieved_rps: float
+    sent: int
+    answered: int
+    refused: int
+    failed: int
+    lost: int
+    p50_ms: float | None
+    p99_ms: float | None
+    p99_low_ms: float | None
+    p99_high_ms: float | None
+
+
+class Trial(BaseModel):
+    """Hold one way to serve that was tried, and the highest rate at which it kept the limit."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    choice: Choice
+    rate_rps: float
+    rounds: int
+    error: str = ""
+
+
+class Tuning(BaseModel):
+    """Be `tuning.json`: the best way to serve this bundle on one machine, and how it does there."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    choice: Choice
+    cores: int
+    machine: dict[str, str]
+    limit_p99_ms: float
+    limit_from: str
+    rate_rps: float = Field(description="the highest rate at which the limit was kept")
+    curve: tuple[CurvePoint, ...]
+    trials: tuple[Trial, ...]
+    seconds: float
+
+
 @dataclass(frozen=True, slots=True)
 class Golden:
     """Hold one sample and the answer that the verified model gave for it."""
@@ -65,6 +125,7 @@ class Bundle:
     tolerance: dict[str, float]
     baseline: dict[str, Any]  # JSON statistics, each task's own
     versions: dict[str, str]
+    tuning: Tuning | None = None
 
     def threads(self, asked: int = 0) -> int:
         """Give the cores of one inference: as asked, else as the bundle was built, else all there are."""

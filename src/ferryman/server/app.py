@@ -11,15 +11,22 @@ from pathlib import Path
 import uvloop
 
 from ferryman import __version__
+from ferryman.bundle.layout import MANIFEST
 from ferryman.core.bundle import Bundle
 from ferryman.core.errors import ConfigError
 from ferryman.core.plugins import runtime_for
-from ferryman.server.control.crew import ControlSettings, Crew
+from ferryman.server.control.admin import admin_routes, repository_routes
+from ferryman.server.control.crew import ControlSettings, Crew, NoMemory
 from ferryman.server.control.repository import Repository
+from ferryman.server.control.rollout import Rollouts
+from ferryman.server.control.rollout_admin import rollout_routes
+from ferryman.server.control.state import State
 from ferryman.server.data.dataplane import Dataplane
-from ferryman.server.data.gate.certificates import Certificates
+from ferryman.server.data.gate.certificates import Certificates, CertificateSettings
 from ferryman.server.data.gate.gate import Callers, Gate
+from ferryman.server.data.gate.jwt_file import read_jwt_settings
 from ferryman.server.data.gate.key_store import KeyStore
+from ferryman.server.data.gate.tokens import JwtVerifier
 from ferryman.server.data.http.intake import Intake
 from ferryman.server.data.http.tls import Certificate, TlsFiles
 from ferryman.server.data.job import Loaded
@@ -34,16 +41,18 @@ from ferryman.server.doors import Door, House, drain_all
 from ferryman.server.settings import ServerSettings
 
 _LOOPBACK = "127.0.0.1"
+_STATE_FOLDER = ".ferryman"
 _LAST_WORDS_S = 5.0  # after the drain's deadline, for telling those who wait
 _log = logging.getLogger("ferryman.server")
 
-OnReady = Callable[["Server"], None]
+OnReady = Callable[[str, str], None]
+"""Hear a server's address and, where it has one, its admin's ("": none)."""
 
 
-def serve(paths: Sequence[Path], settings: ServerSettings, on_ready: Callable[[str], None]) -> None:
+def serve(paths: Sequence[Path], settings: ServerSettings, on_ready: OnReady) -> None:
     """Serve bundles until SIGTERM or SIGINT, then drain; a second signal ends at once.
 
-    `on_ready` gets the URL when every model answers its golden samples right. Where one doesn't, the server stays
+    `on_ready` gets the URLs when every model answers its golden samples right. Where one doesn't, the server stays
     up and unready, and the log and /v2/health/ready say why. Raises UserError for a port that can't be had and for
     bundles that can't be read, ContractBroken for one that doesn't keep its contract unless `allow_broken`.
     """
@@ -53,7 +62,7 @@ def serve(paths: Sequence[Path], settings: ServerSettings, on_ready: Callable[[s
         runner.run(_live(paths, settings, on_ready))
 
 
-async def _live(paths: Sequence[Path], settings: ServerSettings, on_ready: Callable[[str], None]) -> None:
+async def _live(paths: Sequence[Path], settings: ServerSettings, on_ready: OnReady) -> None:
     server = Server(paths, settings)
     try:
         await server.start(on_ready)
@@ -76,9 +85,12 @@ class Server:
         self._metrics = Metrics(with_triton_names=settings.triton_metrics)
         self._plane = Dataplane(self._loop)
         crew = Crew(self._hire, self._open_lane, self._plane, self._metrics, _control_settings(settings))
-        self._repository = Repository(paths, crew)
+        memory = _memory(paths, settings)
+        self._repository = Repository(paths, crew, memory)
         self._repository.scan()
+        self._rollouts = Rollouts(self._plane, self._repository, memory)
         self._keys = KeyStore(settings.keys) if settings.keys is not None else None
+        self._callers = _callers(settings, self._keys)
         self._access_log = None if settings.access_log == "off" else AccessLog(settings.access_log)
         certificate = _certificate(settings)
         self._door = Door(settings.host, settings.port, certificate)
@@ -92,7 +104,7 @@ class Server:
         """Give the address to ask at."""
         return self._door.url
 
-    async def start(self, on_ready: Callable[[str], None]) -> None:
+    async def start(self, on_ready: OnReady) -> None:
         """Answer, first with what is known without a model; returns once the ports answer."""
         self._zygote.start()
         if self._keys is not None:
@@ -105,14 +117,14 @@ class Server:
             journal=Journal(self._loop, self._metrics, self._access_log),
             intake=Intake(limit_bytes=self._settings.max_body_bytes, total_bytes=self._settings.max_in_flight_bytes),
             settings=self._settings,
-            routes=(),
             repository=self._repository,
         )
-        callers = Callers(keys=self._keys, certificates=Certificates() if self._settings.client_ca else None)
-        await self._door.start(house, Gate(callers, clock=self._loop.time))
+        routes = repository_routes(self._repository, self._plane)
+        await self._door.start(house, Gate(self._callers, clock=self._loop.time), routes)
         self._begin(self._door.watch_certificate())
         if self._admin_door is not None:
-            await self._admin_door.start(house, Gate(open_control=True, clock=self._loop.time))
+            routes = [*admin_routes(self._repository, self._plane, self.stop), *rollout_routes(self._rollouts)]
+            await self._admin_door.start(house, Gate(open_control=True, clock=self._loop.time), routes)
         self._watch_signals()
         self._begin(self._load(on_ready))
 
@@ -123,6 +135,7 @@ class Server:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         for door in self._doors():
             door.close()
+        await self._rollouts.close()
         await self._repository.close()
         self._zygote.close()
         if self._keys is not None:
@@ -138,14 +151,16 @@ class Server:
         self._plane.is_draining = True
         self._begin(self._drain())
 
-    async def _load(self, on_ready: Callable[[str], None]) -> None:
+    async def _load(self, on_ready: OnReady) -> None:
         await self._repository.start()
+        await self._rollouts.resume()
+        self._begin(self._rollouts.run())
         gc.collect()
         gc.freeze()  # what is there now stays: no collection has to look at it again
         if reason := self._plane.why_not_ready():
             _log.error("not ready: %s/v2/health/ready: %s", self.url, reason)
         else:
-            on_ready(self.url)
+            on_ready(self.url, self._admin_door.url if self._admin_door is not None else "")
 
     async def _drain(self) -> None:
         """Be unready, then accept no more connections, then finish; answer what can't be finished in time."""
@@ -196,6 +211,20 @@ def _control_settings(settings: ServerSettings) -> ControlSettings:
         max_memory_mb=settings.max_memory_mb,
         allow_broken=settings.allow_broken,
     )
+
+
+def _memory(paths: Sequence[Path], settings: ServerSettings) -> State | NoMemory:
+    """Give what remembers choices over a restart: in the folder that was named, else beside the first repository."""
+    if settings.state is not None:
+        return State(settings.state)
+    repository = next((path for path in paths if path.is_dir() and not (path / MANIFEST).exists()), None)
+    return State(repository / _STATE_FOLDER) if repository is not None else NoMemory()
+
+
+def _callers(settings: ServerSettings, keys: KeyStore | None) -> Callers:
+    certificates = Certificates(CertificateSettings()) if settings.client_ca is not None else None
+    tokens = JwtVerifier(read_jwt_settings(settings.jwt)) if settings.jwt is not None else None
+    return Callers(keys=keys, tokens=tokens, certificates=certificates)
 
 
 def _certificate(settings: ServerSettings) -> Certificate | None:

@@ -33,7 +33,6 @@ class House:
     journal: Journal
     intake: Intake
     settings: ServerSettings
-    routes: Sequence[Route]
     repository: RepositoryControl
 
 
@@ -48,12 +47,10 @@ class Door:
         self._grpc: GrpcConnections | None = None
         self._service: GrpcService | None = None
 
-    async def start(self, house: House, gate: Gate) -> None:
-        """Begin to answer."""
+    async def start(self, house: House, gate: Gate, routes: Sequence[Route]) -> None:
+        """Begin to answer; `routes` are what the control plane offers here."""
         settings = house.settings
-        application = HttpV2(
-            house.plane, gate, house.pages, house.journal, routes=house.routes, request_s=settings.request_s
-        )
+        application = HttpV2(house.plane, gate, house.pages, house.journal, routes=routes, request_s=settings.request_s)
         limits = Limits(body_bytes=settings.max_body_bytes, receive_s=settings.receive_s)
         connections = Connections(application, limits, house.intake, Origins(settings.cors))
         outside = Outside(

@@ -8,7 +8,7 @@ from ferryman.server.data.ask import Reply
 from tests.server.control.house import House, house, is_running, live, until
 from tests.server.misbehaving import ANSWER, LEAK, SLEEP, bundle_misbehaving
 
-LIMIT_MB = 400
+LIMIT_MB = 200
 
 
 def two(folder: Path) -> list[Path]:
@@ -17,8 +17,8 @@ def two(folder: Path) -> list[Path]:
 
 
 async def fatten(one: House, model: str) -> None:
-    """Have a model hold more than the ceiling by itself."""
-    await one.ask(model, order=[[LEAK, LIMIT_MB]])
+    """Have a model hold more than the ceiling by itself, and less than a worker may grow."""
+    await one.ask(model, order=[[LEAK, LIMIT_MB + 10]])
 
 
 def test_who_was_idle_for_longest_makes_room_and_the_next_request_brings_it_back(tmp_path: Path) -> None:

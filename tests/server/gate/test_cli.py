@@ -28,6 +28,13 @@ def test_a_token_is_told_once_and_the_file_follows_every_command(tmp_path: Path)
 
 def test_a_mistake_is_told_with_the_way_out(tmp_path: Path) -> None:
     file = str(tmp_path / "keys.json")
-    for words in (("list",), ("revoke", "web"), ("add",), ("add", "a b"), ("add", "web", "--expires", "soon")):
+    for words in (
+        ("list",),
+        ("revoke", "web"),
+        ("add",),
+        ("add", "a b"),
+        ("add", "web", "--expires", "soon"),
+        ("add", "web", "--expires", "9999999d"),
+    ):
         told = ferryman("keys", *words, "--file", file)
         assert told.returncode == 2 and told.stderr.startswith("error:") and "verb" not in told.stderr

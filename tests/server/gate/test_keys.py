@@ -3,6 +3,7 @@ import logging
 import os
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 
 from ferryman.core.errors import ConfigError, Forbidden, RateLimited, Unauthorized
 from ferryman.server.data.gate.gate import Callers, Gate
-from ferryman.server.data.gate.key_file import KeyFile, parse_keys, read_keys, write_keys
+from ferryman.server.data.gate.key_file import KeyFile, locked, parse_keys, read_keys, write_keys
 from ferryman.server.data.gate.key_store import KeyStore
 from ferryman.server.data.gate.keys import Wish, add, revoke, rotate
 
@@ -91,6 +92,19 @@ def test_a_revoked_name_leaves_with_all_its_keys() -> None:
     assert [key.name for key in kept.keys] == ["other"] and len(gone) == 2
     with pytest.raises(ConfigError, match="no key 'web'"):
         revoke(kept, "web")
+
+
+def test_commands_at_the_same_time_lose_no_key(tmp_path: Path) -> None:
+    path = tmp_path / "keys.json"
+    write_keys(path, KeyFile())
+
+    def add_one(number: int) -> None:
+        with locked(path):
+            write_keys(path, add(read_keys(path), Wish(f"key-{number}")).file)
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(add_one, range(24)))
+    assert len(read_keys(path).keys) == 24
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from ferryman.core.errors import ConfigError, Forbidden, NotReady, RateLimited, Unauthorized
 from ferryman.server.data.gate.gate import Callers, Gate
 from ferryman.server.data.gate.jwks import JwksSettings
+from ferryman.server.data.gate.jwt_file import read_jwt_settings
 from ferryman.server.data.gate.rates import Limit
 from ferryman.server.data.gate.tokens import JwtSettings, JwtVerifier
 from tests.server.gate.issuing import (
@@ -229,3 +230,31 @@ def test_a_token_without_a_key_id_is_checked_with_the_only_key(tmp_path: Path) -
     assert is_good(JwtVerifier(settings(path)), token(kid=None))
     path.write_bytes(key_set(one=RSA_KEY, two=EC_KEY))
     assert not is_good(JwtVerifier(settings(path)), token(kid=None))
+
+
+def test_settings_are_read_from_a_file_beside_its_keys(tmp_path: Path, file: Path) -> None:
+    path = tmp_path / "jwt.toml"
+    path.write_text(f'issuer = "{ISSUER}"\naudience = "{AUDIENCE}"\njwks = "{file.name}"\nrate_per_s = 2\nburst = 3')
+    held = read_jwt_settings(path)
+    assert held.limit == Limit(2, 3)
+    assert is_good(JwtVerifier(held), token())
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "issuer",
+        'issuer = ""',
+        'issuer = "a"\naudience = "b"\njwks = "c"\nauth = 1',
+        'algorithms = ["none"]',
+        "\xff",
+    ],
+)
+def test_a_file_of_settings_that_is_not_as_it_should_be_is_refused(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "jwt.toml"
+    path.write_text(text, encoding="latin-1")
+    with pytest.raises(ConfigError, match=r"jwt\.toml"):
+        read_jwt_settings(path)
+    with pytest.raises(ConfigError, match="there is no"):
+        read_jwt_settings(tmp_path / "nowhere.toml")

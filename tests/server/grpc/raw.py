@@ -94,7 +94,8 @@ def block(path: str = INFER, *more: tuple[str, str], **changes: str) -> bytes:
     headers += [("content-type", changes.get("content_type", "application/grpc")), ("te", "trailers"), *more]
     encoder = hpack.Encoder()
     encoder.header_table_size = 0
-    return encoder.encode(headers)
+    encoded: bytes = encoder.encode(headers)
+    return encoded
 
 
 def headers(stream: int, path: str = INFER, flags: int = frames.END_HEADERS, **changes: str) -> bytes:

@@ -47,6 +47,7 @@ class NumpyInstance:
     def _settle(self, job: Job) -> None:
         self.free += 1
         results: list[Reply | FerrymanError] = []
+        np.seterr(over="ignore", invalid="ignore")  # as an engine would
         for ask in job.asks:
             try:
                 results.append(Reply(self.compute(ask.tensors or {})))
@@ -137,7 +138,7 @@ def serving(
     async def main() -> None:
         fill(running, settings or GrpcSettings(), admit or (lambda *_: SimpleNamespace(id="nobody")))
         server = await loop.create_server(running.connections, "127.0.0.1", 0, ssl=tls)
-        running.port = server.sockets[0].getsockname()[1]
+        running.port = cast(asyncio.Server, server).sockets[0].getsockname()[1]
         started.set()
         await stop.wait()
         server.close()

@@ -124,12 +124,12 @@ def test_streams_over_the_limit_are_refused() -> None:
 
 
 def test_bytes_in_work_are_bounded_and_given_back() -> None:
-    intake = ByteCount(total_bytes=1000)
+    intake = ByteCount(total_bytes=900)
     with serving(GrpcSettings(intake=intake)) as server, RawClient(server.port) as client:
         client.send(headers(1), data(1, b"\0\0\0\x03\x20", 0), call(3, INFER, message()))
         trailers = client.answer(3)[0]
         assert (trailers["grpc-status"], trailers["retry-after"]) == ("8", "1")
-        assert "limit of 1000" in trailers["grpc-message"]
+        assert "limit of 900" in trailers["grpc-message"]
         client.send(frames.reset_frame(1, frames.CANCEL), call(5, INFER, message()))
         assert client.answer(5)[0]["grpc-status"] == "0"
         client.send(call(7, INFER, message(model="nowhere")))
@@ -198,13 +198,12 @@ def test_a_client_that_does_not_read_is_cut() -> None:
 
 def test_a_silent_client_is_asked_for_a_sign_and_cut_without_one() -> None:
     settings = GrpcSettings(ping_after_s=0.1, ping_timeout_s=0.2, sweep_s=0.05)
-    with serving(settings) as server:
-        with RawClient(server.port) as client:
-            for _ in range(4):  # alive
-                ping = client.next(frames.PING)
-                client.send(frame(frames.PING, frames.ACK, 0, ping.payload))
-            assert client.next(frames.GOAWAY).code == frames.NO_ERROR
-            assert not list(client.frames())
+    with serving(settings) as server, RawClient(server.port) as client:
+        for _ in range(4):  # alive
+            ping = client.next(frames.PING)
+            client.send(frame(frames.PING, frames.ACK, 0, ping.payload))
+        assert client.next(frames.GOAWAY).code == frames.NO_ERROR
+        assert not list(client.frames())
 
 
 def test_an_idle_connection_is_told_to_go() -> None:
@@ -233,7 +232,7 @@ def test_draining_answers_what_runs_and_refuses_what_comes_after() -> None:
 
 def test_no_call_is_lost_when_the_connection_drains_under_load() -> None:
     with serving() as server, grpc.insecure_channel(server.address) as channel:
-        infer = channel.unary_unary(f"/{INFERENCE}/ModelInfer")
+        infer: Any = channel.unary_unary(f"/{INFERENCE}/ModelInfer")  # its stubs know no calls of plain bytes
         body = message()[5:]
         failures: list[Any] = []
         sent = [0]
@@ -253,7 +252,7 @@ def test_no_call_is_lost_when_the_connection_drains_under_load() -> None:
         for _ in range(10):
             before = sent[0]
             wait_for(lambda before=before: sent[0] > before + 20)  # type: ignore[misc]
-            server.do(lambda: [connection.drain() for connection in tuple(server.connections.members)])
+            server.do(lambda: drain_each(server))
         stop.set()
         for thread in threads:
             thread.join(10)
@@ -299,6 +298,11 @@ def test_a_stream_takes_no_more_than_it_may_have_in_work() -> None:
         thread.join(10)
         assert trailers["grpc-status"] == "0"
         assert answered.count(b"\n\x01y\x12\x04FP32") == count
+
+
+def drain_each(server: Running) -> None:
+    for connection in tuple(server.connections.members):
+        connection.drain()
 
 
 def pieces(stream: int, body: bytes) -> list[bytes]:

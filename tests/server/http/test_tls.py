@@ -5,6 +5,7 @@ import logging
 import os
 import ssl
 import threading
+from contextlib import closing
 from dataclasses import dataclass
 from http.client import HTTPSConnection
 from pathlib import Path
@@ -227,28 +228,29 @@ def test_new_certificates_under_load_lose_no_request(authority: Authority) -> No
     stop = threading.Event()
     lock = threading.Lock()
     with serving(tls=certificate.context) as server:
+        address = ("localhost", server.address[1])
         watching = asyncio.run_coroutine_threadsafe(
             certificate.watch(server.listener.use_tls, every_s=0.02), server.loop
         )
 
         def keep_asking(is_new_each_time: bool) -> None:
-            client = HTTPSConnection("localhost", server.address[1], context=authority.trusting(), timeout=20)
-            while not stop.is_set():
-                try:
-                    client.request("POST", "/echo", b"a" * 1000)
-                    assert client.sock is not None
-                    serial = str((client.sock.getpeercert() or {})["serialNumber"])
-                    answer = client.getresponse()
-                    answer.read()
-                except OSError as error:
-                    lost.append(error)
-                    return
-                with lock:
-                    seen.add(serial)
-                    counts["asked"] += 1
-                    counts["answered"] += answer.status == 200
-                if is_new_each_time:
-                    client.close()
+            with closing(HTTPSConnection(*address, context=authority.trusting(), timeout=20)) as client:
+                while not stop.is_set():
+                    try:
+                        client.request("POST", "/echo", b"a" * 1000)
+                        assert client.sock is not None
+                        serial = str((client.sock.getpeercert() or {})["serialNumber"])
+                        answer = client.getresponse()
+                        answer.read()
+                    except OSError as error:
+                        lost.append(error)
+                        return
+                    with lock:
+                        seen.add(serial)
+                        counts["asked"] += 1
+                        counts["answered"] += answer.status == 200
+                    if is_new_each_time:
+                        client.close()
 
         threads = [threading.Thread(target=keep_asking, args=(bool(place % 2),)) for place in range(6)]
         for thread in threads:

@@ -166,6 +166,10 @@ class House:
             assert loop.time() < until_s, f"{self.phase}, not {phase}: {self.rollouts.status()}"
             await asyncio.sleep(0.001)
 
+    async def saved(self) -> None:
+        """Let what is written now be written."""
+        await self.memory.put("marker", 1)
+
     async def until_told(self, kind: str) -> None:
         """Let the loop run until the last event is of this kind."""
         loop = asyncio.get_running_loop()

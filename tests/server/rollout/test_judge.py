@@ -113,7 +113,7 @@ def shadowed(*, asked: int, errors: int = 0, differing: int = 0) -> Window:
         (filled(active=(5000, 0), candidate=(200, 0), s=0.011), 10, "canary", "advance"),
         (filled(active=(5000, 0), candidate=(200, 0), s=0.03), 10, "canary", "back"),
         (filled(active=(5000, 0), candidate=(99, 0), s=0.03), 5, "canary", "hold"),  # too few to tell
-        (filled(active=(300, 0), candidate=(200, 0), s=0.03), 10, "canary", "advance"),  # of the active's too few
+        (filled(active=(99, 0), candidate=(200, 0), s=0.03), 10, "canary", "advance"),  # of the active's too few
         (filled(active=(5000, 0), candidate=(200, 0), active_s=0.0005, s=0.0015), 10, "canary", "advance"),  # 1 ms
         (shadowed(asked=199), 50, "shadow", "hold"),
         (shadowed(asked=200), 10, "shadow", "advance"),
@@ -208,13 +208,13 @@ def test_a_version_that_fails_often_is_always_rolled_back_before_many_have_met_i
     assert most <= 200
 
 
-def test_a_version_that_is_three_times_slower_is_always_rolled_back() -> None:
+def test_a_version_that_is_twice_as_slow_is_always_rolled_back() -> None:
     def slow(random: np.random.Generator, window: Window, candidates: int) -> None:
-        requests(random, window, candidates, error_rate=0.01, factor=3.0)
+        requests(random, window, candidates, error_rate=0.01, factor=2.0)
 
     rolled_back, most = simulate(slow, rollouts=50, seed=4)
     assert rolled_back == 50
-    assert most <= 1000
+    assert most <= 2500
 
 
 def test_differing_answers_within_what_is_allowed_cry_no_wolf() -> None:

@@ -55,7 +55,9 @@ class Callers:
 
     async def _ask(self) -> None:
         while not self._is_over:
-            outcomes = await asyncio.gather(*(self._one.ask(self._model, **self._tensors) for _ in range(8)))
+            outcomes = await asyncio.gather(
+                *(self._one.ask(self._model, None, within_s=30.0, **self._tensors) for _ in range(8))
+            )
             self.ended.update(
                 f"version {outcome.version}" if isinstance(outcome, Reply) else str(outcome) for outcome in outcomes
             )

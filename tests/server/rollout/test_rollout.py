@@ -404,6 +404,7 @@ async def test_a_rollback_does_not_wait_for_a_disk_that_is_full(
     house = await opened(tmp_path)
     await house.rollouts.start("affine", "2", CANARY)
     await house.until("canary")
+    await house.saved()
     (tmp_path / "state" / "state.json.partial").mkdir()
     house.shop.ill["2"] = Health(golden_ok=False)
     await house.rollouts.tick()
@@ -420,6 +421,7 @@ async def test_a_promotion_that_can_not_be_remembered_does_not_happen(tmp_path: 
     house = await opened(tmp_path)
     await house.rollouts.start("affine", "2", CANARY)
     await house.until("canary")
+    await house.saved()
     (tmp_path / "state" / "state.json.partial").mkdir()
     with pytest.raises(NotReady, match="can't be promoted"):
         await house.rollouts.promote("affine")

@@ -157,6 +157,15 @@ def test_unknown_words_make_no_new_series() -> None:
     assert value(found, "ferryman_rejected_total", reason="other") == 2
 
 
+def test_every_word_for_how_a_request_ended_is_a_reason_to_refuse_one() -> None:
+    metrics = Metrics()
+    metrics.rejected(outcome_of(NotFound("x")))
+    metrics.rejected(outcome_of(InputError("x")))
+    found = read(metrics)
+    assert value(found, "ferryman_rejected_total", reason="not_found") == 1
+    assert value(found, "ferryman_rejected_total", reason="invalid") == 1
+
+
 def test_a_name_with_quotes_and_line_breaks_is_escaped() -> None:
     metrics = Metrics()
     metrics.served('a"b\\c\nd', "1").request("ok", 0.1, "http")

@@ -38,11 +38,13 @@ class Rollouts:
         """Judge every rollout, now and then; returns only when cancelled."""
         while True:
             await asyncio.sleep(_TICK_S)
-            await self.tick()
+            await self.tick(waits=False)
 
-    async def tick(self) -> None:
-        """Judge every rollout once, and do what follows from it."""
+    async def tick(self, *, waits: bool = True) -> None:
+        """Judge every rollout once, and do what follows from it; those that are about to move are waited for or not."""
         for model in list(self._runs):
+            if not waits and self._moves.lock(model).locked():
+                continue  # a load for the way back takes its time: the others are judged meanwhile
             async with self._moves.lock(model):
                 run = self._runs[model]
                 try:

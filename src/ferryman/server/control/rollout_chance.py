@@ -1,6 +1,6 @@
 """Tell chance from a difference: exact binomial figures, without a statistics package in the serving image."""
 
-from math import exp, lgamma, log, log1p
+from math import exp, hypot, lgamma, log, log1p
 
 _TINY = 1e-300
 _PRECISION = 1e-12
@@ -28,6 +28,19 @@ def upper_rate(count: int, total: int, doubt: float) -> float:
         else:
             high = middle
     return high
+
+
+def surely_more(more: tuple[int, int], less: tuple[int, int], doubt: float) -> float:
+    """Give by how much the first rate is over the second at least, but for a probability of about `doubt`.
+
+    Each is a count and its total. The exact bounds of both are joined by their squares (Zou and Donner's MOVER), as
+    both are rarely at their worst; with a large second total, that is the exact test of the first.
+    """
+    (count, total), (other, others) = more, less
+    rate, base = count / total, other / others if others else 0.0
+    low = 1.0 - upper_rate(total - count, total, doubt)
+    high = upper_rate(other, others, doubt) if others else 0.0
+    return rate - base - hypot(rate - low, high - base)
 
 
 def _beta(first: float, second: float, point: float) -> float:

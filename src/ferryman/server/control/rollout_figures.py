@@ -42,21 +42,16 @@ class Latencies:
 
     def quantile(self, share: float) -> float:
         """Give a quantile in seconds, as the upper edge of its bucket; 0 where nothing was counted."""
+        return self.beyond(share)[0]
+
+    def beyond(self, share: float) -> tuple[float, int]:
+        """Give a quantile's upper edge in seconds, and how many are over that edge."""
         seen = 0
         for place, count in enumerate(self.counts):
             seen += count
             if count and seen >= share * self.total:
-                return edge_s(place)
-        return 0.0
-
-    def edges(self) -> list[tuple[float, int]]:
-        """Give, from below, the upper edge in seconds of each bucket that holds any, and how many are over it."""
-        over, listed = self.total, []
-        for place, count in enumerate(self.counts):
-            if count:
-                over -= count
-                listed.append((edge_s(place), over))
-        return listed
+                return edge_s(place), self.total - seen
+        return 0.0, 0
 
 
 def edge_s(place: int) -> float:

@@ -3,12 +3,11 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from ferryman.server.control.rollout_chance import tail, upper_rate
+from ferryman.server.control.rollout_chance import surely_more, tail
 from ferryman.server.control.rollout_figures import Latencies, Window
 from ferryman.server.control.rollout_plan import Plan
 
 _TESTS = 4  # in each step: errors, latency, the shadow's errors, agreement
-_SLOWEST = 0.01  # what lies over the 99th percentile
 _ENOUGH_LATENCIES = 100
 
 Stage = Literal["shadow", "canary"]
@@ -26,15 +25,17 @@ def judge(plan: Plan, window: Window, elapsed_s: float, *, stage: Stage, is_paus
     """Judge the step as far as it has come, and note in `window` that it was looked at.
 
     Looking again and again finds any difference by chance, so a step is looked at when its figures have doubled, and at
-    its end; the n-th look may be wrong with 1/n(n+1) of the step's share of `plan.false_rollback`. All looks of all
-    tests together roll a version back that keeps every limit with at most that probability, where requests fail
-    independently of each other. That many requests of one burst share one cause is not accounted for.
+    its end. Half of the step's share of `plan.false_rollback` is for the end, the rest for the other looks, less for
+    each one. All looks of all tests together roll a version back that keeps every limit with about that probability at
+    most, where requests fail independently of each other: that those of one burst have one cause is not accounted for.
     """
     is_over = not is_paused and elapsed_s >= plan.step_s and _answered(window, stage) >= plan.min_requests
     if is_over or window.size >= window.next_look:
-        window.looks += 1
         window.next_look = max(2 * window.size, window.next_look)
-        doubt = plan.false_rollback / (plan.stages * _TESTS * window.looks * (window.looks + 1))
+        doubt = plan.false_rollback / (plan.stages * _TESTS * 2)
+        if not is_over:
+            window.looks += 1
+            doubt /= window.looks * (window.looks + 1)
         if reasons := find_harm(plan, window, doubt):
             return Verdict("back", tuple(reasons))
     if is_over:
@@ -65,9 +66,8 @@ def _more_errors(plan: Plan, window: Window, doubt: float) -> str:
     active, candidate = window.active, window.candidate
     if not candidate.errors:
         return ""
-    # Half of the doubt goes to how bad the active version may be, half to how unlucky the candidate was.
-    accepted = upper_rate(active.errors, active.requests, doubt / 2) if active.requests else 0.0
-    if tail(candidate.errors, candidate.requests, min(accepted + plan.max_error_rate, 1.0)) > doubt / 2:
+    more = surely_more((candidate.errors, candidate.requests), (active.errors, active.requests), doubt)
+    if more <= plan.max_error_rate:
         return ""
     why = ", ".join(f"{count} {kind}" for kind, count in candidate.why.most_common(3))
     return (
@@ -77,17 +77,13 @@ def _more_errors(plan: Plan, window: Window, doubt: float) -> str:
 
 
 def _slower(plan: Plan, active: Latencies, candidate: Latencies, doubt: float) -> str:
-    if candidate.total < _ENOUGH_LATENCIES:
+    if min(candidate.total, active.total) < _ENOUGH_LATENCIES:
         return ""
-    # The first edge that so few requests of the active version exceed that its p99 is surely below.
-    sure_s = next(
-        (edge for edge, over in active.edges() if 1.0 - tail(over + 1, active.total, _SLOWEST) <= doubt / 2), None
-    )
-    if sure_s is None:
-        return ""
-    limit_s = max(sure_s * plan.max_p99_ratio, sure_s + plan.p99_slack_ms / 1000)
+    # Were the candidate just so much slower, it would exceed that multiple as often as the active version its own p99.
+    p99_s, beyond = active.beyond(0.99)
+    limit_s = max(p99_s * plan.max_p99_ratio, p99_s + plan.p99_slack_ms / 1000)
     over = candidate.above(limit_s)
-    if tail(over, candidate.total, _SLOWEST) > doubt / 2:
+    if surely_more((over, candidate.total), (beyond, active.total), doubt) <= 0:
         return ""
     return (
         f"{over} of {candidate.total} requests took over {limit_s * 1000:.1f} ms: p99 is about "

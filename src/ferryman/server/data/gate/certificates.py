@@ -33,8 +33,8 @@ class CertificateSettings:
 class Certificates:
     """Tell whom a verified certificate names: its first URI, DNS name or address, else its common name."""
 
-    def __init__(self, settings: CertificateSettings) -> None:
-        self._settings = settings
+    def __init__(self, settings: CertificateSettings | None = None) -> None:
+        self._settings = settings or CertificateSettings()
         self._known: dict[object, Grant] = {}
 
     def find(self, certificate: Certificate) -> Grant:

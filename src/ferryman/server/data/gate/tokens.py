@@ -9,6 +9,7 @@ from ferryman.server.data.gate.caller import ALL_MODELS, SCOPES, Caller, Grant, 
 from ferryman.server.data.gate.jwks import Jwks, JwksSettings, PublicKey
 from ferryman.server.data.gate.rates import Limit
 
+DEFAULT_ALGORITHMS = ("RS256", "PS256", "ES256", "EdDSA")
 _CACHED = 4096
 _LONGEST_TOKEN, _LONGEST_NAME = 8192, 128
 _PUBLIC = ("RS", "PS", "ES", "Ed")
@@ -25,7 +26,7 @@ class JwtSettings:
     issuer: str
     audience: str
     jwks: JwksSettings
-    algorithms: tuple[str, ...] = ("RS256", "PS256", "ES256", "EdDSA")
+    algorithms: tuple[str, ...] = DEFAULT_ALGORITHMS
     leeway_s: float = 30.0
     scopes_claim: str = "scope"
     scope_prefix: str = ""

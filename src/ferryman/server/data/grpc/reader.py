@@ -39,7 +39,6 @@ class FrameReader:
 
     def feed(self, data: bytes) -> None:
         """Take bytes; raises ConnectionFault where they are no frames."""
-        start = 0
         if self._need:
             self._rest += data
             if not self._has_preface:
@@ -48,10 +47,7 @@ class FrameReader:
                 return
             data, self._need = bytes(self._rest), 0
             self._rest.clear()
-            if not self._has_preface:
-                self._has_preface = True
-                start = len(PREFACE)
-        end = len(data)
+        start, end = 0, len(data)
         while not self.is_stopped:
             if self._in_data:
                 start = self._read_data(data, start, end)
@@ -63,8 +59,12 @@ class FrameReader:
             start += used
 
     def _check_preface(self) -> None:
+        """Take the preface off what has come so far."""
         if self._rest[: len(PREFACE)] != PREFACE[: len(self._rest)]:
             raise ConnectionFault(frames.PROTOCOL_ERROR, "this is not HTTP/2")
+        if len(self._rest) >= len(PREFACE):
+            self._has_preface, self._need = True, 0
+            del self._rest[: len(PREFACE)]
 
     def _read_frame(self, data: bytes, start: int, end: int) -> int:
         """Read a frame, or the start of a DATA frame, and give its length; 0 where more has to come first."""

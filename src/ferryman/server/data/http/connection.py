@@ -4,7 +4,6 @@ import asyncio
 import logging
 import secrets
 from functools import partial
-from typing import Any
 
 from ferryman.core.errors import FerrymanError
 from ferryman.server.data.http.body import SizedBody
@@ -13,64 +12,39 @@ from ferryman.server.data.http.compress import Inflater, compress, is_worth
 from ferryman.server.data.http.connections import Connections
 from ferryman.server.data.http.head import END, Head, Refusal, check_start
 from ferryman.server.data.http.reply import CONTINUE, lines_of, refusal
-from ferryman.server.data.http.request import Header, Request, Response
+from ferryman.server.data.http.request import Request, Response
 from ferryman.server.data.http.websocket import WebSocket, accept_upgrade
+from ferryman.server.data.http.wire import BODY, CLOSE, CLOSED, FRESH, HEAD, IDLE, SKIP, WORK, Wire
 
-_FRESH, _IDLE, _HEAD, _BODY, _WORK, _SKIP, _LINGER, _CLOSED = range(8)
 _STREAMED_BYTES = 64 * 1024  # from so much on, a body goes straight into memory of its own
 _SKIPPED_BYTES = 64 * 1024  # so much of a refused body is read to keep the connection
-_LINGER_BYTES = 64 * 1024 * 1024  # so much is read, and thrown away, so that a refused client gets to read why
-_CLOSE = b"connection: close\r\n"
 _KEEP = b"connection: keep-alive\r\n"
 
 _log = logging.getLogger("ferryman.server")
 
 
-class HttpConnection(asyncio.Protocol):
+class HttpConnection(Wire):
     """Speak HTTP/1.1 with one client."""
 
-    __slots__ = (
-        "_at", "_body", "_buffer", "_certificate", "_head", "_held", "_house", "_is_paused", "_is_reading",
-        "_is_stalled", "_loop", "_peer", "_phase", "_request", "_since_s", "_skip", "_stalled_until_s", "_transport",
-    )  # fmt: skip
+    __slots__ = ("_body", "_head", "_held", "_request")
 
     def __init__(self, house: Connections) -> None:
-        self._house = house
-        self._loop = asyncio.get_running_loop()
-        self._transport: asyncio.Transport
-        self._phase = _FRESH
-        self._since_s = 0.0
-        self._buffer = b""  # came, and not looked at...
-        self._at = 0  # ...from here on, while requests are read
+        super().__init__(house)
         self._head: Head
         self._request: Request | None = None  # admitted, and neither answered nor forgotten
         self._body: Chunks | SizedBody | None = None
         self._held = 0  # bytes counted by the intake
-        self._skip = 0
-        self._is_reading = False
-        self._is_paused = False
-        self._is_stalled = False
-        self._stalled_until_s = 0.0
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Begin; also where another protocol had the connection until now."""
-        self._transport = transport  # type: ignore[assignment]  # uvloop's own class, a Transport in all but name
-        peer = transport.get_extra_info("peername")
-        self._peer = str(peer[0]) if isinstance(peer, tuple) else "unix"
-        self._certificate: Any = transport.get_extra_info("peercert") or None  # ssl's own dict
-        self._since_s = self._loop.time()
-        self._house.members.add(self)
 
     def data_received(self, data: bytes) -> None:
         """Take what came."""
         phase = self._phase
-        if phase > _WORK:
+        if phase > WORK:
             self._throw_away(data)
             return
         self._buffer = self._buffer + data if self._buffer else data
-        if phase <= _HEAD:
+        if phase <= HEAD:
             self._read()
-        elif phase == _BODY:
+        elif phase == BODY:
             self._read_chunks()
             self._read_on()
         else:
@@ -80,66 +54,10 @@ class HttpConnection(asyncio.Protocol):
         """Take the end of the client's words for its leaving: nobody could tell the two apart."""
         return False
 
-    def connection_lost(self, exc: Exception | None) -> None:
-        """Forget what was in work."""
-        self._phase = _CLOSED
-        self._buffer = b""
-        self._house.members.discard(self)
-        self._forget()
-
-    def pause_writing(self) -> None:
-        """Know that the client doesn't read."""
-        limits = self._house.limits
-        patience_s = limits.send_s + self._transport.get_write_buffer_size() / limits.slowest_bytes_per_s
-        self._stalled_until_s = self._loop.time() + patience_s
-        self._is_stalled = True
-
-    def resume_writing(self) -> None:
-        """Know that it does again."""
-        self._is_stalled = False
-        self._since_s = self._loop.time()
-        self._read_on()
-
-    def sweep(self, now_s: float) -> None:
-        """End what is over one of its times."""
-        waited_s = now_s - self._since_s
-        if self._is_stalled:
-            if now_s > self._stalled_until_s:
-                self.abort()
-        elif self._phase == _BODY:
-            limits = self._house.limits
-            if waited_s > limits.receive_s or (waited_s > limits.slow_start_s and self._is_slow(waited_s)):
-                self._refuse(408, f"the body did not come within {limits.receive_s:g} s, or it came too slowly")
-        elif self._phase != _WORK and waited_s > self._patience_s():
-            self._give_up()
-
-    def _patience_s(self) -> float:
-        limits = self._house.limits
-        if self._phase == _IDLE:
-            return limits.keep_alive_s
-        return limits.header_s if self._phase <= _HEAD else limits.linger_s
-
-    def _give_up(self) -> None:
-        if self._transport.is_closing():
-            self.abort()
-        elif self._phase == _HEAD:
-            self._refuse(408, f"the headers did not come within {self._house.limits.header_s:g} s")
-        else:
-            self._close()
-
-    def close_idle(self, idle_s: float) -> None:
-        """Close if nothing is in work and nothing came for so long."""
-        if self._phase <= _IDLE and not self._is_stalled and self._loop.time() - self._since_s >= idle_s:
-            self._close()
-
-    def abort(self) -> None:
-        """End at once, whatever is in work."""
-        self._transport.abort()
-
     def _read(self) -> None:
         """Read requests until one is in work or not whole."""
         self._is_reading = True
-        while self._at < len(self._buffer) and self._phase <= _HEAD and not self._is_stalled:
+        while self._at < len(self._buffer) and self._phase <= HEAD and not self._is_stalled:
             buffer, start = self._buffer, self._at
             end = buffer.find(END, start) + 4
             if end < 4 or buffer[start] == 13:
@@ -155,7 +73,7 @@ class HttpConnection(asyncio.Protocol):
             self._begin(head)
         self._is_reading = False
         self._trim()
-        if self._buffer and self._phase == _WORK:
+        if self._buffer and self._phase == WORK:
             self._pause()
 
     def _trim(self) -> None:
@@ -169,9 +87,9 @@ class HttpConnection(asyncio.Protocol):
         if self._buffer.startswith(b"\r\n"):  # some clients end a body with a line of its own
             self._buffer = self._buffer[2:]
             return True
-        if self._phase != _HEAD:
-            self._since_s = self._since_s if self._phase == _FRESH else self._loop.time()
-            self._phase = _HEAD
+        if self._phase != HEAD:
+            self._since_s = self._since_s if self._phase == FRESH else self._loop.time()
+            self._phase = HEAD
         try:
             if self._buffer != b"\r":
                 check_start(self._buffer, self._house.limits)
@@ -223,7 +141,7 @@ class HttpConnection(asyncio.Protocol):
             return
         self._trim()
         received, self._buffer = self._buffer, b""
-        self._phase = _CLOSED
+        self._phase = CLOSED
         self._house.members.discard(self)
         stream.begin(self._transport, opened, upgrade, received)
 
@@ -258,7 +176,7 @@ class HttpConnection(asyncio.Protocol):
         return True
 
     def _wait_for_body(self, head: Head, length: int | None) -> None:
-        self._phase = _BODY
+        self._phase = BODY
         self._trim()
         if head.expects_continue and not self._buffer:
             self._transport.write(CONTINUE)
@@ -304,7 +222,7 @@ class HttpConnection(asyncio.Protocol):
 
     def _work(self, request: Request) -> None:
         """Have a request answered."""
-        self._phase = _WORK
+        self._phase = WORK
         if self._head.encoding and request.body:
             self._inflate(request, Inflater(request.body, self._head.encoding, self._house.limits.body_bytes))
         else:
@@ -387,7 +305,7 @@ class HttpConnection(asyncio.Protocol):
         """Write an answer, and be ready for the next request, or close."""
         head = self._head
         closes = closes or not head.keeps_alive or self._house.is_draining
-        connection = _CLOSE if closes else _KEEP if head.is_http_10 else b""
+        connection = CLOSE if closes else _KEEP if head.is_http_10 else b""
         if head.origin is not None:
             connection += lines_of(self._house.origins.headers(head))
         try:
@@ -402,7 +320,7 @@ class HttpConnection(asyncio.Protocol):
         if closes:
             self._close_softly()
         else:
-            self._phase = _IDLE
+            self._phase = IDLE
 
     def _answer_early(self, response: Response) -> None:
         """Answer a request whose body nobody reads."""
@@ -410,8 +328,8 @@ class HttpConnection(asyncio.Protocol):
         length = self._head.length
         is_unclear = length is None or length > _SKIPPED_BYTES or (self._head.expects_continue and length > 0)
         self._send(response, closes=response.closes or is_unclear)
-        if self._phase == _IDLE and length:
-            self._phase, self._skip = _SKIP, length
+        if self._phase == IDLE and length:
+            self._phase, self._skip = SKIP, length
             came, self._buffer = self._buffer, b""
             self._throw_away(came)
 
@@ -420,57 +338,15 @@ class HttpConnection(asyncio.Protocol):
         self._forget()
         self._answer_early(refusal(status, message))
 
-    def _refuse(self, status: int, message: str, *headers: Header) -> None:
-        """Refuse what nobody can find the end of, and close."""
-        self._forget()
-        parts = self._house.renderer.render(refusal(status, message, *headers), _CLOSE, is_head=False)
-        self._transport.writelines(parts)
-        self._since_s = self._loop.time()
-        self._close_softly()
-
-    def _close_softly(self) -> None:
-        """End the connection so that the client gets to read the answer: unread bytes would take it away."""
-        if self._transport.is_closing():
-            return
-        self._buffer = b""
-        self._at = 0
-        self._phase, self._skip = _LINGER, _LINGER_BYTES
-        if self._transport.can_write_eof():
-            self._transport.write_eof()
-
-    def _close(self) -> None:
-        """End the connection, in a while even where the client never takes the rest of its answer."""
-        self._phase, self._since_s = _LINGER, self._loop.time()
-        self._transport.close()
-
-    def _throw_away(self, data: bytes) -> None:
-        """Read what nobody wants."""
-        self._skip -= len(data)
-        if self._skip > 0:
-            return
-        if self._phase != _SKIP:
-            self._close()
-            return
-        self._phase = _IDLE
-        if self._skip < 0:
-            self._buffer = data[self._skip :]
-        if not self._is_reading:
-            self._read()
-
     def _read_on(self) -> None:
         """Go on where reading stopped while a request was in work."""
         if self._is_reading:
             return
-        if self._buffer and self._phase <= _HEAD and not self._is_stalled:
+        if self._buffer and self._phase <= HEAD and not self._is_stalled:
             self._read()
-        if self._is_paused and not self._is_stalled and not (self._phase == _WORK and self._buffer):
+        if self._is_paused and not self._is_stalled and not (self._phase == WORK and self._buffer):
             self._is_paused = False
             self._transport.resume_reading()
-
-    def _pause(self) -> None:
-        if not self._is_paused:
-            self._is_paused = True
-            self._transport.pause_reading()
 
     def _is_slow(self, waited_s: float) -> bool:
         body, length = self._body, self._head.length

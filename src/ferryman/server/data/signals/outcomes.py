@@ -27,10 +27,7 @@ _OUTCOMES: dict[type[BaseException], str] = {
 }
 OUTCOMES = frozenset({"ok", FAILED, CANCELLED, *_OUTCOMES.values()})
 PROTOCOLS = frozenset({"http", "grpc", "websocket", "probe", OTHER})
-REJECTIONS = (
-    "overloaded", "rate_limited", "unauthorized", "forbidden", "too_large", "not_ready", "deadline", "malformed",
-    "slow_client", "draining", OTHER,
-)  # fmt: skip
+REJECTIONS = (*sorted(OUTCOMES - {"ok"}), "malformed", "slow_client", "draining", OTHER)
 RESTARTS = frozenset({"crash", "hang", "memory", "golden", "nonfinite", "start", OTHER})
 
 

@@ -1,0 +1,1 @@
+"""Find the best way to serve a bundle on this machine: real servers, real arrivals, a time budget."""
