@@ -68,10 +68,21 @@ def build_bundles(folder: Path, models: Path, candidates: tuple[str, ...]) -> li
     bundles = []
     for name in MODELS:
         project = folder / "bundles" / f"{_MADE}-{'+'.join(candidates)}" / name
-        if not (project / "dist" / "bundle.json").exists():
+        if not _is_readable(project / "dist"):
             _build(project, name, models, candidates)
         bundles.append(project / "dist")
     return bundles
+
+
+def _is_readable(bundle: Path) -> bool:
+    from ferryman.api import load
+    from ferryman.core.errors import FerrymanError
+
+    try:  # one that another version of Ferryman built may not be
+        load(bundle)
+    except FerrymanError:
+        return False
+    return True
 
 
 def _build(project: Path, name: str, models: Path, candidates: tuple[str, ...]) -> None:

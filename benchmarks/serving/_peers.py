@@ -13,6 +13,11 @@ from benchmarks.serving._models import build_bundles, engines
 from benchmarks.serving._venvs import python_of, versions_of, why_missing
 
 _HTTP = ("T", "T1", "M", "Mjson", "D")
+_CANDIDATES = {
+    "ferryman": ("onnx-fp32",),
+    "ferryman-openvino": ("openvino-fp32",),
+    "ferryman-built": ("onnx-fp32", "openvino-fp32"),
+}
 _SCRIPTS = Path(__file__).resolve().parent / "peers"
 
 
@@ -49,7 +54,7 @@ class Peer:
 
     def why_missing(self, bench: Path) -> str:
         """Say why it can't be run here; "" where it can."""
-        if self.name == "ferryman-built" and importlib.util.find_spec("openvino") is None:
+        if "openvino-fp32" in _CANDIDATES.get(self.name, ()) and importlib.util.find_spec("openvino") is None:
             return "openvino is not installed"
         return why_missing(self.venv, bench) if self.venv else ""
 
@@ -85,8 +90,8 @@ def _script(name: str, *arguments: str) -> Callable[[Place, Path], list[str]]:
 
 
 def ferryman_candidates(name: str) -> tuple[str, ...]:
-    """Give what Ferryman's bundles are built from: the same engine as its peers, or whichever is faster here."""
-    return ("onnx-fp32", "openvino-fp32") if name == "ferryman-built" else ("onnx-fp32",)
+    """Give what Ferryman's bundles are built from."""
+    return _CANDIDATES[name]
 
 
 def ferryman_engines(name: str, bench: Path, models: Path) -> dict[str, str]:
@@ -126,29 +131,28 @@ def _found_by(*folders: Path) -> dict[str, str]:
     return {"PYTHONPATH": os.pathsep.join(map(str, folders))}
 
 
+_FERRYMEN = tuple(
+    Peer(
+        name,
+        title,
+        "",
+        _ferryman(name),
+        _asks.ferryman,
+        loads=(*_HTTP, "Tgrpc"),
+        ready_path="/v2/health/ready",
+        note=f"everything that is on by default; {note}",
+    )
+    for name, title, note in (
+        ("ferryman", "Ferryman, ONNX Runtime", "the same engine as its peers"),
+        ("ferryman-openvino", "Ferryman, OpenVINO", "float32 as well"),
+        ("ferryman-built", "Ferryman, engine chosen by its build", "its build timed both, float32, on this machine"),
+    )
+)
+
 PEERS: Mapping[str, Peer] = {
     peer.name: peer
     for peer in (
-        Peer(
-            "ferryman",
-            "Ferryman, ONNX Runtime",
-            "",
-            _ferryman("ferryman"),
-            _asks.ferryman,
-            loads=(*_HTTP, "Tgrpc"),
-            ready_path="/v2/health/ready",
-            note="everything that is on by default; golden samples answered before it is ready",
-        ),
-        Peer(
-            "ferryman-built",
-            "Ferryman, engine chosen by its build",
-            "",
-            _ferryman("ferryman-built"),
-            _asks.ferryman,
-            loads=(*_HTTP, "Tgrpc"),
-            ready_path="/v2/health/ready",
-            note="`ferryman build` chose between ONNX Runtime and OpenVINO, both float32",
-        ),
+        *_FERRYMEN,
         Peer(
             "raw",
             "uvloop + httptools",

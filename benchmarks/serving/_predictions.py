@@ -25,15 +25,16 @@ Ray Serve 46 | 1.2 s | 0.8 s |
 | p99 of M at 70 % | | | 4 x the bare call | 2.5 x |
 | PSS, three models | | floor 196 MB, FastAPI 254, KServe 296, Triton 334, LitServe 593 | 240 MB | 200 MB |
 
-The p99 asked for at 70 % lies below what theory gives one server that takes equal requests in turn. It can only be had
-where a server's capacity is below the engine's (then its 70 % are less of the engine's time), or where several requests
-share the engine's time."""
+The p99 asked for at 70 % lies below what theory gives any one core that takes equal requests in turn: 7.5 times the
+time of one, however good the server is. Only batches that cost less than their parts, a second core, or a rate that is
+less than 70 % of what the engine itself can do allow it."""
 
 CAVEATS = """- One machine, one core each, loopback: no network, no other tenant's cache, no second socket.
 - Random weights in the usual layouts: right for speed, meaningless as answers. D's threshold is set so that about 150
   places of 8,400 pass it, as in a usual street picture.
 - One body again and again: what depends on the content (JPEG sizes, numbers of boxes) does not vary.
 - Closed loops but for the random arrivals: a slow server is asked less, which flatters its p99.
+- Each answer's status is looked at, its content only before and after each load.
 - Short loads: memory that grows for hours, and what happens at reloads, is not seen here.
 - The peers are set up as their documentation shows, by people who know them less well than their authors do. Triton's
   own ONNX Runtime backend is in no wheel; it would be faster on T than its Python backend, which is what is shown.

@@ -40,7 +40,9 @@ VENVS: Mapping[str, Venv] = {
     "bentoml": Venv((*_ENGINE, "bentoml==1.4.39")),
     "kserve": Venv(("onnxruntime==1.31.1", "opencv-python-headless", "kserve==0.21.0")),
     "ray": Venv((*_ENGINE, "ray[serve]==2.60.0", "orjson==3.12.0")),
-    "torchserve": Venv((*_ENGINE, "torchserve==0.12.0", "torch-model-archiver", "setuptools<80"), first=_TORCH),
+    "torchserve": Venv(
+        (*_ENGINE, "torchserve==0.12.0", "torch-model-archiver", "pyyaml", "setuptools<80"), first=_TORCH
+    ),
 }
 
 

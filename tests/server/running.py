@@ -90,7 +90,7 @@ def started(arguments: Sequence[str], settings: Mapping[str, Any]) -> Iterator[t
     """Start a server process (its first line is its address) and give it with the file of its stderr."""
     with tempfile.TemporaryDirectory() as folder, Path(folder, "stderr").open("w") as errors:
         process = subprocess.Popen(
-            [sys.executable, "-c", _PROGRAM, json.dumps({"port": 0, **settings}), *arguments],
+            [sys.executable, "-c", _PROGRAM, json.dumps({"port": 0, "access_log": "off", **settings}), *arguments],
             stdout=subprocess.PIPE,
             stderr=errors,
             text=True,

@@ -10,10 +10,13 @@ _CORE = {
     "onnxruntime": "onnxruntime",
     "opencv-python-headless": "cv2",
     "pycocotools": "pycocotools",
-    "starlette": "starlette",
-    "uvicorn": "uvicorn",
+    "uvloop": "uvloop",
     "httptools": "httptools",
-    "prometheus-client": "prometheus_client",
+    "wsproto": "wsproto",
+    "hpack": "hpack",
+    "protobuf": "google.protobuf",
+    "orjson": "orjson",
+    "pysimdjson": "simdjson",
 }
 _FRAMEWORKS = (
     "openvino", "nncf", "torch", "onnxscript", "scikit-learn", "skl2onnx", "xgboost", "lightgbm", "catboost"

@@ -3,14 +3,15 @@
 import argparse
 from pathlib import Path
 
-from ferryman.cli.options import add_json, count, port_number, positive
+from ferryman.cli.options import add_json, count, port_number, positive, share
 from ferryman.core.errors import UserError
 from ferryman.server.settings import ServerSettings
 
 _SETTINGS = (
     "host", "port", "threads", "instances", "processes", "max_batch", "max_queue", "request_s", "drain_s", "probe_s",
     "watch_s", "max_memory_mb", "max_worker_mb", "keys", "jwt", "tls_cert", "tls_key", "client_ca", "state",
-    "access_log", "triton_metrics", "otlp", "allow_broken",
+    "access_log", "triton_metrics", "otlp",
+    "trace_ratio", "allow_broken",
 )  # fmt: skip
 
 
@@ -78,9 +79,7 @@ def _add_sizes(group: _Group) -> None:
 def _add_limits(group: _Group) -> None:
     group.add_argument("--max-body-mb", type=positive, default=32.0, metavar="MB", help="largest request (32)")
     group.add_argument("--max-queue", type=count, default=1024, metavar="N", help="more that wait get 429 (1024)")
-    group.add_argument(
-        "--request-s", type=positive, default=60.0, metavar="S", help="answers that come later: 504 (60)"
-    )
+    group.add_argument("--request-s", type=positive, default=60.0, metavar="S", help="later answers are 504 (60)")
     group.add_argument("--drain-s", type=positive, default=30.0, metavar="S", help="to finish after SIGTERM (30)")
     group.add_argument("--max-memory-mb", type=count, default=0, metavar="MB", help="evict idle models over it (never)")
     group.add_argument("--max-worker-mb", type=count, default=0, metavar="MB", help="renew a larger worker (never)")
@@ -102,3 +101,4 @@ def _add_watching(group: _Group) -> None:
     )
     group.add_argument("--triton-metrics", action="store_true", help="add the names nv_inference_* to /metrics")
     group.add_argument("--otlp", default="", metavar="URL", help="send traces there, by OTLP over HTTP")
+    group.add_argument("--trace-ratio", type=share, default=0.01, metavar="R", help="of new traces, 0 to 1 (0.01)")

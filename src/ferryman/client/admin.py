@@ -15,7 +15,8 @@ _UNKNOWN = {401: "it wants a key", 403: "this key may not steer it"}
 class Admin:
     """Ask a server's admin interface; each question has a connection of its own.
 
-    `token` is an API key, for a server that wants one. The server's refusals come back as UserError, NotFound and NotReady.
+    `token` is an API key, for a server that wants one. What the server refuses comes back as UserError, NotFound or
+    NotReady.
     """
 
     def __init__(self, url: str, *, timeout_s: float = 60.0, token: str = "") -> None:

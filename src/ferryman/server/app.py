@@ -33,6 +33,7 @@ from ferryman.server.data.job import Loaded
 from ferryman.server.data.lane import Lane, LaneLimits
 from ferryman.server.data.signals.access_log import AccessLog
 from ferryman.server.data.signals.metrics import Metrics
+from ferryman.server.data.signals.tracing import TraceSettings, Tracing
 from ferryman.server.data.v2.journal import Journal
 from ferryman.server.data.v2.pages import Pages
 from ferryman.server.data.worker.link import Worker
@@ -89,9 +90,9 @@ class Server:
         self._repository = Repository(paths, crew, memory)
         self._repository.scan()
         self._rollouts = Rollouts(self._plane, self._repository, memory)
-        self._keys = KeyStore(settings.keys) if settings.keys is not None else None
-        self._callers = _callers(settings, self._keys)
+        self._callers = _callers(settings)
         self._access_log = None if settings.access_log == "off" else AccessLog(settings.access_log)
+        self._tracing = Tracing(TraceSettings(settings.otlp, settings.trace_ratio)) if settings.otlp else None
         certificate = _certificate(settings)
         self._door = Door(settings.host, settings.port, certificate)
         self._admin_door = None
@@ -107,14 +108,15 @@ class Server:
     async def start(self, on_ready: OnReady) -> None:
         """Answer, first with what is known without a model; returns once the ports answer."""
         self._zygote.start()
-        if self._keys is not None:
-            self._keys.start()
+        self._callers.start()
         if self._access_log is not None:
             self._access_log.start(self._loop)
+        if self._tracing is not None:
+            self._tracing.start()
         house = House(
             plane=self._plane,
             pages=Pages(self._plane, self._metrics, server_version=__version__),
-            journal=Journal(self._loop, self._metrics, self._access_log),
+            journal=Journal(self._metrics, self._access_log, self._tracing),
             intake=Intake(limit_bytes=self._settings.max_body_bytes, total_bytes=self._settings.max_in_flight_bytes),
             settings=self._settings,
             repository=self._repository,
@@ -138,10 +140,10 @@ class Server:
         await self._rollouts.close()
         await self._repository.close()
         self._zygote.close()
-        if self._keys is not None:
-            self._keys.close()
-        if self._access_log is not None:
-            self._access_log.close()
+        self._callers.close()
+        for signal_sink in (self._access_log, self._tracing):
+            if signal_sink is not None:
+                signal_sink.close()
 
     def stop(self) -> None:
         """Begin to drain; the second time, end."""
@@ -221,7 +223,8 @@ def _memory(paths: Sequence[Path], settings: ServerSettings) -> State | NoMemory
     return State(repository / _STATE_FOLDER) if repository is not None else NoMemory()
 
 
-def _callers(settings: ServerSettings, keys: KeyStore | None) -> Callers:
+def _callers(settings: ServerSettings) -> Callers:
+    keys = KeyStore(settings.keys) if settings.keys is not None else None
     certificates = Certificates(CertificateSettings()) if settings.client_ca is not None else None
     tokens = JwtVerifier(read_jwt_settings(settings.jwt)) if settings.jwt is not None else None
     return Callers(keys=keys, tokens=tokens, certificates=certificates)

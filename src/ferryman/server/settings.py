@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, TypedDict
+from typing import TypedDict
 
 MB = 1024 * 1024
 
@@ -34,6 +34,7 @@ class ServeChoices(TypedDict, total=False):
     access_log: str
     triton_metrics: bool
     otlp: str
+    trace_ratio: float
     allow_broken: bool
 
 
@@ -48,8 +49,9 @@ class ServerSettings:
     `timeout` gets 504 after `request_s`.
 
     On SIGTERM the server is unready at once, answers new requests for `unready_s` while load balancers notice, then
-    finishes what runs within `drain_s`. `access_log` is a path, "-" for stderr or "off". `allow_broken` serves bundles,
-    too, whose proof says that their contract doesn't hold.
+    finishes what runs within `drain_s`. `access_log` is a path, "-" for stderr or "off"; `otlp` an address that spans
+    of `trace_ratio` of the requests are sent to. `allow_broken` serves bundles, too, whose proof says that their
+    contract doesn't hold.
     """
 
     host: str = "127.0.0.1"
@@ -78,7 +80,8 @@ class ServerSettings:
     client_ca: Path | None = None
     cors: tuple[str, ...] = ()
     state: Path | None = None
-    access_log: str | Literal["-", "off"] = "off"
+    access_log: str = "-"
     triton_metrics: bool = False
     otlp: str = ""
+    trace_ratio: float = 0.01
     allow_broken: bool = False

@@ -115,10 +115,9 @@ def test_a_key_reaches_its_models_only(tmp_path: Path) -> None:
     gate = Gate(callers)
     for model in ("street-1", "street-", "table"):
         gate.admit(bearer(token), model, "infer")
-    for model in ("street", "Table", "tables", "x-street-1", "street-1\n", ""):
-        if model != "street-1\n":  # which the pattern holds, as a shell's would
-            with pytest.raises(Forbidden):
-                gate.admit(bearer(token), model, "infer")
+    for model in ("street", "Table", "tables", "table\n", "x-street-1", ""):
+        with pytest.raises(Forbidden):
+            gate.admit(bearer(token), model, "infer")
     gate.admit(bearer(token), "table", "control")
     with pytest.raises(Forbidden, match="only the models street-\\*, table"):
         gate.admit(bearer(token), None, "control")

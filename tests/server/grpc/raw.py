@@ -110,7 +110,7 @@ def message(values: int = 30, model: str = "double", rows: int = 1) -> bytes:
     """Give a request's message with its prefix."""
     request = InferRequest(model_name=model, raw_input_contents=[pack("<f", 1.0) * values * rows])
     request.inputs.add(name="x", datatype="FP32", shape=[rows, values])
-    payload = request.SerializeToString()
+    payload: bytes = request.SerializeToString()
     return pack(">BL", 0, len(payload)) + payload
 
 

@@ -3,6 +3,7 @@
 import asyncio
 import ssl
 import threading
+import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -211,3 +212,13 @@ def _fail(tensors: Mapping[str, Array]) -> dict[str, Array]:
         if np.all(tensors["x"] == 1)
         else FerrymanError("s3cret")
     )
+
+
+def wait_for(look: Callable[[], _Result]) -> _Result:
+    """Look until there is something, for ten seconds at most."""
+    end_s = time.monotonic() + 10
+    pause = threading.Event()
+    while not (found := look()):
+        assert time.monotonic() < end_s, "it never came"
+        pause.wait(0.005)
+    return found

@@ -2,7 +2,6 @@
 
 import asyncio
 import queue
-import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -16,7 +15,7 @@ from tritonclient.utils import InferenceServerException, np_to_triton_dtype
 from ferryman.core.errors import Forbidden, RateLimited, Unauthorized
 from ferryman.server.data.grpc.messages import HEALTH, INFERENCE, InferRequest, InferResponse, message
 from ferryman.server.data.grpc.settings import GrpcSettings
-from tests.server.grpc.serving import DTYPES, Running, serving
+from tests.server.grpc.serving import DTYPES, Running, serving, wait_for
 
 ROWS = np.arange(60, dtype=np.float32).reshape(2, 30)
 
@@ -286,6 +285,7 @@ def test_a_cancelled_call_is_given_up(server: Running, channel: Any) -> None:
     jobs = wait_for(lambda: server.do(lambda: list(server.hanging.kept)))
     future.cancel()
     wait_for(lambda: server.do(lambda: jobs[0].asks[0].is_settled))
+    wait_for(lambda: server.do(lambda: server.over[-1][:2]) == ("hang", 1))
     server.do(server.hanging.let_go)
 
 
@@ -389,13 +389,3 @@ def test_finished_calls_are_told_of(server: Running, client: Any) -> None:
 
 def trailing(error: Any) -> Any:  # a grpc.RpcError that is a call, too
     return error.trailing_metadata()
-
-
-def wait_for(look: Callable[[], Any]) -> Any:
-    """Look until there is something, for ten seconds at most."""
-    done = threading.Event()
-    for _ in range(1000):
-        if found := look():
-            return found
-        done.wait(0.01)
-    raise AssertionError("it never came")

@@ -2,8 +2,6 @@
 
 import contextlib
 import threading
-import time
-from collections.abc import Callable
 from struct import pack
 from typing import Any
 
@@ -19,7 +17,7 @@ from ferryman.server.data.grpc.frames import frame
 from ferryman.server.data.grpc.messages import INFERENCE, InferRequest, InferResponse
 from ferryman.server.data.grpc.settings import ByteCount, GrpcSettings
 from tests.server.grpc.raw import HELLO, INFER, RawClient, call, data, headers, message
-from tests.server.grpc.serving import Running, serving
+from tests.server.grpc.serving import Running, serving, wait_for
 
 
 @pytest.mark.parametrize("size", [1, 10, 100, 1000])
@@ -311,12 +309,3 @@ def pieces(stream: int, body: bytes) -> list[bytes]:
         data(stream, body[start : start + 100_000], frames.END_STREAM if start + 100_000 >= len(body) else 0)
         for start in starts
     ]
-
-
-def wait_for(look: Callable[[], bool]) -> None:
-    """Look until it is so, for ten seconds at most."""
-    end_s = time.monotonic() + 10
-    pause = threading.Event()
-    while not look():
-        assert time.monotonic() < end_s, "it never came"
-        pause.wait(0.005)

@@ -42,6 +42,7 @@ def test_a_body_that_inflates_over_the_limit_is_refused_and_not_kept() -> None:
 @pytest.mark.parametrize(
     "body",
     [b"not gzip at all", gzip.compress(b"a" * 1000)[:-1], gzip.compress(b"a")[:5], gzip.compress(b"a") + b"more"],
+    ids=["nothing of the kind", "cut", "cut early", "more behind it"],
 )
 def test_a_body_that_is_not_what_it_says_is_refused_and_the_connection_goes_on(body: bytes) -> None:
     with serving() as server:

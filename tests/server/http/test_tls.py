@@ -19,7 +19,7 @@ from cryptography.x509.oid import NameOID
 from ferryman.core.errors import ConfigError
 from ferryman.server.data.http.limits import Limits
 from ferryman.server.data.http.tls import Certificate, TlsFiles
-from tests.server.http.serving import get, read_answers, serving
+from tests.server.http.serving import get, read_all, read_answers, serving
 from tests.server.http.test_listener import Shout
 
 
@@ -111,6 +111,9 @@ def test_requests_and_large_bodies_go_over_tls(authority: Authority) -> None:
         client.request("GET", "/large?5000000")
         assert len(client.getresponse().read()) == 5_000_000
         client.close()
+        with server.connect(tls=authority.trusting()) as link:
+            link.sendall(get("/echo", "Connection: close"))
+            assert b"connection: close" in read_all(link)
 
 
 def test_alpn_chooses_the_protocol(authority: Authority) -> None:

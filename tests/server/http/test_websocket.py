@@ -143,17 +143,17 @@ def test_a_client_may_ping() -> None:
         link.close()
 
 
-@pytest.mark.parametrize(
-    "frame",
-    [
-        b"\x81\x05hello",  # not masked
-        b"\xf1\x80\0\0\0\0",  # reserved bits
-        b"\x83\x80\0\0\0\0",  # an unknown kind
-        b"\x80\x80\0\0\0\0",  # goes on with nothing
-        b"\x09\x80\0\0\0\0",  # a ping in fragments
-        b"\x81\x82\0\0\0\0\xff\xff",  # text that is not UTF-8
-    ],
-)
+FRAMES = {
+    "not masked": b"\x81\x05hello",
+    "reserved bits": b"\xf1\x80\0\0\0\0",
+    "an unknown kind": b"\x83\x80\0\0\0\0",
+    "going on with nothing": b"\x80\x80\0\0\0\0",
+    "a ping in fragments": b"\x09\x80\0\0\0\0",
+    "text that is not UTF-8": b"\x81\x82\0\0\0\0\xff\xff",
+}
+
+
+@pytest.mark.parametrize("frame", FRAMES.values(), ids=FRAMES.keys())
 def test_malformed_frames_end_the_stream(frame: bytes) -> None:
     with serving() as server:
         link = _open(server)

@@ -391,7 +391,7 @@ async def test_a_rollout_that_can_not_be_read_does_not_stop_the_server(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     house = await opened(tmp_path)
-    await house.memory.put("rollout/affine", {"model": "affine", "unknown": 1})
+    await house.memory.put("rollouts", {"affine": {"model": "affine", "unknown": 1}})
     await house.kill()
     await house.open()
     assert house.rollouts.status() == []
@@ -414,7 +414,7 @@ async def test_a_rollback_does_not_wait_for_a_disk_that_is_full(
     assert caplog.text.count("can't be remembered") == 1
     (tmp_path / "state" / "state.json.partial").rmdir()
     await house.rollouts.tick()
-    assert house.memory.get("rollout/affine")["phase"] == "rolled back"
+    assert house.memory.get("rollouts")["affine"]["phase"] == "rolled back"
 
 
 async def test_a_promotion_that_can_not_be_remembered_does_not_happen(tmp_path: Path) -> None:

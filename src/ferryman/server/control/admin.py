@@ -5,12 +5,12 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from ferryman.core.errors import FerrymanError, InputError, NotFound, NotReady, UserError
+from ferryman.core.errors import FerrymanError, InputError, NotFound, UserError
 from ferryman.server.control.repository import Repository
 from ferryman.server.control.status import describe
 from ferryman.server.data.dataplane import Dataplane
 from ferryman.server.data.http.request import Request, Response
-from ferryman.server.data.v2.errors import error_response, internal, refusal
+from ferryman.server.data.v2.errors import internal, refusal
 
 Handler = Callable[[Request, dict[str, str]], Awaitable[Response]]
 Route = tuple[str, str, Handler]

@@ -20,13 +20,14 @@ class Failure:
 class Line:
     """Hold one model's supervisors by version, what failed, and the loads under way; `lock` gives them their turns.
 
-    `is_wanted` is False where somebody unloaded the model: then nothing but a load brings it back.
+    `evicted` are versions that a request brings back, `waking` those of them that are on their way. `is_wanted` is False where somebody unloaded the model: then nothing but a load brings it back.
     """
 
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     running: dict[str, Supervisor] = field(default_factory=dict)
     failures: dict[str, Failure] = field(default_factory=dict)
     evicted: set[str] = field(default_factory=set)
+    waking: set[str] = field(default_factory=set)
     is_wanted: bool = True
     loads: dict[asyncio.Task[None], str] = field(default_factory=dict)
 

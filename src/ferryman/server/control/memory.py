@@ -41,7 +41,7 @@ class Ceiling:
         self._residents = residents
         self._may_leave = may_leave
         self._evict = evict
-        self._weights: dict[str, int] = {}  # what an edition held when it was last seen, by digest
+        self._weights: dict[str, int] = {}  # what an edition takes, by digest
 
     async def make_room(self, name: str, digest: str, size_bytes: int) -> None:
         """Have room for a model before it is loaded; raises NoRoom where nobody who is idle could make enough."""
@@ -80,5 +80,7 @@ class Ceiling:
         for resident in self._residents():
             pids = [hand.pid for hand in resident.hands()]
             held[resident] = sum(await asyncio.to_thread(lambda: [held_bytes(pid) for pid in pids]))  # noqa: B023
-            self._weights[resident.bundle.manifest.digest] = held[resident]
+            digest = resident.bundle.manifest.digest
+            if held[resident]:  # the least that was seen: what requests made it grow by is not there after a load
+                self._weights[digest] = min(self._weights.get(digest, held[resident]), held[resident])
         return held

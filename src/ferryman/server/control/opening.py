@@ -53,6 +53,7 @@ class Opener:
             async with self._turns:
                 supervisor = await self._start(edition)
         except asyncio.CancelledError:
+            line.waking.discard(edition.version)
             if old is None:
                 plane.remove(edition.name, edition.version)
             raise
@@ -63,6 +64,7 @@ class Opener:
             raise NotReady(line.failures[edition.version].reason) from error
         line.failures.pop(edition.version, None)
         line.evicted.discard(edition.version)
+        line.waking.discard(edition.version)
         line.running[edition.version] = supervisor
         plane.put(supervisor.served)
         _log.info("model '%s' version %s is loaded", edition.name, edition.version)
@@ -104,6 +106,7 @@ class Opener:
     def _fail(self, line: Line, edition: Edition, error: Exception, *, is_new: bool) -> None:
         is_told = isinstance(error, FerrymanError)
         reason = str(error) if is_told else f"can't be loaded: {type(error).__name__}: {error}"
+        line.waking.discard(edition.version)
         line.failures[edition.version] = Failure(edition.digest, reason)
         trace = None if is_told else error
         _log.error("model '%s' version %s %s", edition.name, edition.version, reason, exc_info=trace)

@@ -228,7 +228,8 @@ class Repository:
         line = self._line(name)
         found = [self.shelf.find(name, version) for version in line.evicted]
         for edition in found:
-            if edition is not None and edition.version not in line.loads.values():
+            if edition is not None and edition.version not in line.waking:
+                line.waking.add(edition.version)
                 self._spawn(self._wake_quietly(edition))
         return any(found)
 

@@ -137,9 +137,9 @@ class Rollouts:
 
     async def resume(self) -> None:
         """Go on with what was remembered: a running rollout at its step, with figures that start anew."""
-        for key in [key for key in self._memory.keys() if key.startswith(KEY)]:  # noqa: SIM118 - no mapping
+        for value in list((self._memory.get(KEY) or {}).values()):
             try:
-                record = read_record(self._memory.get(key))
+                record = read_record(value)
             except ConfigError as error:
                 _log.error("%s", error)
                 continue

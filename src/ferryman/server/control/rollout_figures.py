@@ -8,7 +8,7 @@ from ferryman.core.errors import FerrymanError, Forbidden, NotFound, Overloaded,
 from ferryman.server.data.ask import Reply
 
 _SHORTEST_S = 1e-6
-_PARTS = 8  # buckets an octave: 9 % apart
+_PARTS = 16  # buckets an octave: 4 % apart
 _BUCKETS = 30 * _PARTS  # up to 18 minutes
 _NO_FAULT = (UserError, Overloaded, NotFound, TooLarge, Unauthorized, Forbidden)
 
@@ -24,7 +24,7 @@ def is_fault(reply: Reply | None, error: FerrymanError | None) -> bool | None:
 
 @dataclass(slots=True)
 class Latencies:
-    """Hold a histogram of latencies, its buckets 9 % apart."""
+    """Hold a histogram of latencies, its buckets 4 % apart."""
 
     total: int = 0
     counts: list[int] = field(default_factory=lambda: [0] * _BUCKETS)

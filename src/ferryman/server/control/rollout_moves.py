@@ -23,9 +23,6 @@ class Memory(Protocol):
     def get(self, key: str) -> Any:  # JSON
         """Give what was put there last, or None."""
 
-    def keys(self) -> list[str]:
-        """Give every key that has a value."""
-
     async def put(self, key: str, value: Any) -> None:  # JSON
         """Remember a value; raises FerrymanError where that can't be done."""
 
@@ -37,6 +34,7 @@ class Moves:
         self._tools = tools
         self._memory = memory
         self._is_needed = is_needed  # whether a model's version must stay loaded
+        self._saving = asyncio.Lock()
         self._locks: dict[str, asyncio.Lock] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._loading: dict[str, asyncio.Task[None]] = {}
@@ -129,7 +127,9 @@ class Moves:
         if run.is_saved:
             return
         try:
-            await self._memory.put(KEY + run.record.model, run.record.as_json())
+            async with self._saving:
+                known = self._memory.get(KEY) or {}
+                await self._memory.put(KEY, {**known, run.record.model: run.record.as_json()})
         except FerrymanError as error:  # a rollback doesn't wait for a disk
             if not run.is_complained:
                 _log.error("the rollout of '%s' can't be remembered: %s", run.record.model, error)

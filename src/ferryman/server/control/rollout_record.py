@@ -10,7 +10,7 @@ from ferryman.core.errors import ConfigError
 from ferryman.server.control.rollout_plan import Plan
 
 _MOST_EVENTS = 60
-KEY = "rollout/"
+KEY = "rollouts"  # of an object: model to record
 
 Phase = Literal["loading", "shadow", "canary", "promoted", "rolled back", "aborted"]
 RUNNING: frozenset[Phase] = frozenset({"loading", "shadow", "canary"})

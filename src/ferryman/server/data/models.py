@@ -3,12 +3,9 @@
 from dataclasses import dataclass, field
 
 from ferryman.core.bundle import Bundle
-from ferryman.server.data.items import ItemKind, kind_of_items
 from ferryman.server.data.job import Loaded
 from ferryman.server.data.lane import Lane
 from ferryman.server.data.tensors import TensorPlan
-
-__all__ = ["ItemKind", "Served", "kind_of_items", "version_of"]
 
 
 @dataclass(slots=True, eq=False)
@@ -25,7 +22,3 @@ class Served:
     def __post_init__(self) -> None:
         self.plan = TensorPlan(self.loaded.signature)
 
-
-def version_of(bundle: Bundle) -> str:
-    """Give the version of a bundle that lies under no version's name: the start of its digest."""
-    return bundle.manifest.digest[:12]

@@ -12,10 +12,11 @@ _CONNECTIONS = 128
 _STEPS = (0.7, 0.85, 0.5, 0.3, 0.15)  # of what the server does when everybody waits for it
 
 
-def bare_p50_s(load: Load, *, duration_s: float) -> float:
-    """Give the median latency of one request at a time."""
-    tally = asyncio.run(closed_loop(replace(load, connections=1), duration_s=duration_s))
-    return tally.latency.percentile(0.5)
+def usual_limit_s(load: Load, *, duration_s: float) -> float:
+    """Give a p99 that one caller alone would call good: 4 x its median, and 2 x its own p99 where that is more."""
+    latency = asyncio.run(closed_loop(replace(load, connections=1), duration_s=duration_s)).latency
+    p99_s = latency.percentile(0.99)
+    return max(4 * latency.percentile(0.5), 2 * p99_s if isfinite(p99_s) else 0.0)
 
 
 def best_rate(load: Load, choice: Choice, *, limit_s: float, duration_s: float) -> float:

@@ -4,7 +4,7 @@ import os
 import time
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
@@ -17,13 +17,12 @@ from ferryman.core.runtime import available_cores
 from ferryman.server.tuning.asking import requests_of
 from ferryman.server.tuning.candidates import list_candidates
 from ferryman.server.tuning.machine import describe_machine
-from ferryman.server.tuning.measuring import bare_p50_s, best_rate, make_load, point_of, run_at
+from ferryman.server.tuning.measuring import best_rate, make_load, point_of, run_at, usual_limit_s
 from ferryman.server.tuning.serving import describe, serving
 
-_CURVE = (0.1, 0.3, 0.5, 0.7, 0.85, 1.0, 1.2)
+_CURVE = (0.1, 0.3, 0.5, 0.7, 0.85, 1.0, 1.2)  # of the rate that the trials found
 _CURVE_SHARE = 0.3  # of the budget
 _START_S = 1.5  # about what a server takes to start and stop
-_TIMES_BARE = 4.0
 _LEAST_S = 0.4
 
 
@@ -36,7 +35,7 @@ class Serve(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class TuneSettings:
-    """Say how long to search, what p99 to keep (None: the contract's, else 4 x the bare latency), on how many cores."""
+    """Say how long to search, what p99 to keep (None: the contract's, else the usual one), on how many cores."""
 
     budget_s: float = 120.0
     p99_ms: float | None = None
@@ -49,7 +48,6 @@ class _Entry:
     rate_rps: float = 0.0
     rounds: int = 0
     error: str = ""
-    bare_s: float = field(default=float("inf"))
 
 
 def plan_rounds(candidates: int, budget_s: float) -> list[tuple[int, float]]:
@@ -78,7 +76,8 @@ def tune(path: Path, settings: TuneSettings, *, serve: Serve = serving, progress
         machine=describe_machine(),
         limit_p99_ms=limit_ms,
         limit_from=limit_from,
-        rate_rps=best.rate_rps,
+        # What a short trial found is confirmed by the curve, or given up.
+        rate_rps=max((one.rate_rps for one in curve if one.p99_ms is not None and one.p99_ms <= limit_ms), default=0.0),
         curve=curve,
         trials=tuple(
             Trial(choice=one.choice, rate_rps=one.rate_rps, rounds=one.rounds, error=one.error)
@@ -129,13 +128,11 @@ class _Search:
         try:
             with self._serve(self._path, entry.choice, cores=self._pinned()) as address:
                 load = self._load(address)
-                entry.bare_s = min(entry.bare_s, bare_p50_s(load, duration_s=max(duration_s * 0.15, 0.1)))
                 if not self.limit[1]:
-                    # One limit for all: that of the first one that was measured, or else a slow start would excuse it.
-                    self.limit = (round(entry.bare_s * 1e3 * _TIMES_BARE, 3), f"{_TIMES_BARE:g} x the bare latency")
-                entry.rate_rps = best_rate(
-                    load, entry.choice, limit_s=self.limit[0] / 1e3, duration_s=max(duration_s * 0.85, _LEAST_S)
-                )
+                    # One limit for all: that of the first one, or else a slow choice would excuse itself.
+                    limit_s = usual_limit_s(load, duration_s=max(duration_s * 0.3, _LEAST_S))
+                    self.limit = (round(limit_s * 1e3, 3), "4 x the latency of one request alone, or 2 x its p99")
+                entry.rate_rps = best_rate(load, entry.choice, limit_s=self.limit[0] / 1e3, duration_s=duration_s)
                 entry.rounds += 1
         except FerrymanError as error:
             entry.error = str(error)

@@ -1,6 +1,7 @@
 """One call: its messages as they come, the answers as they go, and how it ends."""
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,7 +15,17 @@ from ferryman.server.data.grpc.inflate import ENCODINGS, inflate
 from ferryman.server.data.grpc.outbox import Outbox, Part
 from ferryman.server.data.grpc.peer import Peer
 from ferryman.server.data.grpc.settings import GrpcSettings
-from ferryman.server.data.grpc.status import FINE, OK, START, Unimplemented, explain, retry_after_s, trailers
+from ferryman.server.data.grpc.status import (
+    CANCELLED,
+    FINE,
+    OK,
+    START,
+    Cancelled,
+    Unimplemented,
+    explain,
+    retry_after_s,
+    trailers,
+)
 
 _PREFIX: Final = Struct(">BL")
 _INLINE_BYTES: Final = 4096  # compressed; more are unpacked beside the loop
@@ -85,7 +96,8 @@ class Call:
         self.id = stream_id
         self.head = head
         self.method: Method | None = None
-        self.arrived_s = self.quiet_since_s = now_s
+        self.arrived_s = time.monotonic()  # the loop's own clock has milliseconds only
+        self.quiet_since_s = now_s
         self.deadline_s = float("inf") if head.timeout_s is None else now_s + head.timeout_s
         self.caller: Any = None  # the gate's own
         self.model = self.version = self.request_id = ""
@@ -246,6 +258,8 @@ class Call:
         if self.is_over:
             return
         self.is_over = True
+        if self.status < 0:
+            self.status, self.error = CANCELLED, Cancelled("the client left before the answer")
         self._tell_gone()
         self.pending.clear()
         self._waiting.clear()

@@ -8,6 +8,8 @@ from ferryman.server.data.grpc.call import Call
 from ferryman.server.data.grpc.connection import GrpcConnection, Service
 from ferryman.server.data.grpc.settings import GrpcSettings
 
+_LAST_WORDS_S = 0.5
+
 
 class GrpcConnections:
     """Make connections when called, as an asyncio server or a listener does; use from one event loop."""
@@ -42,10 +44,10 @@ class GrpcConnections:
         await self._empty.wait()
 
     def abort(self) -> None:
-        """End all of them at once."""
+        """End all of them, whatever is in work; clients have a moment to take what was said already."""
         for connection in tuple(self.members):
             connection.end(frames.NO_ERROR, "the server stops")
-            connection.abort()
+            self._loop.call_later(_LAST_WORDS_S, connection.abort)
 
     def _forget(self, connection: GrpcConnection) -> None:
         self.members.discard(connection)

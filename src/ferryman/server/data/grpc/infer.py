@@ -78,8 +78,8 @@ class Inference:
         head = call.head
         peer = call.connection.peer
         call.caller = caller = self._admit(head.metadata.get, model or None, "infer", peer.address, peer.certificate)
-        version = call.version = request.model_version
-        self._dataplane.known(model, version or None)
+        version = request.model_version
+        call.version = self._dataplane.known(model, version or None).version
         asked = decode_request(request, raw)
         now_s = self._loop.time()
         ask = Ask(

@@ -1,6 +1,7 @@
 """How calls end: gRPC's status codes, which error is which, and the headers that say so."""
 
 import logging
+import math
 import re
 import secrets
 from typing import Final
@@ -46,6 +47,10 @@ _MOST_MESSAGE: Final = 1500  # characters, encoded: clients take 8 KiB of traile
 _log = logging.getLogger("ferryman.server")
 
 
+class Cancelled(FerrymanError):
+    """Say that the client left before the answer."""
+
+
 class Unimplemented(FerrymanError):
     """Refuse a call of what this server doesn't offer."""
 
@@ -81,7 +86,7 @@ def trailers(status: int, message: str, retry_s: float | None = None) -> bytes:
     if message:
         block += literal(b"grpc-message", _percent(message))
     if retry_s is not None:
-        block += literal(b"retry-after", b"%d" % max(1, round(retry_s)))
+        block += literal(b"retry-after", b"%d" % max(1, math.ceil(retry_s)))
         block += literal(b"grpc-retry-pushback-ms", b"%d" % max(1, round(retry_s * 1000)))
     return block
 

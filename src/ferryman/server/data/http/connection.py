@@ -274,6 +274,7 @@ class HttpConnection(Wire):
 
     def _refuse_whole(self, request: Request, status: int, message: str) -> None:
         """Refuse an admitted request whose body has come."""
+        self._house.refused[status] += 1
         self._house.application.forget(request)
         self._respond(request, refusal(status, message))
 
@@ -335,6 +336,7 @@ class HttpConnection(Wire):
 
     def _refuse_body(self, status: int, message: str) -> None:
         """Refuse an admitted request before its body is read."""
+        self._house.refused[status] += 1
         self._forget()
         self._answer_early(refusal(status, message))
 

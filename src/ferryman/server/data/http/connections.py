@@ -1,6 +1,7 @@
 """All open connections of one server: what they share, and one timer that looks at each of them."""
 
 import asyncio
+from collections import Counter
 from typing import Protocol
 
 from ferryman.server.data.http.cors import Origins
@@ -39,9 +40,16 @@ class Connections:
         self.origins = origins or Origins()
         self.renderer = Renderer()
         self.members: set[Member] = set()
+        self.handed: set[asyncio.BaseTransport] = set()  # connections that speak HTTP/2: nobody tells when they end
+        self.refused: Counter[int] = Counter()  # by status: what the application never saw, or not as a whole
         self.is_draining = False
         self._heads: dict[bytes, Head] = {}
         self._timer: asyncio.TimerHandle | None = None
+
+    def count(self) -> int:
+        """Count the open connections of all protocols."""
+        self.handed.difference_update([transport for transport in self.handed if transport.is_closing()])
+        return len(self.members) + len(self.handed)
 
     def join(self, member: Member) -> None:
         """Count a connection."""
@@ -83,10 +91,13 @@ class Connections:
         """End all of them at once."""
         for member in tuple(self.members):
             member.abort()
+        for transport in self.handed:
+            transport.abort()  # type: ignore[attr-defined]  # every transport of a connection has it
 
     def _sweep(self, loop: asyncio.AbstractEventLoop) -> None:
         self._timer = loop.call_later(self.limits.sweep_s(), self._sweep, loop)
         self.renderer.tick()
+        self.count()
         now_s = loop.time()
         for member in tuple(self.members):
             member.sweep(now_s)

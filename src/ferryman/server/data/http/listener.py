@@ -72,7 +72,6 @@ class Listener:
         self._http2 = http2
         self._tls = tls
         self._server: asyncio.Server | None = None
-        self._handed: set[asyncio.BaseTransport] = set()
 
     async def start(self) -> None:
         """Begin to accept."""
@@ -89,8 +88,7 @@ class Listener:
     @property
     def open_connections(self) -> int:
         """Count the connections of all protocols."""
-        self._handed = {transport for transport in self._handed if not transport.is_closing()}
-        return len(self._connections.members) + len(self._handed)
+        return self._connections.count()
 
     def stop_accepting(self) -> None:
         """Refuse new connections from now on, after those that the kernel has accepted already."""
@@ -121,13 +119,11 @@ class Listener:
             await asyncio.sleep(_LOOK_S)
         in_time = not self.open_connections
         self._connections.abort()
-        for transport in self._handed:
-            transport.abort()  # type: ignore[attr-defined]  # every transport of a connection has it
         self._connections.stop()
         return in_time
 
     def _protocol(self) -> asyncio.Protocol:
-        return Sniffer(self._connections, self._http2, self._handed)
+        return Sniffer(self._connections, self._http2)
 
     async def _serve(self, tls: ssl.SSLContext | None) -> asyncio.Server:
         loop = asyncio.get_running_loop()

@@ -14,15 +14,9 @@ _PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 class Sniffer(asyncio.Protocol):
     """Read a connection's first bytes and hand it over, with them, to the protocol that they speak."""
 
-    def __init__(
-        self,
-        connections: Connections,
-        http2: Callable[[], asyncio.Protocol] | None,
-        handed: set[asyncio.BaseTransport],
-    ) -> None:
+    def __init__(self, connections: Connections, http2: Callable[[], asyncio.Protocol] | None) -> None:
         self._connections = connections
         self._http2 = http2
-        self._handed = handed  # connections that speak HTTP/2
         self._start = b""
         self._since_s = 0.0
         self._is_refused = False
@@ -32,10 +26,10 @@ class Sniffer(asyncio.Protocol):
         """Begin, or refuse where there are too many."""
         self._transport = transport  # type: ignore[assignment]  # uvloop's own class, a Transport in all but name
         self._since_s = asyncio.get_running_loop().time()
-        members = self._connections.members
-        if len(members) + len(self._handed) >= self._connections.limits.connections:
+        house, most = self._connections, self._connections.limits.connections
+        if len(house.members) + len(house.handed) >= most and house.count() >= most:
             self._refuse()
-        members.add(self)
+        self._connections.join(self)
         if self._http2 is not None and _spoken(transport) == "h2" and not self._is_refused:
             self._hand_over_http2(self._http2, b"")
 
@@ -69,7 +63,7 @@ class Sniffer(asyncio.Protocol):
         self._transport.abort()
 
     def _hand_over_http2(self, http2: Callable[[], asyncio.Protocol], start: bytes) -> None:
-        self._handed.add(self._transport)
+        self._connections.handed.add(self._transport)
         self._hand_over(http2(), start)
 
     def _hand_over(self, protocol: asyncio.Protocol, start: bytes) -> None:
@@ -81,6 +75,7 @@ class Sniffer(asyncio.Protocol):
 
     def _refuse(self) -> None:
         self._is_refused = True
+        self._connections.refused[503] += 1
         response = refusal(503, f"this server has {self._connections.limits.connections} connections, and no more")
         self._transport.writelines(self._connections.renderer.render(response, b"connection: close\r\n", is_head=False))
         if self._transport.can_write_eof():

@@ -92,7 +92,11 @@ class Wire(asyncio.Protocol):
 
     def close_idle(self, idle_s: float) -> None:
         """Close if nothing is in work and nothing came for so long."""
-        if self._phase <= IDLE and not self._is_stalled and self._loop.time() - self._since_s >= idle_s:
+        if (
+            self._phase in (FRESH, IDLE, LINGER)
+            and not self._is_stalled
+            and self._loop.time() - self._since_s >= idle_s
+        ):
             self._close()
 
     def abort(self) -> None:
@@ -101,6 +105,7 @@ class Wire(asyncio.Protocol):
 
     def _refuse(self, status: int, message: str, *headers: Header) -> None:
         """Refuse what nobody can find the end of, and close."""
+        self._house.refused[status] += 1
         self._forget()
         parts = self._house.renderer.render(refusal(status, message, *headers), CLOSE, is_head=False)
         self._transport.writelines(parts)
@@ -113,9 +118,12 @@ class Wire(asyncio.Protocol):
             return
         self._buffer = b""
         self._at = 0
+        is_whole = self._phase == WORK
         self._phase, self._skip = LINGER, _LINGER_BYTES
         if self._transport.can_write_eof():
             self._transport.write_eof()
+        elif is_whole:  # TLS can't close one way; there is nothing on its way that would matter
+            self._close()
 
     def _close(self) -> None:
         """End the connection, in a while even where the client never takes the rest of its answer."""

@@ -80,7 +80,10 @@ def _pack(name: str, dtype: np.dtype[Any], shape: tuple[int, ...], values: Seque
         packed = struct.pack(f"<{len(values)}{_PACKED[dtype]}", *values)
     except (OverflowError, struct.error) as error:
         raise InputError(f"input '{name}': a value does not fit {_datatype_of(dtype)}: {error}") from None
-    return _reshape(name, np.frombuffer(packed, dtype), shape)
+    try:
+        return np.ndarray(shape, dtype, packed)
+    except ValueError as error:  # an empty array whose other sizes are absurd
+        raise InputError(f"input '{name}': {list(shape)} is not a shape: {error}") from None
 
 
 def _decode_values(

@@ -16,7 +16,7 @@ from ferryman.server.data.v2.addresses import Address, Addresses, Route
 from ferryman.server.data.v2.asking import check_content_type
 from ferryman.server.data.v2.errors import internal, refusal
 from ferryman.server.data.v2.journal import Journal
-from ferryman.server.data.v2.pages import Pages
+from ferryman.server.data.v2.pages import INDEX, Pages
 from ferryman.server.data.v2.question import Question
 from ferryman.server.data.v2.stream import FrameStream
 
@@ -95,7 +95,8 @@ class HttpV2:
     def _action_of(self, address: Address, path: str) -> Action | Literal["open"]:
         if address.verb in ("infer", "stream"):
             return "infer"
-        return "control" if address.verb == "control" else self._pages.action_of(path)
+        is_steering = address.verb == "control" and path != INDEX
+        return "control" if is_steering else self._pages.action_of(path)
 
     def _check_room(self, address: Address) -> None:
         if not self._dataplane.is_asleep(address.model):

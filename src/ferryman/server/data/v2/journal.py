@@ -1,6 +1,5 @@
-"""What is kept of each answered request: figures, and a line in the access log."""
+"""What is kept of each answered request: figures, a line in the access log, and a span where it is traced."""
 
-import asyncio
 import time
 from dataclasses import dataclass
 
@@ -8,7 +7,12 @@ from ferryman.core.errors import FerrymanError
 from ferryman.server.data.http.request import Request, Response
 from ferryman.server.data.signals.access_log import AccessLog
 from ferryman.server.data.signals.metrics import Metrics
-from ferryman.server.data.signals.outcomes import outcome_of
+from ferryman.server.data.signals.outcomes import CANCELLED, outcome_of
+from ferryman.server.data.signals.spans import OpenSpan, Value
+from ferryman.server.data.signals.trace_context import parse_traceparent
+from ferryman.server.data.signals.tracing import Tracing
+
+_CANCELLED = 1  # gRPC's status of a call that its client gave up
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,51 +32,75 @@ class CallFacts:
     is_inference: bool
 
 
-class Journal:
-    """Count requests and log them; use from the server's loop."""
+@dataclass(frozen=True, slots=True)
+class About:
+    """Say who was asked: the version that answered (or would have), and the caller's own names for the request."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, metrics: Metrics, access_log: AccessLog | None) -> None:
-        self._loop = loop
+    model: str = ""
+    version: str = ""
+    request_id: str = ""
+    trace_id: str = ""
+    span: OpenSpan | None = None
+
+
+_NOBODY = About()
+
+
+class Journal:
+    """Count requests, log them and trace some; use from the server's loop."""
+
+    def __init__(self, metrics: Metrics, access_log: AccessLog | None, tracing: Tracing | None) -> None:
         self._metrics = metrics
         self._access_log = access_log
+        self._tracing = tracing
+
+    def begin(self, traceparent: bytes | None, arrived_s: float) -> tuple[OpenSpan | None, str]:
+        """Begin a span where a request is traced; gives it, and the trace's id where the request is part of one."""
+        if self._tracing is not None:
+            span = self._tracing.begin(traceparent, arrived_s)
+            if span is not None:
+                return span, span.context.trace_hex
+        if traceparent is None:
+            return None, ""
+        context = parse_traceparent(traceparent)
+        return None, context.trace_hex if context is not None else ""
 
     def answered(
-        self,
-        request: Request,
-        response: Response,
-        error: FerrymanError | None,
-        model: str = "",
-        version: str = "",
-        request_id: str = "",
+        self, request: Request, response: Response, error: FerrymanError | None, asked: About = _NOBODY
     ) -> None:
-        """Note one request that a model was asked, or, where no model is named, a page."""
-        seconds = self._loop.time() - request.arrived_s
-        bytes_out = _size_of(response)
-        if version:
-            figures = self._metrics.find(model, version)
+        """Note one request that a model was asked, or, where no version is named, a page."""
+        now_s = time.monotonic()
+        seconds = now_s - request.arrived_s
+        body = response.body
+        bytes_out = len(body) if type(body) is bytes else _size_of(response)
+        if asked.version:
+            figures = self._metrics.find(asked.model, asked.version)
             if figures is not None:
                 figures.request(outcome_of(error), seconds, "http")
                 figures.sizes(request.bytes_in, bytes_out)
+            if asked.span is not None:
+                self._end(asked, response.status, now_s)
         if self._access_log is not None:
             caller = request.caller.id if request.caller is not None else ""
             self._access_log.note(
                 (
                     time.time(), request.method, request.path, response.status, seconds, request.bytes_in, bytes_out,
-                    model, version, caller, request.peer, request_id, "",
+                    asked.model, asked.version, caller, request.peer, asked.request_id, asked.trace_id,
                 )
             )  # fmt: skip
 
     def refused(self, request: Request, response: Response, error: FerrymanError, model: str = "") -> None:
         """Note one request that no model was asked."""
         self._metrics.rejected(outcome_of(error))
-        self.answered(request, response, error, model)
+        self.answered(request, response, error, About(model))
 
     def called(self, call: CallFacts, error: Exception | None) -> None:
         """Note one gRPC call."""
-        seconds = self._loop.time() - call.arrived_s
+        seconds = time.monotonic() - call.arrived_s
         figures = self._metrics.find(call.model, call.version) if call.is_inference else None
         if figures is not None:
-            figures.request(outcome_of(error), seconds, "grpc")
+            outcome = CANCELLED if call.status == _CANCELLED else outcome_of(error)
+            figures.request(outcome, seconds, "grpc")
             figures.sizes(call.bytes_in, call.bytes_out)
         elif error is not None:
             self._metrics.rejected(outcome_of(error))
@@ -89,6 +117,16 @@ class Journal:
         figures = self._metrics.find(model, version)
         if figures is not None:
             figures.request(outcome_of(error), seconds, "websocket")
+
+    def _end(self, asked: About, status: int, now_s: float) -> None:
+        if self._tracing is not None and asked.span is not None:
+            attributes: dict[str, Value] = {
+                "http.response.status_code": status,
+                "ferryman.model.name": asked.model,
+                "ferryman.model.version": asked.version,
+            }
+            name = "POST /v2/models/{model}/infer"
+            self._tracing.end(asked.span, name, now_s, attributes, is_error=status >= 500)
 
 
 def _size_of(response: Response) -> int:

@@ -158,7 +158,7 @@ def _data_of(array: Array, is_finite: bool) -> bytes:
     is_float = array.dtype.kind == "f"
     if array.dtype.kind in "OSU" or (is_float and not is_finite and not np.isfinite(array).all()):
         return orjson.dumps(encode_json(array))
-    values = np.ascontiguousarray(array).ravel()
+    values = array.ravel()  # of a whole array: no copy
     if len(values) <= _PIECE:
         return orjson.dumps(values, option=orjson.OPT_SERIALIZE_NUMPY)
     # In pieces, so that other threads get their turn between them.

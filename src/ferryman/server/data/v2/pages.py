@@ -16,6 +16,7 @@ from ferryman.server.data.v2.openapi import describe
 
 _DOCS = Path(__file__).with_name("docs.html")
 _ONLY_OURSELVES = b"default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'"
+INDEX = "/v2/repository/index"
 _GET = ("GET", "HEAD")
 _OPEN = frozenset({"/v2", "/v2/health/live", "/v2/health/ready"})
 EXTENSIONS = ["binary_tensor_data", "model_repository", "model_configuration", "statistics", "schedule_policy"]
@@ -32,7 +33,7 @@ class Pages:
             "/v2": self._show_server,
             "/v2/health/live": self._show_live,
             "/v2/health/ready": self._show_ready,
-            "/v2/repository/index": self._show_index,
+            INDEX: self._show_index,
             "/metrics": self._show_metrics,
             "/openapi.json": self._show_description,
             "/docs": self._show_docs,
@@ -40,7 +41,7 @@ class Pages:
 
     def addresses(self) -> dict[str, tuple[str, ...]]:
         """Give the server's own paths and their methods."""
-        return {path: (*_GET, "POST") if path.endswith("index") else _GET for path in self._pages}
+        return {path: (*_GET, "POST") if path == INDEX else _GET for path in self._pages}
 
     def action_of(self, path: str) -> Literal["open", "read"]:
         """Tell what a caller must be allowed to do to read a page; load balancers ask for health without a key."""
@@ -127,16 +128,19 @@ class Pages:
 
 def _configuration(served: Served) -> dict[str, Any]:  # JSON
     tensors = describe_tensors(served.loaded.signature)
+    is_batched = served.loaded.max_batch > 1
     return {
         "name": served.name,
         "platform": served.bundle.manifest.format,
         "backend": "ferryman",
-        "max_batch_size": 0 if served.loaded.max_batch == 1 else min(served.lane.limits.max_batch, 2**31 - 1),
-        "input": [_config_tensor(tensor) for tensor in tensors["inputs"]],
-        "output": [_config_tensor(tensor) for tensor in tensors["outputs"]],
+        "max_batch_size": served.lane.limits.max_batch if is_batched else 0,
+        "input": [_config_tensor(tensor, is_batched) for tensor in tensors["inputs"]],
+        "output": [_config_tensor(tensor, is_batched) for tensor in tensors["outputs"]],
     }
 
 
-def _config_tensor(tensor: dict[str, Any]) -> dict[str, Any]:  # JSON
+def _config_tensor(tensor: dict[str, Any], is_batched: bool) -> dict[str, Any]:  # JSON
+    """Describe a tensor as Triton's configuration does: without the batch where there is one."""
     datatype = "TYPE_STRING" if tensor["datatype"] == "BYTES" else f"TYPE_{tensor['datatype']}"
-    return {"name": tensor["name"], "data_type": datatype, "dims": tensor["shape"]}
+    dims = tensor["shape"][1:] if is_batched else tensor["shape"]
+    return {"name": tensor["name"], "data_type": datatype, "dims": dims}

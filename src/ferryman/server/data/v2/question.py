@@ -7,10 +7,11 @@ from ferryman.core.errors import FerrymanError
 from ferryman.server.data.ask import Ask, Reply
 from ferryman.server.data.dataplane import Dataplane
 from ferryman.server.data.http.request import Request, Respond, Response
+from ferryman.server.data.signals.spans import OpenSpan
 from ferryman.server.data.v2.addresses import Address
 from ferryman.server.data.v2.asking import Asked, decode
 from ferryman.server.data.v2.errors import internal, refusal
-from ferryman.server.data.v2.journal import Journal
+from ferryman.server.data.v2.journal import About, Journal
 from ferryman.server.data.v2.messages import TensorRequest, encode_answers, encode_tensors
 
 _BYTES = b"application/octet-stream"
@@ -22,7 +23,10 @@ _MANY_VALUES = 65536
 class Question:
     """Be one request for an inference; `ask` once, the rest follows."""
 
-    __slots__ = ("_address", "_asked", "_dataplane", "_journal", "_loop", "_request", "_request_s", "_respond", "ask")
+    __slots__ = (
+        "_address", "_asked", "_dataplane", "_journal", "_loop", "_request", "_request_s", "_respond", "_span",
+        "_trace_id", "ask",
+    )  # fmt: skip
 
     def __init__(
         self, request: Request, address: Address, respond: Respond, dataplane: Dataplane, journal: Journal
@@ -35,6 +39,8 @@ class Question:
         self._journal = journal
         self._asked: Asked
         self._loop: asyncio.AbstractEventLoop
+        self._span: OpenSpan | None = None
+        self._trace_id = ""
 
     def put(self, loop: asyncio.AbstractEventLoop, request_s: float) -> None:
         """Decode the body and ask the model; a large one beside the loop."""
@@ -81,6 +87,8 @@ class Question:
             ask.items, ask.rows = asked.items, len(asked.items)
         if self._dataplane.is_split(address.model):
             ask.sticky = _sticky_of(headers, request)
+        self._span, self._trace_id = self._journal.begin(headers.get(b"traceparent"), ask.arrived_s)
+        ask.trace = self._span
         self.ask = ask
         self._dataplane.submit(ask)
 
@@ -115,7 +123,8 @@ class Question:
         request_id = asked.id or "" if isinstance(asked, TensorRequest) else ""
         model, named = self._address.model, self._address.version
         version = reply.version if reply is not None else named or self._dataplane.active(model) or ""
-        self._journal.answered(self._request, response, error, model, version, request_id)
+        about = About(model, version, request_id, self._trace_id, self._span)
+        self._journal.answered(self._request, response, error, about)
 
 
 def _is_large(asked: Asked, reply: Reply) -> bool:
