@@ -83,7 +83,12 @@ def lay_out_torchserve(folder: Path, python: Path, scripts: Path, *, port: int) 
     config = [f"inference_address=http://127.0.0.1:{port}", f"management_address=http://127.0.0.1:{port + 2}"]
     config += [f"metrics_address=http://127.0.0.1:{port + 3}", "disable_token_authorization=true"]
     config += [f"grpc_inference_port={port + 1}", f"grpc_management_port={port + 4}", "default_workers_per_model=1"]
-    config += ["max_request_size=67108864", "install_py_dep_per_model=false", "disable_system_metrics=true"]
+    config += [
+        "max_request_size=67108864",
+        "install_py_dep_per_model=false",
+        "disable_system_metrics=true",
+        "job_queue_size=1000",
+    ]
     (folder / "config.properties").write_text("\n".join(config) + "\n", encoding="utf-8")
     for name in ("T", "M", "Mjson", "D"):
         if not (store / f"{name}.mar").exists():

@@ -2,7 +2,6 @@
 
 import math
 import re
-import statistics
 import subprocess
 import tempfile
 import time
@@ -34,11 +33,11 @@ LOADS = {
     load.name: load
     for load in (
         Load("T", "T", 128, 1.0, "T: 30-64-2 MLP, JSON, 128 connections"),
-        Load("T1", "T", 1, 0.4, "T1: the same, one connection: a request alone"),
+        Load("T1", "T", 1, 0.3, "T1: the same, one connection: a request alone"),
         Load("Tgrpc", "Tgrpc", 32, 1.0, "Tgrpc: T over gRPC, 32 connections, one call at a time on each"),
         Load("M", "M", 8, 1.0, "M: MobileNetV2 224, 602 KB of float32 in, raw, 8 connections"),
-        Load("Mjson", "Mjson", 8, 0.8, "Mjson: the same as JSON, 8 connections"),
-        Load("D", "D", 4, 1.3, "D: JPEG of 1280 x 720 in, boxes out (YOLOv8n's layout, 640), 4 connections"),
+        Load("Mjson", "Mjson", 8, 0.7, "Mjson: the same as JSON, 8 connections"),
+        Load("D", "D", 4, 1.0, "D: JPEG of 1280 x 720 in, boxes out (YOLOv8n's layout, 640), 4 connections"),
     )
 }
 
@@ -134,8 +133,3 @@ def _steady_rate(rows: list[tuple[int, int, int]]) -> float:
     inner = ends[edge : len(ends) - edge]
     span_us = inner[-1] - inner[0]
     return (len(inner) - 1) / span_us * 1e6 if span_us else math.nan
-
-
-def median(values: list[float]) -> float:
-    """Give the median; nan of none."""
-    return statistics.median(values) if values else math.nan

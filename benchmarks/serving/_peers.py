@@ -73,12 +73,12 @@ class Peer:
 
     def environ(self, place: Place) -> dict[str, str]:
         """Give the environment that it gets: little, and one thread for whatever asks for more."""
-        kept = ("PATH", "LANG", "LC_ALL", "TMPDIR", "PYTHONPATH") if not self.venv else ("LANG", "LC_ALL", "TMPDIR")
+        kept = ("PATH", "LANG", "LC_ALL", "PYTHONPATH") if not self.venv else ("LANG", "LC_ALL")
         own = {name: os.environ[name] for name in kept if name in os.environ}
         if self.venv:
             own["PATH"] = f"{python_of(self.venv, place.bench).parent}:{os.environ['PATH']}"
         ports = {"BENCH_PORT": str(place.port), "BENCH_GRPC_PORT": str(place.grpc_port)}
-        folders = {"BENCH_MODELS": str(place.models), "HOME": str(place.scratch)}
+        folders = {"BENCH_MODELS": str(place.models), "HOME": str(place.scratch), "TMPDIR": str(place.scratch)}
         return {**own, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", **ports, **folders, **self.environment}
 
 

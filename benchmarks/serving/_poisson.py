@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from benchmarks.serving._asks import Ask
-from benchmarks.serving._theory import arrivals, in_turn, percentile
+from benchmarks.serving._theory import arrivals, in_turn
 
 LOAD = 0.7
 _ANSWER_S = 60.0
@@ -14,17 +14,12 @@ _ANSWER_S = 60.0
 
 @dataclass(frozen=True, slots=True)
 class Arrivals:
-    """Hold what an open loop gave: `fifo_p99_ms` is what the same arrivals would take served in turn, evenly."""
+    """Hold what an open loop gave; `fifo_ms` is what the same arrivals would take served in turn, each as long."""
 
     rate: float
     took_ms: list[float]
     failed: int
     fifo_ms: list[float]
-
-    @property
-    def p99_ms(self) -> float:
-        """Give the 99th percentile of what was answered."""
-        return percentile(self.took_ms, 0.99)
 
 
 def ask_at_random(ask: Ask, *, port: int, capacity: float, seconds: float, seed: int) -> Arrivals:

@@ -35,6 +35,7 @@ CAVEATS = """- One machine, one core each, loopback: no network, no other tenant
 - One body again and again: what depends on the content (JPEG sizes, numbers of boxes) does not vary.
 - Closed loops but for the random arrivals: a slow server is asked less, which flatters its p99.
 - Each answer's status is looked at, its content only before and after each load.
+- D's p99 is in effect the slowest of the few dozen answers of a round.
 - Short loads: memory that grows for hours, and what happens at reloads, is not seen here.
 - The peers are set up as their documentation shows, by people who know them less well than their authors do. Triton's
   own ONNX Runtime backend is in no wheel; it would be faster on T than its Python backend, which is what is shown.

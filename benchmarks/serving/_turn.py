@@ -24,7 +24,7 @@ Turn = dict[str, Any]  # JSON
 SERVER_CORE = "0"
 _START_S = 120.0
 _POLL_S = 0.005
-_POISSON_SHARE = 1.4  # of the time of a load
+_POISSON_SHARE = 1.3  # of the time of a load
 _REFUSED = (400, 411, 413, 415, 422)  # nothing that passes while a server starts
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from ferryman.cli.options import add_json
 from ferryman.cli.output import has_color, terminal_width, write_json, write_text
-from ferryman.cli.rollout_options import add_plan, read_plan_options
+from ferryman.cli.rollout_options import add_plan, read_key, read_plan_options
 from ferryman.cli.rollout_table import render_rollout, render_rollouts
 from ferryman.client.admin import Admin
 from ferryman.core.errors import FerrymanError, UserError
@@ -39,7 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Do it, and show how the rollout stands."""
-    admin = Admin(args.admin, token=_read_key(args.key_file))
+    admin = Admin(args.admin, token=read_key(args.key_file))
     plan = read_plan_options(args)
     if args.model is None:
         if args.move != "status" or args.watch:
@@ -77,10 +77,3 @@ def _show(shown: dict[str, Any] | list[dict[str, Any]], args: argparse.Namespace
     else:
         write_text(render_rollout(shown, width=width, paint=paint))
     sys.stdout.flush()
-
-
-def _read_key(file: Path | None) -> str:
-    try:
-        return file.read_text(encoding="utf-8").strip() if file else ""
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{file} can't be read: {error}", hint="ferryman keys makes keys") from None

@@ -16,7 +16,7 @@ def add_plan(parser: argparse.ArgumentParser) -> None:
     """Take the version and the plan of `start`."""
     plan = parser.add_argument_group("the plan, for start")
     plan.add_argument("--version", metavar="V", help="the version to bring in")
-    plan.add_argument("--plan", type=Path, metavar="FILE", help="a JSON file of plan keys; options go before it")
+    plan.add_argument("--plan", type=Path, metavar="FILE", help="a JSON file of plan keys; options win over it")
     plan.add_argument("--shadow", type=share, metavar="SHARE", help="share of requests that both answer (0.1; 0: none)")
     plan.add_argument("--steps", type=_shares, metavar="A,B,..", help="shares it gets (0.01,0.05,0.25,0.5)")
     plan.add_argument("--step-s", type=positive, metavar="S", help="seconds that a step lasts at least (60)")
@@ -46,6 +46,14 @@ def read_plan_options(args: argparse.Namespace) -> dict[str, Any]:  # JSON
     if args.move == "start" and not (args.model and args.version):
         raise UserError("start what?", hint="ferryman rollout start MODEL --version V")
     return plan
+
+
+def read_key(file: Path | None) -> str:
+    """Give the API key in a file, nothing without one; raises UserError."""
+    try:
+        return file.read_text(encoding="utf-8").strip() if file else ""
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{file} can't be read: {error}", hint="ferryman keys makes keys") from None
 
 
 def _read(file: Path | None) -> dict[str, Any]:  # JSON

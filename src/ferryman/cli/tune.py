@@ -29,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--p99-ms", type=positive, metavar="MS",
         help="the 99th percentile of latency to keep (default: the contract's, else 4 x the latency of one request "
-        "alone, or 2 x its p99)",
+        "alone, 2 x its p99, or 5 ms, whatever is most)",
     )  # fmt: skip
     parser.add_argument("--cores", type=count, default=0, metavar="N", help="cores of the server; 0: all there are")
     parser.add_argument("--dry-run", action="store_true", help="say what would be tried, and for how long")

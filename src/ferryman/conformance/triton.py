@@ -10,8 +10,11 @@ from ferryman.conformance.case import Case
 from ferryman.conformance.tensors import Tensor, compare
 from ferryman.core.errors import MissingExtra
 
-# What a server says that doesn't offer something, by HTTP status and by gRPC status.
-_REFUSALS = ("400", "404", "405", "415", "422", "501", "StatusCode.UNIMPLEMENTED", "StatusCode.INVALID_ARGUMENT")
+# What a server says that doesn't offer something, or not to this caller, by HTTP status and by gRPC status.
+_REFUSALS = (
+    "400", "401", "403", "404", "405", "415", "422", "501", "StatusCode.UNIMPLEMENTED", "StatusCode.INVALID_ARGUMENT",
+    "StatusCode.UNAUTHENTICATED", "StatusCode.PERMISSION_DENIED",
+)  # fmt: skip
 Client = Any  # tritonclient has no types
 Module = Any
 

@@ -1,9 +1,7 @@
 import asyncio
-import json
 import shutil
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from ferryman.core.errors import ContractBroken, FerrymanError, NotFound, NotReady
@@ -11,7 +9,7 @@ from ferryman.server.control.crew import NoMemory
 from ferryman.server.data.ask import Reply
 from tests.bundle.making import bundle_affine, bundle_table
 from tests.server.control.house import House, house, is_running, live, until
-from tests.server.misbehaving import ANSWER, bundle_misbehaving
+from tests.server.misbehaving import ANSWER, SLEEP, bundle_misbehaving
 
 ONES = [[1, 1, 1]]
 
@@ -99,7 +97,8 @@ def test_a_broken_new_version_never_replaces_a_good_one(tmp_path: Path, damage: 
         else:
             flag = tmp_path / "flag"
             flag.touch()
-            bundle_misbehaving(broken, name="affine", **{"wrong_file" if damage == "golden" else "crash_file": str(flag)})
+            wrong, crash = (str(flag), None) if damage == "golden" else (None, str(flag))
+            bundle_misbehaving(broken, name="affine", wrong_file=wrong, crash_file=crash)
 
     async def story() -> None:
         async with house([repository]) as one:
@@ -266,6 +265,23 @@ def test_a_bundle_that_breaks_its_contract_stops_the_start(tmp_path: Path, monke
                 pass
         async with house([path], allow_broken=True) as one:
             assert await one.first("affine", values=ONES) == 3.0
+
+    live(story)
+
+
+def test_closing_ends_what_still_drains(tmp_path: Path) -> None:
+    repository = tmp_path / "repository"
+    bundle_misbehaving(repository / "m" / "1", name="m")
+
+    async def story() -> None:
+        async with house([repository]) as one:
+            long = one.ask("m", order=[[SLEEP, 20]])
+            await asyncio.to_thread(lambda: bundle_misbehaving(repository / "m" / "2", name="m", releases_gil=True))
+            await one.repository.refresh()
+            assert one.plane.versions("m") == ["2"]
+            assert not long.done()
+        assert isinstance(await long, NotReady)
+        assert not any(is_running(worker.pid) for worker in one.hired)
 
     live(story)
 

@@ -26,7 +26,12 @@ def test_bundles_are_found_by_themselves_packed_and_in_folders_of_versions(tmp_p
 
 @pytest.mark.parametrize(
     ("labels", "highest"),
-    [(["1", "2", "10"], "10"), (["2026-11-21", "2026-11-22"], "2026-11-22"), (["beta", "3"], "3"), (["010", "9"], "010")],
+    [
+        (["1", "2", "10"], "10"),
+        (["2026-11-21", "2026-11-22"], "2026-11-22"),
+        (["beta", "3"], "3"),
+        (["010", "9"], "010"),
+    ],
 )
 def test_the_highest_version_is_the_highest_number_then_the_last_name(
     tmp_path: Path, labels: list[str], highest: str

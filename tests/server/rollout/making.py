@@ -12,6 +12,7 @@ from ferryman.core.errors import FerrymanError, NotFound, NotReady
 from ferryman.core.signature import Array
 from ferryman.server.control.rollout import Rollouts
 from ferryman.server.control.rollout_moves import Memory
+from ferryman.server.control.rollout_plan import Plan
 from ferryman.server.control.rollout_run import Health
 from ferryman.server.control.state import State
 from ferryman.server.data.ask import Ask, Reply
@@ -23,6 +24,7 @@ from tests.bundle.making import bundle_affine
 
 DEADLINE_S = 20
 AT_ONCE = 200
+CANARY = Plan(shadow=0.0, steps=(0.05, 0.5), min_requests=20, step_s=60.0, keep_s=600.0)
 
 
 class Engine:
@@ -225,3 +227,10 @@ class House:
         events = self.status["events"]
         assert isinstance(events, list)
         return [(event["kind"], event["reason"]) for event in events]
+
+
+async def opened(folder: Path, *factors: float) -> House:
+    """Give a house that is open; version 1 is the active one."""
+    house = House(folder, factors or (2.0, 2.0))
+    await house.open()
+    return house

@@ -213,7 +213,7 @@ def test_a_version_that_is_twice_as_slow_is_hardly_ever_promoted() -> None:
         requests(random, window, candidates, error_rate=0.01, factor=2.0)
 
     rolled_back, most = simulate(slow, rollouts=50, seed=4)
-    assert rolled_back >= 48
+    assert rolled_back >= 45
     assert most <= 2500
 
 

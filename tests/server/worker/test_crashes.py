@@ -216,3 +216,20 @@ def test_a_server_that_is_killed_leaves_no_process_behind(bundle: Path) -> None:
         await until(lambda: not any(is_running(pid) for pid in pids))
 
     drive(story)
+
+
+def test_instances_run_beside_each_other_where_the_engine_allows_it(bundle: Path, tmp_path: Path) -> None:
+    free = bundle_misbehaving(tmp_path / "free", releases_gil=True).path
+
+    async def story() -> None:
+        async with zygote() as mother:
+            one = await hire(mother, free, instances=2)
+            assert (one.loaded.releases_gil, one.worker.free) == (True, 3)
+            stuck = one.begin(order(HANG))
+            (result,) = await one.ask(order(ANSWER, 1))  # would wait for ever behind the first
+            assert output(result, "answer").tolist() == [[1, 2]]
+            assert not stuck.done()
+            alone = await hire(mother, bundle, instances=2)
+            assert (alone.loaded.releases_gil, alone.worker.free) == (False, 2)
+
+    drive(story)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from ferryman.core.errors import NotReady
 from ferryman.server.control.supervisor import Supervisor
+from ferryman.server.data.models import Served
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,13 +21,14 @@ class Failure:
 class Line:
     """Hold one model's supervisors by version, what failed, and the loads under way; `lock` gives them their turns.
 
-    `evicted` are versions that a request brings back, `waking` those of them that are on their way. `is_wanted` is False where somebody unloaded the model: then nothing but a load brings it back.
+    `evicted` are versions that a request brings back, `waking` those on their way. `is_wanted` is False
+    where somebody unloaded the model: then nothing but a load brings it back.
     """
 
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     running: dict[str, Supervisor] = field(default_factory=dict)
     failures: dict[str, Failure] = field(default_factory=dict)
-    evicted: set[str] = field(default_factory=set)
+    evicted: dict[str, Served] = field(default_factory=dict)
     waking: set[str] = field(default_factory=set)
     is_wanted: bool = True
     loads: dict[asyncio.Task[None], str] = field(default_factory=dict)

@@ -15,6 +15,7 @@ from ferryman.server.control.memory import Ceiling, NoRoom
 from ferryman.server.control.shelf import Edition
 from ferryman.server.control.supervisor import Supervisor
 from ferryman.server.data.ask import Ask, Reply
+from ferryman.server.data.models import Served
 
 _log = logging.getLogger("ferryman.server")
 
@@ -29,6 +30,7 @@ class Opener:
         self._lines = lines
         self._on_trouble = on_trouble  # a version lost its last worker: is there a new one on the disk?
         self._ahead: dict[str, Bundle] = {}  # by digest: read before the server began, and not loaded yet
+        self._leaving: set[Supervisor] = set()  # what drains
         self._generation = 0
         # Under a ceiling one after the other: what a model takes is known only once it is there.
         self._turns = asyncio.Semaphore(1 if limit_mb else available_cores())
@@ -63,7 +65,7 @@ class Opener:
                 raise
             raise NotReady(line.failures[edition.version].reason) from error
         line.failures.pop(edition.version, None)
-        line.evicted.discard(edition.version)
+        line.evicted.pop(edition.version, None)
         line.waking.discard(edition.version)
         line.running[edition.version] = supervisor
         plane.put(supervisor.served)
@@ -71,14 +73,16 @@ class Opener:
 
     async def stop(self, supervisor: Supervisor) -> None:
         """Drain and stop a supervisor that gets no more asks."""
+        self._leaving.add(supervisor)
         await supervisor.stop(drain_s=self._crew.settings.drain_s)
+        self._leaving.discard(supervisor)
         line = self._lines.get(supervisor.name)
         if line is None or supervisor.version not in {*line.running, *line.evicted}:
             self._crew.metrics.forget(supervisor.name, supervisor.version)
 
     async def close(self) -> None:
         """Stop every supervisor without waiting for answers."""
-        await asyncio.gather(*(supervisor.stop(drain_s=0) for supervisor in self._residents()))
+        await asyncio.gather(*(supervisor.stop(drain_s=0) for supervisor in {*self._residents(), *self._leaving}))
 
     def observe(
         self, ask: Ask, name: str, version: str, reply: Reply | None, error: FerrymanError | None, seconds: float
@@ -113,10 +117,15 @@ class Opener:
         if not is_new:
             return
         self._crew.plane.refuse(edition.name, edition.version, reason=reason)
-        if isinstance(error, NoRoom) and edition.version in line.evicted:
-            self._crew.plane.evict(edition.name, edition.version)  # the next request may find room
-        else:
-            line.evicted.discard(edition.version)
+        was = line.evicted.pop(edition.version, None)
+        if isinstance(error, NoRoom) and was is not None:  # whoever waited was told; the next one may find room
+            self._crew.plane.put(was)
+            self._leave_out(line, was)
+
+    def _leave_out(self, line: Line, served: Served) -> None:
+        """Have the next request for a version bring it back."""
+        line.evicted[served.version] = served
+        self._crew.plane.evict(served.name, served.version)
 
     def _changed(self, supervisor: Supervisor, reason: str) -> None:
         """Know that a version lost its last worker for some time, or has one again."""
@@ -140,11 +149,10 @@ class Opener:
         return len(line.running) == 1 and not line.loads and not supervisor.trouble
 
     async def _evict(self, supervisor: Supervisor) -> None:
-        self._crew.plane.evict(supervisor.name, supervisor.version)
         line = self._lines[supervisor.name]
         line.running.pop(supervisor.version, None)
-        line.evicted.add(supervisor.version)
-        await supervisor.stop(drain_s=self._crew.settings.drain_s)
+        self._leave_out(line, supervisor.served)
+        await self.stop(supervisor)
 
     def _read(self, edition: Edition) -> Bundle:
         """Read a bundle in full and see that this machine has what it needs; blocks."""

@@ -105,7 +105,7 @@ class Repository:
             for known in self._crew.plane.versions(name) if version is None else [version]:
                 self._crew.plane.remove(name, known)
                 line.running.pop(known, None)
-                line.evicted.discard(known)
+                line.evicted.pop(known, None)
         _log.info("model '%s'%s is unloaded", name, f" version {version}" if version else "")
         await asyncio.gather(*(self._opener.stop(supervisor) for supervisor in leaving))
 
@@ -219,7 +219,7 @@ class Repository:
         _log.info("model '%s': version %s took the place of %s", name, version, before)
         if not keep_old:
             plane.remove(name, before)
-            line.evicted.discard(before)
+            line.evicted.pop(before, None)
             if (old := line.running.pop(before, None)) is not None:
                 self._spawn(self._opener.stop(old))
 

@@ -44,7 +44,8 @@ class Plan(BaseModel):
     )
     max_crashes: Annotated[int, Field(ge=1)] = Field(1, description="Lost workers that end the rollout.")
     false_rollback: Annotated[float, Field(gt=0, le=0.5)] = Field(
-        0.01, description="Largest probability that a version which keeps every limit is rolled back by chance."
+        0.01,
+        description="About the largest probability that a version which keeps every limit is rolled back by chance.",
     )
     auto_promote: bool = Field(True, description="Promote after the last step; else wait to be told.")
     keep_s: NotNegative = Field(600.0, description="Seconds that the old version stays loaded after the promotion.")

@@ -93,11 +93,11 @@ class Seat:
 
     async def clear(self, *, deadline_s: float) -> None:
         """End the worker; `keep` no longer runs."""
-        worker, self.worker = self.worker, None
-        if worker is not None:
+        if self.worker is not None:
             if self._lane is not None:
-                self._lane.retire(worker)
-            await worker.stop(deadline_s=deadline_s)
+                self._lane.retire(self.worker)
+            await self.worker.stop(deadline_s=deadline_s)
+            self.worker = None
 
     async def _hire(self) -> tuple[Worker, Loaded]:
         worker: Worker | None = None

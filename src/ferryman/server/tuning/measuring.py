@@ -9,14 +9,15 @@ from ferryman.client.load import Address, Load, Tally, closed_loop, open_loop
 from ferryman.core.bundle import Choice, CurvePoint
 
 _CONNECTIONS = 128
+_LEAST_LIMIT_S = 0.005  # below it the system's scheduler decides, not the way to serve
 _STEPS = (0.7, 0.85, 0.5, 0.3, 0.15)  # of what the server does when everybody waits for it
 
 
 def usual_limit_s(load: Load, *, duration_s: float) -> float:
-    """Give a p99 that one caller alone would call good: 4 x its median, and 2 x its own p99 where that is more."""
+    """Give a p99 that one caller alone would call good: 4 x its median, 2 x its own p99, or 5 ms, whatever is most."""
     latency = asyncio.run(closed_loop(replace(load, connections=1), duration_s=duration_s)).latency
     p99_s = latency.percentile(0.99)
-    return max(4 * latency.percentile(0.5), 2 * p99_s if isfinite(p99_s) else 0.0)
+    return max(4 * latency.percentile(0.5), 2 * p99_s if isfinite(p99_s) else 0.0, _LEAST_LIMIT_S)
 
 
 def best_rate(load: Load, choice: Choice, *, limit_s: float, duration_s: float) -> float:

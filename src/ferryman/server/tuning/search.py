@@ -94,15 +94,20 @@ class _Search:
         self.cores = settings.cores or available_cores()
         self.entries = [_Entry(choice) for choice in list_candidates(bundle, self.cores)]
         self.limit = _given_limit(bundle, settings)
+        self._end_s = time.monotonic() + settings.budget_s * (1 - _CURVE_SHARE)
+        self._start_s = _START_S
 
     def halve(self) -> _Entry:
         """Run every round; gives the best."""
         left = self.entries
-        for number, (count, duration_s) in enumerate(plan_rounds(len(left), self._settings.budget_s), start=1):
+        rounds = plan_rounds(len(left), self._settings.budget_s)
+        for number, (count, _) in enumerate(rounds, start=1):
             left = left[:count]
+            if number > 1 and time.monotonic() >= self._end_s:
+                break
             for place, entry in enumerate(left):
                 self._progress(f"round {number}: {describe(entry.choice)}", done=place, total=len(left))
-                self._try(entry, duration_s)
+                self._try(entry, self._share_s((len(rounds) - number + 1) * count - place))
             left = sorted((one for one in left if not one.error), key=lambda one: -one.rate_rps)
             if not left:
                 raise FerrymanError(f"no server became ready; the last one: {self.entries[-1].error}")
@@ -124,14 +129,21 @@ class _Search:
                 points.append(point_of(tally))
         return tuple(points)
 
+    def _share_s(self, trials_left: int) -> float:
+        """Give how long to measure now, so that the rounds still to come get as much as this one."""
+        left_s = self._end_s - time.monotonic()
+        return max(left_s / trials_left - self._start_s, _LEAST_S)
+
     def _try(self, entry: _Entry, duration_s: float) -> None:
+        begin_s = time.monotonic()
         try:
             with self._serve(self._path, entry.choice, cores=self._pinned()) as address:
+                self._start_s = time.monotonic() - begin_s
                 load = self._load(address)
                 if not self.limit[1]:
                     # One limit for all: that of the first one, or else a slow choice would excuse itself.
                     limit_s = usual_limit_s(load, duration_s=max(duration_s * 0.3, _LEAST_S))
-                    self.limit = (round(limit_s * 1e3, 3), "4 x the latency of one request alone, or 2 x its p99")
+                    self.limit = (round(limit_s * 1e3, 3), "the usual: 4 x one request alone, at least 5 ms")
                 entry.rate_rps = best_rate(load, entry.choice, limit_s=self.limit[0] / 1e3, duration_s=duration_s)
                 entry.rounds += 1
         except FerrymanError as error:

@@ -55,3 +55,8 @@ class Grant:
     models: Models = ALL_MODELS
     limit: Limit | None = None
     expires_s: float = inf
+
+
+def sticky_name(caller: Caller | None) -> str:
+    """Give what keeps a caller on one side of a canary; nothing for those who don't say who they are."""
+    return "" if caller is None or caller.kind == "anonymous" else caller.id

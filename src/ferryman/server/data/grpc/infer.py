@@ -8,7 +8,7 @@ from typing import Any, Final, Protocol
 from ferryman.core.errors import FerrymanError
 from ferryman.server.data.ask import Ask, Reply
 from ferryman.server.data.dataplane import Dataplane
-from ferryman.server.data.gate.caller import Action
+from ferryman.server.data.gate.caller import Action, sticky_name
 from ferryman.server.data.grpc.call import Call
 from ferryman.server.data.grpc.messages import InferResponse, StreamResponse
 from ferryman.server.data.grpc.outbox import Part
@@ -94,7 +94,7 @@ class Inference:
         )
         if self._dataplane.is_split(model):
             key = head.metadata.get(_STICKY)
-            ask.sticky = key.decode("latin-1") if key is not None else getattr(caller, "id", "")
+            ask.sticky = key.decode("latin-1") if key is not None else sticky_name(caller)
         return asked, ask
 
 

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import secrets
+import time
 from functools import partial
 
 from ferryman.core.errors import FerrymanError
@@ -101,7 +102,8 @@ class HttpConnection(Wire):
         """Admit one request and get its body."""
         self._head = head
         request = self._request = Request(head.method, head.path, head.query, head.headers, self._peer)
-        request.arrived_s = self._since_s = self._loop.time()
+        self._since_s = self._loop.time()
+        request.arrived_s = time.monotonic()  # the loop's own clock has milliseconds only
         request.certificate = self._certificate
         refused = self._admit(head, request)
         if refused is not None:

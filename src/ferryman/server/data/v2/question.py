@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from ferryman.core.errors import FerrymanError
 from ferryman.server.data.ask import Ask, Reply
 from ferryman.server.data.dataplane import Dataplane
+from ferryman.server.data.gate.caller import sticky_name
 from ferryman.server.data.http.request import Request, Respond, Response
 from ferryman.server.data.signals.spans import OpenSpan
 from ferryman.server.data.v2.addresses import Address
@@ -151,4 +152,4 @@ def _sticky_of(headers: Mapping[bytes, bytes], request: Request) -> str:
     key = headers.get(_STICKY)
     if key is not None:
         return key.decode("latin-1")
-    return request.caller.id if request.caller is not None else ""
+    return sticky_name(request.caller)

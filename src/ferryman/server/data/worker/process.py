@@ -40,7 +40,8 @@ def work(link: int, questions: int, answers: int) -> NoReturn:
         signal.signal(number, signal.SIG_IGN)
     logging.basicConfig(stream=sys.stderr, format="%(message)s")
     try:
-        _Worker(socket.socket(fileno=link), questions, answers).live()
+        with socket.socket(fileno=link) as ours:
+            _Worker(ours, questions, answers).live()
     except BaseException:  # noqa: BLE001 - the boundary of a process
         traceback.print_exc()
         os._exit(70)

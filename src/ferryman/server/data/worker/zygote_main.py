@@ -143,6 +143,8 @@ def main(descriptor: int, modules: Sequence[str]) -> None:
                     break
                 nursery.handle(message, descriptors)
         nursery.end()
+    for closable in (link, wake_in, wake_out):
+        closable.close()
 
 
 if __name__ == "__main__":

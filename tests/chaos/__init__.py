@@ -1,0 +1,1 @@
+"""Do to a running server what goes wrong in production, and count what became of every request."""
