@@ -25,7 +25,6 @@ SERVER_CORE = "0"
 _START_S = 120.0
 _POLL_S = 0.005
 _POISSON_SHARE = 1.3  # of the time of a load
-_REFUSED = (400, 411, 413, 415, 422)  # nothing that passes while a server starts
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,8 +126,6 @@ def _post(ask: _asks.Ask, port: int) -> tuple[dict[str, str], bytes]:
         connection.request("POST", ask.path, ask.body, dict(ask.headers))
         response = connection.getresponse()
         body = response.read()
-    if response.status in _REFUSED:
-        raise RuntimeError(f"it refuses what it is asked with {response.status}: {body[:300]!r}")
     if response.status != 200:
         raise _NotYet(f"status {response.status}: {body[:300]!r}")
     return {name.lower(): value for name, value in response.getheaders()}, body

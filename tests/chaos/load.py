@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Self
+from typing import Any, Self, cast
 
 import uvloop
 
@@ -68,8 +68,7 @@ class Caller(asyncio.Protocol):
             self._transport.abort()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport, self.is_open = transport, True
+        self._transport, self.is_open = cast(asyncio.Transport, transport), True
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.is_open = False
@@ -153,11 +152,18 @@ class HttpLoad:
         assert not self._thread.is_alive(), "a caller hangs"
 
     def _run(self) -> None:
-        work = self._arrive if self._rate_rps else self._patiently
         try:
-            uvloop.run(work())
+            uvloop.run(self._work())
         except BaseException as error:  # noqa: BLE001 - the boundary of a thread: raised at the block's end
             self._crash = error
+
+    async def _work(self) -> None:
+        asyncio.get_running_loop().set_exception_handler(self._note_crash)
+        await (self._arrive() if self._rate_rps else self._patiently())
+
+    def _note_crash(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:  # asyncio's own words
+        self._crash = context.get("exception") or RuntimeError(context["message"])
+        self._is_stopping = True
 
     async def _patiently(self) -> None:
         async with asyncio.TaskGroup() as group:

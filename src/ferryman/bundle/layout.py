@@ -8,7 +8,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from ferryman.core.artifact import Artifact
-from ferryman.core.bundle import SPEC_VERSION, FileEntry, Manifest
+from ferryman.core.bundle import SPEC_VERSION, TUNING, FileEntry, Manifest
 from ferryman.core.errors import BundleError
 
 MANIFEST = "bundle.json"
@@ -70,7 +70,8 @@ def write_manifest(name: str, artifact: Artifact, model: str, files: Mapping[str
 def identity_digest(manifest: Manifest) -> str:
     """Give the sha256 of all that a manifest says, but for the files that hold timings."""
     identity = manifest.model_dump(mode="json", exclude={"digest"})
-    identity["files"] = {name: entry for name, entry in identity["files"].items() if name not in manifest.measured}
+    left_out = {*manifest.measured, TUNING}  # a tuning is added after the build
+    identity["files"] = {name: entry for name, entry in identity["files"].items() if name not in left_out}
     return hashlib.sha256(encode_json(identity)).hexdigest()
 
 

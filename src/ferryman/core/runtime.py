@@ -18,7 +18,11 @@ def available_cores() -> int:
 
 
 class Session(Protocol):
-    """Answer with one loaded model. Safe to call from several threads at once."""
+    """Answer with one loaded model. Safe to call from several threads at once.
+
+    A class attribute `releases_gil = True` says that other Python threads run during `infer`: then a server calls it
+    from several at once. Where it is missing, a server starts more processes instead.
+    """
 
     signature: Signature
 

@@ -53,6 +53,8 @@ class OnnxRuntime:
 class OnnxSession:
     """Answer with one ONNX model; safe to call from several threads."""
 
+    releases_gil: ClassVar[bool] = True
+
     def __init__(self, path: Path, *, threads: int) -> None:
         import onnxruntime
 

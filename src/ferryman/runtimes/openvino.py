@@ -53,6 +53,8 @@ class OpenVINORuntime:
 class OpenVINOSession:
     """Answer with one OpenVINO model; safe to call from several threads, each call has a request of its own."""
 
+    releases_gil: ClassVar[bool] = True
+
     def __init__(self, compiled: Any, signature: Signature) -> None:  # openvino.CompiledModel
         self.signature = signature
         self._compiled = compiled

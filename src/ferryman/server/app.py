@@ -5,7 +5,10 @@ import contextlib
 import gc
 import logging
 import signal
+import time
 from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import uvloop
@@ -13,7 +16,7 @@ import uvloop
 from ferryman import __version__
 from ferryman.bundle.layout import MANIFEST
 from ferryman.core.bundle import Bundle
-from ferryman.core.errors import ConfigError
+from ferryman.core.errors import ConfigError, FerrymanError
 from ferryman.core.plugins import runtime_for
 from ferryman.server.control.admin import admin_routes, repository_routes
 from ferryman.server.control.crew import ControlSettings, Crew, NoMemory
@@ -21,6 +24,7 @@ from ferryman.server.control.repository import Repository
 from ferryman.server.control.rollout import Rollouts
 from ferryman.server.control.rollout_admin import rollout_routes
 from ferryman.server.control.state import State
+from ferryman.server.data.ask import Reply
 from ferryman.server.data.dataplane import Dataplane
 from ferryman.server.data.gate.certificates import Certificates, CertificateSettings
 from ferryman.server.data.gate.gate import Callers, Gate
@@ -29,10 +33,11 @@ from ferryman.server.data.gate.key_store import KeyStore
 from ferryman.server.data.gate.tokens import JwtVerifier
 from ferryman.server.data.http.intake import Intake
 from ferryman.server.data.http.tls import Certificate, TlsFiles
-from ferryman.server.data.job import Loaded
+from ferryman.server.data.job import Job, Loaded
 from ferryman.server.data.lane import Lane, LaneLimits
 from ferryman.server.data.signals.access_log import AccessLog
 from ferryman.server.data.signals.metrics import Metrics
+from ferryman.server.data.signals.served import ServedMetrics
 from ferryman.server.data.signals.tracing import TraceSettings, Tracing
 from ferryman.server.data.v2.journal import Journal
 from ferryman.server.data.v2.pages import Pages
@@ -194,17 +199,38 @@ class Server:
     def _hire(self, on_free: Callable[[], None], on_lost: Callable[[str], None]) -> Worker:
         return Worker(self._zygote, on_free=on_free, on_lost=on_lost)
 
-    def _open_lane(self, bundle: Bundle, loaded: Loaded) -> Lane:
+    def _open_lane(self, bundle: Bundle, loaded: Loaded, figures: ServedMetrics) -> Lane:
         asked = self._settings.max_batch or loaded.max_batch
         limits = LaneLimits(max_batch=min(asked, loaded.max_batch), max_waiting=self._settings.max_queue)
-        return Lane(self._loop, limits, bundle.manifest.name)
+        lane = Lane(self._loop, limits, bundle.manifest.name)
+        lane.on_job = partial(_note_job, figures, self._tracing)
+        return lane
+
+
+def _note_job(
+    figures: ServedMetrics, tracing: Tracing | None, job: Job, results: Sequence[Reply | FerrymanError]
+) -> None:
+    """Count one call of the engine; the first request that was answered says what it took."""
+    reply = next((result for result in results if isinstance(result, Reply)), None)
+    if reply is None:
+        return
+    waited_s = max(0.0, job.started_s - job.asks[0].arrived_s)
+    stages = replace(reply.stages, queue_s=reply.stages.queue_s + waited_s)
+    figures.job(stages)
+    for result in results:
+        if isinstance(result, Reply) and not result.is_finite:
+            figures.nonfinite()
+    if tracing is not None:
+        spans = [ask.trace for ask in job.asks if ask.trace is not None]
+        tracing.job(spans, stages, time.monotonic())
 
 
 def _control_settings(settings: ServerSettings) -> ControlSettings:
     return ControlSettings(
         threads=settings.threads,
-        instances=settings.instances or 1,
-        processes=settings.processes or 1,
+        instances=settings.instances,
+        processes=settings.processes,
+        max_batch=settings.max_batch,
         drain_s=settings.drain_s,
         hang_s=settings.hang_s,
         probe_s=settings.probe_s,

@@ -21,6 +21,7 @@ from ferryman.server.data.dataplane import Dataplane
 from ferryman.server.data.job import Loaded
 from ferryman.server.data.lane import Lane, LaneLimits
 from ferryman.server.data.signals.metrics import Metrics
+from ferryman.server.data.signals.served import ServedMetrics
 from ferryman.server.data.worker import link
 from ferryman.server.data.worker.zygote import Zygote
 
@@ -95,7 +96,7 @@ async def house(
         hired.append(link.Worker(zygote, on_free=on_free, on_lost=on_lost, arena_bytes=1 << 22))
         return hired[-1]
 
-    def open_lane(bundle: Bundle, loaded: Loaded) -> Lane:
+    def open_lane(bundle: Bundle, loaded: Loaded, _: ServedMetrics) -> Lane:
         return Lane(loop, LaneLimits(max_batch=loaded.max_batch), bundle.manifest.name)
 
     plane, metrics = Dataplane(loop), Metrics()

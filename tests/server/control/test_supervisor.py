@@ -92,13 +92,14 @@ def test_a_worker_that_leaks_is_replaced_and_no_request_is_lost(tmp_path: Path) 
     async def story() -> None:
         async with house([path], max_worker_mb=150) as one:
             first = one.pids("misbehaving")
-            await one.ask("misbehaving", order=[[LEAK, 160]])
+            leak = one.ask("misbehaving", order=[[LEAK, 160]])
             answered = 0
             while one.pids("misbehaving") == first:
                 replies = await asyncio.gather(*(one.ask("misbehaving", order=[[SLEEP, 0.01]]) for _ in range(4)))
                 assert all(isinstance(reply, Reply) for reply in replies), replies
                 answered += len(replies)
             await works(one)
+            assert isinstance(await leak, Reply)
             assert answered > 0
             await until(lambda: not os.path.exists(f"/proc/{first[0]}"))
 

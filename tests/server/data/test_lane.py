@@ -1,6 +1,7 @@
 """A lane hands out what waits: in order, in batches, in time, exactly once."""
 
 import asyncio
+import random
 from collections.abc import Sequence
 from typing import Any
 
@@ -260,38 +261,48 @@ def test_abandon_answers_everybody_now() -> None:
     _run(story)
 
 
-@pytest.mark.parametrize("seed", range(5))
-def test_every_ask_ends_exactly_once_whatever_happens(seed: int) -> None:
-    import random
+class Chaos:
+    """Submit, finish, take out and wait, by a seeded chance."""
 
-    async def story() -> None:
-        chance = random.Random(seed)
-        lane, asker = _lane(max_batch=4, max_waiting=20)
-        engines = [Engine(free=2) for _ in range(3)]
-        for engine in engines:
-            lane.add(engine)
-        for number in range(500):
-            priority = chance.choice(list(Priority))
-            within_s = chance.choice([0.001, 0.01, 60])
-            lane.submit(asker.ask(str(number), within_s=within_s, priority=priority, shape=chance.randrange(2)))
-            for engine in engines:
-                if engine.jobs and chance.random() < 0.4:
-                    engine.finish(engine.jobs.pop(0))
-            if chance.random() < 0.02:
-                engine = chance.choice(engines)
-                lane.remove(engine)
-                lane.add(engine)
-            if chance.random() < 0.3:
-                await asyncio.sleep(0)
-            if chance.random() < 0.02:
-                await asyncio.sleep(0.005)
-        while any(engine.jobs for engine in engines) or lane.waiting:
-            for engine in engines:
+    def __init__(self, seed: int) -> None:
+        self.chance = random.Random(seed)
+        self.lane, self.asker = _lane(max_batch=4, max_waiting=20)
+        self.engines = [Engine(free=2) for _ in range(3)]
+        for engine in self.engines:
+            self.lane.add(engine)
+
+    async def step(self, number: int) -> None:
+        chance = self.chance
+        within_s = chance.choice([0.001, 0.01, 60])
+        priority = chance.choice(list(Priority))
+        self.lane.submit(self.asker.ask(str(number), within_s=within_s, priority=priority, shape=chance.randrange(2)))
+        for engine in self.engines:
+            if engine.jobs and chance.random() < 0.4:
+                engine.finish(engine.jobs.pop(0))
+        if chance.random() < 0.02:
+            engine = chance.choice(self.engines)
+            self.lane.remove(engine)
+            self.lane.add(engine)
+        if chance.random() < 0.3:
+            await asyncio.sleep(chance.choice([0, 0, 0.005]))
+
+    async def settle(self) -> None:
+        while any(engine.jobs for engine in self.engines) or self.lane.waiting:
+            for engine in self.engines:
                 while engine.jobs:
                     engine.finish(engine.jobs.pop(0))
             await asyncio.sleep(0.01)
-        assert sorted(int(name) for name, _ in asker.ended) == list(range(500))
-        assert lane.waiting == 0 and lane.in_flight == 0
-        await asyncio.wait_for(lane.drained(), 1)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_every_ask_ends_exactly_once_whatever_happens(seed: int) -> None:
+    async def story() -> None:
+        chaos = Chaos(seed)
+        for number in range(500):
+            await chaos.step(number)
+        await chaos.settle()
+        assert sorted(int(name) for name, _ in chaos.asker.ended) == list(range(500))
+        assert chaos.lane.waiting == 0 and chaos.lane.in_flight == 0
+        await asyncio.wait_for(chaos.lane.drained(), 1)
 
     _run(story)

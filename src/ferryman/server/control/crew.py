@@ -9,6 +9,7 @@ from ferryman.server.data.dataplane import Dataplane
 from ferryman.server.data.job import Instance, Loaded
 from ferryman.server.data.lane import Lane
 from ferryman.server.data.signals.metrics import Metrics
+from ferryman.server.data.signals.served import ServedMetrics
 from ferryman.server.data.worker.order import LoadOrder
 
 
@@ -38,7 +39,8 @@ class Worker(Instance, Protocol):
 Hire = Callable[[Callable[[], None], Callable[[str], None]], Worker]
 """Start a worker, given what it calls when its `free` grew and, once, when it is lost (with the reason)."""
 
-OpenLane = Callable[[Bundle, Loaded], Lane]
+OpenLane = Callable[[Bundle, Loaded, ServedMetrics], Lane]
+"""Open the queue of a version, whose figures are kept there."""
 
 
 class Choices(Protocol):

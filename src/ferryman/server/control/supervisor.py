@@ -4,10 +4,10 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from ferryman.bundle.manifest import read_manifest
-from ferryman.core.bundle import Bundle
+from ferryman.core.bundle import Bundle, Choice
 from ferryman.core.errors import BundleError, FerrymanError, NotReady
 from ferryman.core.runtime import available_cores
 from ferryman.server.control.crew import Crew, Worker
@@ -54,7 +54,8 @@ class Supervisor:
         self._crew = crew
         self._on_change = on_change
         self._metrics = crew.metrics.served(self.name, version, bundle.manifest.digest)
-        self._instances = max(crew.settings.instances, 1)
+        tuned = tuned_for_here(bundle)
+        self._instances = crew.settings.instances or (tuned.instances if tuned else 1)
         self._seats: list[Seat] = []
         self._tasks: list[asyncio.Task[None]] = []
         self._losses: deque[float] = deque(maxlen=crew.settings.patience.losses)
@@ -80,7 +81,7 @@ class Supervisor:
         except BaseException:
             await self._clear(deadline_s=0)
             raise
-        lane = self._crew.open_lane(self.bundle, loaded)
+        lane = self._crew.open_lane(self.bundle, loaded, self._metrics)
         self._served = Served(self.name, self.version, self.bundle, loaded, lane)
         for seat in self._seats:
             seat.open(lane)
@@ -96,13 +97,15 @@ class Supervisor:
 
     async def stop(self, *, drain_s: float) -> None:
         """Finish what is asked, at most for `drain_s`, then end the workers; takes no more asks by then."""
-        if self._served is not None:
+        stop_s = self._crew.settings.stop_s
+        if self._served is not None and not self.is_idle:
             await asyncio.sleep(0)  # what was submitted in this turn of the loop is handed out at its end
             try:
                 await asyncio.wait_for(self._served.lane.drained(), drain_s)
             except TimeoutError:
                 self._served.lane.abandon(NotReady(f"model '{self.name}' was stopped", hint="try again"))
-        await self._clear(deadline_s=self._crew.settings.stop_s)
+                stop_s = 0.0  # nobody waits for what they still do
+        await self._clear(deadline_s=stop_s)
 
     def hands(self) -> list[Hands]:
         """Describe the workers."""
@@ -116,11 +119,10 @@ class Supervisor:
 
     def order(self) -> LoadOrder:
         """Say what a worker loads."""
-        asked = self._crew.settings.threads
-        threads = asked or min(self.bundle.threads(), available_cores())
-        order = LoadOrder(self.bundle.path, threads=threads, instances=self._instances)
-        most = self._crew.settings.max_batch
-        return replace(order, max_batch=most) if most else order
+        settings, tuned = self._crew.settings, tuned_for_here(self.bundle)
+        threads = settings.threads or (tuned.threads if tuned else min(self.bundle.threads(), available_cores()))
+        most = settings.max_batch or (tuned.max_batch if tuned else 0)
+        return LoadOrder(self.bundle.path, threads=threads, instances=self._instances, max_batch=most)
 
     def check_disk(self) -> None:
         """See that what a worker has loaded is still this version; raises BundleError. Blocks."""
@@ -251,3 +253,9 @@ class Supervisor:
                 if wrong and worker is seat.worker:
                     self._set_golden(False)
                     seat.eject(worker, why, f"answered wrong: {wrong}")
+
+
+def tuned_for_here(bundle: Bundle) -> Choice | None:
+    """Give the choice of `ferryman tune`, where it was made with as many cores as there are here."""
+    tuning = bundle.tuning
+    return tuning.choice if tuning is not None and tuning.cores == available_cores() else None

@@ -59,6 +59,7 @@ class Lane:
             )
             return
         self.waiting += 1
+        self._idle.clear()
         self._queues[ask.priority].append(ask)
         if ask.deadline_s < self._soonest_s:
             self._watch(ask.deadline_s)

@@ -21,4 +21,3 @@ class Served:
 
     def __post_init__(self) -> None:
         self.plan = TensorPlan(self.loaded.signature)
-

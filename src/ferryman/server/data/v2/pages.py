@@ -119,7 +119,7 @@ class Pages:
                     "name": served.name,
                     "version": served.version,
                     "inference_count": figures.rows if figures is not None else 0,
-                    "execution_count": figures.batch_rows.count if figures is not None else 0,
+                    "execution_count": figures.batch_rows.count() if figures is not None else 0,
                     "inference_stats": {key: {"count": counts.get(key, 0)} for key in ("success", "fail")},
                 }
             ]

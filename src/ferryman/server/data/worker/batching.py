@@ -19,6 +19,9 @@ _LONGEST_S = 0.02
 _LONGEST_CALL_S = 0.05
 """What the largest call may take by that measure, so that it is tried, too."""
 
+_MOST_ROWS = 256
+_GAINLESS = 1.7
+
 _RELATIVE = {"float16": 2e-3}
 _CLOSE = 1e-4
 
@@ -35,8 +38,11 @@ class _Changed(Exception):
     """Say what is different when samples share a call."""
 
 
-def prove_batching(bundle: Bundle, task: Task, session: Session, *, most: int) -> Batching:
+def prove_batching(bundle: Bundle, task: Task, session: Session, *, most: int = 0) -> Batching:
     """Ask samples alone and together, in two orders; they may share calls where every answer stays the same.
+
+    Without `most` (0) they don't where two together take nearly as long as one after the other: sharing would only make
+    callers wait for each other, and cost memory.
 
     The samples are the golden ones, and variants of them whose values are of another size: scales that a model takes
     over its whole batch (dynamic INT8, a normalization) then show.
@@ -44,6 +50,8 @@ def prove_batching(bundle: Bundle, task: Task, session: Session, *, most: int) -
     size = session.signature.max_batch
     if size == 1 or most == 1:
         return Batching(1)
+    is_free_to_choose = not most and size is None
+    most = most or _MOST_ROWS
     if reason := _shape_reason(session.signature):
         return Batching(1, reason)
     try:
@@ -51,6 +59,8 @@ def prove_batching(bundle: Bundle, task: Task, session: Session, *, most: int) -
         if len(samples) < 2:
             raise _Changed("there are no two samples to show that sharing a call changes no answer")
         samples = samples[: size or _MOST_SAMPLES]
+        if is_free_to_choose and (times := _times_of_two(samples, session)) > _GAINLESS:
+            return Batching(1, f"two requests in one call take {times:.1f} times as long as one: nothing is gained")
         for order in _orders(samples, size, most):
             _compare(order, session)
         _compare_answers(bundle, task, session, len(samples))
@@ -103,6 +113,25 @@ def _orders(samples: Sequence[_Sample], size: int | None, most: int) -> list[lis
     if size is None and max(sample.took_s for sample in samples) * most < _LONGEST_CALL_S:
         calls.append(_repeated(samples, most))
     return calls
+
+
+def _times_of_two(samples: Sequence[_Sample], session: Session) -> float:
+    """Give how many times as long two samples take in one call as one does; the least of a few, as noise only adds."""
+    first = samples[0].inputs
+    pair = {name: np.concatenate([first[name], samples[1].inputs[name]]) for name in first}
+    turns = 2 if samples[0].took_s > _LONGEST_S / 4 else 7
+    try:
+        alone_s = min(samples[0].took_s, *(_took_s(session, first) for _ in range(turns)))
+        together_s = min(_took_s(session, pair) for _ in range(turns))
+    except Exception as error:  # noqa: BLE001 - an engine may fail in any way at a size that it doesn't take
+        raise _Changed(f"it fails when 2 samples share a call: {error}"[:300]) from None
+    return together_s / alone_s
+
+
+def _took_s(session: Session, inputs: Tensors) -> float:
+    began_s = time.perf_counter()
+    session.infer(inputs)
+    return time.perf_counter() - began_s
 
 
 def _repeated(samples: Sequence[_Sample], count: int) -> list[_Sample]:

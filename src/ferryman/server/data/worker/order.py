@@ -26,12 +26,12 @@ class Order(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class LoadOrder:
-    """Be an order. `max_batch` is the most rows that one call may hold where the model itself takes any number."""
+    """Be an order. `max_batch` is the most rows that one call may hold; 0 lets the worker find out what is worth it."""
 
     path: Path
     threads: int = 1
     instances: int = 1
-    max_batch: int = 256
+    max_batch: int = 0
 
 
 def write_order(order: Order) -> dict[str, Any]:  # JSON
