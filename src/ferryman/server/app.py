@@ -17,7 +17,6 @@ from ferryman import __version__
 from ferryman.bundle.layout import MANIFEST
 from ferryman.core.bundle import Bundle
 from ferryman.core.errors import ConfigError, FerrymanError
-from ferryman.core.plugins import runtime_for
 from ferryman.server.control.admin import admin_routes, repository_routes
 from ferryman.server.control.crew import ControlSettings, Crew, NoMemory
 from ferryman.server.control.repository import Repository
@@ -103,7 +102,7 @@ class Server:
         self._admin_door = None
         if settings.admin_port is not None:
             self._admin_door = Door(_LOOPBACK, settings.admin_port, None)
-        self._zygote = Zygote(_modules(self._repository))
+        self._zygote = Zygote(self._repository.modules())
 
     @property
     def url(self) -> str:
@@ -264,10 +263,3 @@ def _certificate(settings: ServerSettings) -> Certificate | None:
     if settings.tls_cert is None or settings.tls_key is None:
         raise ConfigError("TLS needs a certificate and its key", hint="give both --tls-cert and --tls-key")
     return Certificate(TlsFiles(settings.tls_cert, settings.tls_key, settings.client_ca), http2=True)
-
-
-def _modules(repository: Repository) -> list[str]:
-    """Name what the workers will need, so that it is imported once, before any of them is forked."""
-    plugins = [runtime_for(model_format, serves=True) for model_format in repository.formats()]
-    needed = [need for plugin in plugins for need in plugin.cls.needs]
-    return ["numpy", *dict.fromkeys(needed)]

@@ -44,6 +44,7 @@ class ClassifyTask:
     """
 
     kind: ClassVar[str] = "classify"
+    needs: ClassVar[tuple[str, ...]] = ("cv2",)
     Spec: ClassVar[type[TaskSpec]] = ClassifySpec
     tolerance: ClassVar[Mapping[str, float]] = {"label_changed": 0.0, "max_score_diff": 0.01}
 

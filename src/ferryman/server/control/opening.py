@@ -39,6 +39,10 @@ class Opener:
         """Read a bundle that will be opened; raises what is wrong with it. Blocks."""
         self._ahead[edition.digest] = self._read(edition)
 
+    def tasks_ahead(self) -> set[str]:
+        """Give the kinds of tasks of the bundles that were read ahead."""
+        return {bundle.deployment.task.kind for bundle in self._ahead.values()}
+
     async def open(self, line: Line, edition: Edition) -> None:
         """Have a supervisor serve an edition, and the dataplane know of it; raises why it can't be.
 

@@ -7,6 +7,7 @@ from collections.abc import Coroutine, Sequence
 from pathlib import Path
 
 from ferryman.core.errors import FerrymanError, NotFound, UserError
+from ferryman.core.plugins import find, runtime_for
 from ferryman.server.control.crew import Choices, Crew, NoMemory
 from ferryman.server.control.line import Line
 from ferryman.server.control.opening import Opener
@@ -48,9 +49,14 @@ class Repository:
         if self._paths and not self.shelf.editions and not self._crew.settings.watch_s:
             raise UserError(f"there is no bundle at {self._paths[0]}", hint="ferryman build makes bundles")
 
-    def formats(self) -> set[str]:
-        """Give the formats of all models, so that what loads them can be imported ahead."""
-        return {edition.format for editions in self.shelf.editions.values() for edition in editions.values()}
+    def modules(self) -> list[str]:
+        """Name what the workers will import, so that it can be done once, ahead."""
+        formats = {edition.format for editions in self.shelf.editions.values() for edition in editions.values()}
+        plugins = [runtime_for(model_format, serves=True) for model_format in sorted(formats)]
+        plugins += [find("tasks", kind) for kind in sorted(self._opener.tasks_ahead())]
+        return list(
+            dict.fromkeys(["numpy", *(need for plugin in plugins for need in getattr(plugin.cls, "needs", ()))])
+        )
 
     async def start(self) -> None:
         """Load every model's version of choice; returns when each is ready or refused, and goes on watching."""

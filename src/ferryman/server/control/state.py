@@ -8,7 +8,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from ferryman.core.errors import ConfigError, FerrymanError
+from ferryman.core.errors import ConfigError, NotReady
 from ferryman.core.scratch import try_lock
 
 SCHEMA = 1
@@ -22,8 +22,8 @@ class StateDamaged(ConfigError):
     """Say that what was remembered can't be read; the file lies aside, and the next `State` starts with nothing."""
 
 
-class StateNotWritten(FerrymanError):
-    """Say that a choice could not be remembered: what was remembered before still is."""
+class StateNotWritten(NotReady):
+    """Say that a choice could not be remembered now: what was remembered before still is."""
 
 
 class State:

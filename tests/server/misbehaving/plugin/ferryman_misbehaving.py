@@ -57,7 +57,7 @@ class MisbehavingSession:
 
     def _obey(self, code: int, argument: float) -> None:
         deeds: dict[int, Callable[[], object]] = {
-            SEGFAULT: lambda: os.kill(os.getpid(), signal.SIGSEGV),
+            SEGFAULT: lambda: signal.raise_signal(signal.SIGSEGV),
             EXIT: lambda: os._exit(int(argument)),
             ABORT: os.abort,
             HANG: lambda: time.sleep(_MANY_S),
@@ -86,7 +86,7 @@ class MisbehavingRuntime:
     def load(self, artifact: Artifact, *, threads: int) -> MisbehavingSession:
         options = json.loads(artifact.path.read_text())
         if Path(options.get("crash_file") or "/nowhere").exists():
-            os.kill(os.getpid(), signal.SIGSEGV)
+            signal.raise_signal(signal.SIGSEGV)
         if Path(options.get("hang_file") or "/nowhere").exists():
             time.sleep(_MANY_S)
         return MisbehavingSession(artifact.signature, options, bool(options.get("releases_gil")))

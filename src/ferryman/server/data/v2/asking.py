@@ -87,7 +87,7 @@ def _is_picture(content_type: bytes) -> bool:
 
 
 def _looks_like_json(content_type: bytes, body: bytes | bytearray) -> bool:
-    """Tell that bytes of no named kind are an object, as tritonclient's asyncio client sends it; no picture begins so."""
+    """Tell that bytes of no named kind are JSON, as tritonclient's asyncio client sends it; no picture begins so."""
     return _plain(content_type) == _BYTES and body.lstrip().startswith(b"{")
 
 
