@@ -116,9 +116,8 @@ def told(code: int) -> dict[str, object]:
 
 def probes(server: Serving) -> int:
     """Give how many golden samples were asked while it served."""
-    (model,) = server.admin("GET", "/admin/status")[1]["models"]
-    (version,) = model["versions"]
-    asked: int = version["probes"]
+    (version,) = server.admin("GET", "/admin/status")[1]["models"]["misbehaving"]["versions"].values()
+    asked: int = version["golden_probes"]
     return asked
 
 

@@ -13,9 +13,14 @@ FerrymanError               ours: exit code 1
 │   └── NotApplicable       one that has nothing to do for this model
 ├── ContractBroken          the contract doesn't hold: exit code 3
 ├── NotFound                no such model or version in this server
-├── NotReady                the model is loading, failed its golden samples, or drains
+├── NotReady                the model is loading, or the server drains
+│   └── WrongAnswers        the model answers its golden samples otherwise than when it was verified
 ├── TooLarge                a request over the server's limits
-└── Overloaded              the queue is full
+├── Overloaded              the queue is full
+│   └── RateLimited         one caller sends more than it may
+├── DeadlineExceeded        the answer is not there in time
+├── Unauthorized            a caller who doesn't prove who it is
+└── Forbidden               a known caller who may not do this
 """
 
 
@@ -83,6 +88,10 @@ class NotFound(FerrymanError):
 
 class NotReady(FerrymanError):
     """Say that a model can't answer now."""
+
+
+class WrongAnswers(NotReady):
+    """Say that a model answers its golden samples otherwise than when it was verified."""
 
 
 class TooLarge(FerrymanError):

@@ -40,10 +40,8 @@ class Repository:
         Raises BundleError, ConfigError, ContractBroken, MissingExtra and PlanError for what could never be served.
         """
         self.shelf = look(self._paths, is_strict=True)
-        for name in self.shelf.editions:
-            edition = self._edition(name, None)
-            if edition.path in self._paths:
-                self._opener.read_ahead(edition)
+        for edition in self._named():
+            self._opener.read_ahead(edition)
         for path, problem in self.shelf.problems.items():
             _log.error("%s is not served: %s", path, problem)
         if self._paths and not self.shelf.editions and not self._crew.settings.watch_s:
@@ -59,10 +57,19 @@ class Repository:
         )
 
     async def start(self) -> None:
-        """Load every model's version of choice; returns when each is ready or refused, and goes on watching."""
+        """Load every model's version of choice, and every bundle that was named itself, then go on watching.
+
+        Returns when each is ready or refused.
+        """
         for name in self.shelf.editions:
             self._crew.plane.announce(name, self.choice(name))
+        for edition in self._named():
+            if edition.version != self.choice(edition.name):
+                self._crew.plane.announce(edition.name, edition.version)
         await self._load_wanted()
+        for edition in self._named():
+            if edition.version != self.choice(edition.name):
+                await self._serve_quietly(edition, activate=False)
         if self._crew.settings.watch_s:
             self._spawn(self._watch())
         if self._opener.ceiling is not None:
@@ -196,9 +203,14 @@ class Repository:
         is_served = running is not None and running.bundle.manifest.digest == edition.digest
         return not has_failed and not is_served and edition.version not in line.evicted
 
-    async def _serve_quietly(self, edition: Edition) -> None:
+    def _named(self) -> list[Edition]:
+        """Give the bundles that were named themselves: all of them are served, also where they are one model's."""
+        editions = [edition for versions in self.shelf.editions.values() for edition in versions.values()]
+        return [edition for edition in editions if edition.path in self._paths]
+
+    async def _serve_quietly(self, edition: Edition, *, activate: bool = True) -> None:
         try:
-            await self._serve(edition)
+            await self._serve(edition, activate=activate)
         except FerrymanError:
             return  # kept and logged where it arose
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from ferryman.bundle.manifest import read_manifest
 from ferryman.core.bundle import Bundle, Choice
-from ferryman.core.errors import BundleError, FerrymanError, NotReady
+from ferryman.core.errors import BundleError, FerrymanError, NotReady, WrongAnswers
 from ferryman.core.runtime import available_cores
 from ferryman.server.control.crew import Crew, Worker
 from ferryman.server.control.probe import Probe
@@ -78,6 +78,10 @@ class Supervisor:
         """Start the workers and check their golden answers; raises what their load raised, and leaves none behind."""
         try:
             loaded = await self._staff()
+        except WrongAnswers:
+            self._set_golden(False)
+            await self._clear(deadline_s=0)
+            raise
         except BaseException:
             await self._clear(deadline_s=0)
             raise
@@ -145,7 +149,7 @@ class Supervisor:
         self._crew.metrics.restarted(self.name, "start")
         self._tell(f"no new worker could be started: {error}")
         pause_s = self._pause()
-        if is_wrong := "golden" in str(error):
+        if is_wrong := isinstance(error, WrongAnswers):
             self._wrong_starts += 1
             self._set_golden(False)
         hopeless = isinstance(error, BundleError) or (is_wrong and self._wrong_starts >= _WRONG_STARTS)

@@ -4,11 +4,14 @@ import asyncio
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from math import inf
 
-from ferryman.core.errors import FerrymanError, NotFound, NotReady
+from ferryman.core.errors import DeadlineExceeded, FerrymanError, NotFound, NotReady, Overloaded
 from ferryman.server.data.ask import Ask, Priority, Reply
 from ferryman.server.data.models import Served
 from ferryman.server.data.split import side
+
+_MOST_PARKED = 1024
 
 Observer = Callable[[Ask, str, str, Reply | None, FerrymanError | None, float], None]
 """Hear of one answered ask: who was asked (name, version), how it ended, and the seconds it took."""
@@ -87,8 +90,7 @@ class Dataplane:
         self._routes.setdefault(name, _Route()).slots[version] = _Slot(None, reason)
         route = self._routes[name]
         route.active = route.active or version
-        if route.active == version:
-            self._fail_parked(name, NotReady(f"model '{name}' {reason}"))
+        self._fail_parked(name, NotReady(f"model '{name}' {reason}", hint="try again later"), version)
 
     def evict(self, name: str, version: str) -> None:
         """Stop answering with a version until somebody asks for it: then `on_missing` is called, and the ask waits."""
@@ -219,7 +221,7 @@ class Dataplane:
             slot = self._slot(ask.model, ask.version)
         if slot.served is None:
             if slot.was is not None and self.on_missing(ask.model):
-                self._parked.setdefault(ask.model, []).append(ask)
+                self._park(ask)
                 return None
             raise NotReady(f"model '{ask.model}' {slot.reason}", hint="try again later")
         return slot.served
@@ -273,13 +275,27 @@ class Dataplane:
         ask.done = answered
         slot.served.lane.submit(replace(ask, version=shadow.version, priority=Priority.LOW, done=echoed))
 
+    def _park(self, ask: Ask) -> None:
+        """Have an ask wait until its model is back, for as long as its deadline allows."""
+        parked = self._parked.setdefault(ask.model, [])
+        if len(parked) >= _MOST_PARKED:
+            raise Overloaded(f"{len(parked)} requests wait for model '{ask.model}' already", hint="try again later")
+        parked.append(ask)
+        if ask.deadline_s < inf:
+            self._loop.call_at(ask.deadline_s, ask.fail, DeadlineExceeded("the model was not back in time"))
+
     def _unpark(self, name: str) -> None:
         for ask in self._parked.pop(name, ()):
             self.submit(ask)
 
-    def _fail_parked(self, name: str, error: FerrymanError) -> None:
+    def _fail_parked(self, name: str, error: FerrymanError, version: str | None = None) -> None:
+        """Fail the asks that wait for a model, or for one of its versions."""
+        active = self.active(name)
         for ask in self._parked.pop(name, ()):
-            ask.fail(error)
+            if version is None or version == (ask.version or active):
+                ask.fail(error)
+            else:
+                self._parked.setdefault(name, []).append(ask)
 
     def _slot(self, name: str, version: str | None) -> _Slot:
         route = self._routes.get(name)

@@ -20,7 +20,8 @@ _log = logging.getLogger("ferryman.server.gate")
 
 
 class KeyStore:
-    """Look keys up by their token. A thread of its own reads the file when it changes; a broken one keeps the old keys.
+    """Look keys up by their token. A thread of its own reads the file when it changes, and so does whoever comes
+    with a key that is not known yet; a broken file keeps the old keys.
 
     Raises ConfigError at first where the file can't be read.
     """
@@ -30,6 +31,7 @@ class KeyStore:
         self._poll_s = poll_s
         self._print = _fingerprint(path)
         self._known = _index(read_keys(path))
+        self._looking = threading.Lock()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="keys", daemon=True)
 
@@ -49,6 +51,9 @@ class KeyStore:
         Whether it has expired is for the caller to look at.
         """
         found = self._known.get(token[_ID])
+        if found is None and len(token) == _LENGTH:
+            self.look()  # it may have been made a moment ago: its bearer must not be sent away until the next look
+            found = self._known.get(token[_ID])
         if found is None or len(token) != _LENGTH:
             raise Unauthorized("the API key is not known here")
         salt, digest, grant = found
@@ -58,16 +63,17 @@ class KeyStore:
 
     def look(self) -> None:
         """Read the file now if it has changed."""
-        found = _fingerprint(self._path)
-        if found == self._print:
-            return
-        self._print = found
-        try:
-            self._known = _index(read_keys(self._path))
-        except ConfigError as error:
-            _log.warning("%s; the keys of before stay valid", error)
-        else:
-            _log.info("read %s again: %d keys", self._path, len(self._known))
+        with self._looking:
+            found = _fingerprint(self._path)
+            if found == self._print:
+                return
+            self._print = found
+            try:
+                self._known = _index(read_keys(self._path))
+            except ConfigError as error:
+                _log.warning("%s; the keys of before stay valid", error)
+            else:
+                _log.info("read %s again: %d keys", self._path, len(self._known))
 
     def _watch(self) -> None:
         while not self._stopping.wait(self._poll_s):

@@ -49,7 +49,7 @@ class Exporter:
 
     def close(self) -> None:
         """Close the connection."""
-        self._exporter.shutdown()  # type: ignore[no-untyped-call] # theirs
+        self._exporter.shutdown()
 
     def _made(self, span: EndedSpan, to_unix_ns: int) -> "ReadableSpan":
         from opentelemetry.sdk.trace import ReadableSpan

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from ferryman.bundle.golden import GoldenCheck, check_golden
 from ferryman.bundle.read import load_bundle
 from ferryman.core.bundle import Bundle
-from ferryman.core.errors import NotReady
+from ferryman.core.errors import WrongAnswers
 from ferryman.core.plugins import runtime_for
 from ferryman.core.runtime import Runtime, Session
 from ferryman.core.task import Task, bind_task
@@ -33,7 +33,7 @@ class Model:
 def bring_up(order: LoadOrder) -> tuple[Model, Loaded]:
     """Load a bundle, ask it its golden samples, which warms it up, and find out whether it may be batched.
 
-    Raises NotReady for a wrong answer, and what reading and loading a bundle raise.
+    Raises WrongAnswers, and what reading and loading a bundle raise.
     """
     began_s = time.perf_counter()
     bundle = load_bundle(order.path)
@@ -58,7 +58,8 @@ def bring_up(order: LoadOrder) -> tuple[Model, Loaded]:
 def _check_golden(bundle: Bundle, task: Task, session: Session) -> int:
     checks = check_golden(bundle, task, session)
     if wrong := [check for check in checks if check.beyond]:
-        raise NotReady(_explain(wrong, checks, bundle.tolerance), hint="this machine or its engine computes otherwise")
+        explained = _explain(wrong, checks, bundle.tolerance)
+        raise WrongAnswers(explained, hint="this machine or its engine computes otherwise")
     if not checks:
         _log.warning("model '%s' has no golden samples: it is served unchecked", bundle.manifest.name)
     return len(checks)
