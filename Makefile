@@ -3,10 +3,10 @@ VENV := $(or $(FERRYMAN_VENV),.venv)
 FERRYMAN := $(VENV)/bin/ferryman
 ARGS ?=
 
-.PHONY: help demo test check fix bench docs setup setup-core lock clean
+.PHONY: help demo test check fix bench bench-serving docs setup setup-core lock clean
 
 help:  ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-6s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup-core:
 	@scripts/setup core
@@ -28,6 +28,9 @@ fix: setup  ## format, write the generated pages, then check
 
 bench: setup  ## measure: import cost, then everything in benchmarks/
 	@scripts/bench $(ARGS)
+
+bench-serving: setup  ## measure the server beside its peers (ARGS="--peers ferryman,raw")
+	@$(VENV)/bin/python benchmarks/serving/run.py $(ARGS)
 
 docs: setup  ## write docs/reference from the code
 	@$(VENV)/bin/python scripts/docs.py

@@ -49,6 +49,10 @@ class GrpcLoad:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        """Ask no more, and wait for the last answers."""
         self._stopping.set()
         self.wait_until_left()
 

@@ -135,11 +135,14 @@ class HttpLoad:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._is_stopping = True
-        self._thread.join(2 * ANSWER_S)
-        assert not self._thread.is_alive(), "a caller hangs"
+        self.stop()
         if self._crash is not None:
             raise self._crash
+
+    def stop(self) -> None:
+        """Ask no more, and wait for the last answers."""
+        self._is_stopping = True
+        self.wait_until_left()
 
     def wait_for_answers(self, more: int, *, timeout_s: float = ANSWER_S) -> None:
         """Return when so many more were answered right."""

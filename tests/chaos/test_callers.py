@@ -3,9 +3,11 @@
 import datetime
 import json
 import os
+import socket
 import ssl
 import subprocess
 import sys
+import time
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -100,11 +102,6 @@ def test_an_expired_certificate_never_takes_a_good_one_s_place(tmp_path: Path, p
             http.wait_for_answers(30)
     report.add("an expired certificate, then a new one", http.counts, "each request on a connection of its own")
     assert http.counts.answered == http.counts.sent, http.counts.examples
-    assert "expired" in server_words(server.errors)
-
-
-def server_words(_: Path) -> str:
-    return "expired"
 
 
 def test_a_server_doesn_t_start_with_an_expired_certificate(tmp_path: Path, pair: Pair) -> None:
@@ -134,7 +131,7 @@ def test_a_certificate_that_expires_while_it_serves_is_renewed_without_a_restart
             http.counts.hurt()
             pair.write(lasts_s=3600)
             wait_until(lambda: is_trusted(server.port, pair))
-            renewed_after_s = __import__("time").monotonic() - http.counts.hurt_s
+            renewed_after_s = time.monotonic() - http.counts.hurt_s
             http.wait_for_answers(30)
     report.add("a certificate expires in service", http.counts, f"renewed {renewed_after_s:.1f} s after the file was")
     assert http.counts.answered == http.counts.sent, http.counts.examples
@@ -142,12 +139,13 @@ def test_a_certificate_that_expires_while_it_serves_is_renewed_without_a_restart
 
 def is_trusted(port: int, pair: Pair) -> bool:
     """Tell whether a client that checks would connect."""
-    import socket
-
     context = ssl.create_default_context(cafile=str(pair.files[0]))
-    with suppress(ssl.SSLCertVerificationError), socket.create_connection(("127.0.0.1", port), 20) as plain:
-        with context.wrap_socket(plain, server_hostname="localhost"):
-            return True
+    with (
+        suppress(ssl.SSLCertVerificationError),
+        socket.create_connection(("127.0.0.1", port), 20) as plain,
+        context.wrap_socket(plain, server_hostname="localhost"),
+    ):
+        return True
     return False
 
 

@@ -16,10 +16,9 @@ def test_a_full_disk_under_the_access_log_stops_no_answer(tmp_path: Path, report
     bundle = bundle_affine(tmp_path / "affine")
     log = tmp_path / "access.log"
     log.symlink_to(FULL)
-    with serving([bundle.path], "--access-log", str(log)) as server:
-        with HttpLoad(Target(server.port), affine()) as http:
-            wait_until(lambda: "No space left on device" in server.log())
-            http.wait_for_answers(200)
+    with serving([bundle.path], "--access-log", str(log)) as server, HttpLoad(Target(server.port), affine()) as http:
+        wait_until(lambda: "No space left on device" in server.log())
+        http.wait_for_answers(200)
     report.add("the access log's disk is full", http.counts)
     assert http.counts.answered == http.counts.sent
 

@@ -60,10 +60,12 @@ def test_a_model_that_leaks_is_renewed_before_it_is_too_large_and_nobody_notices
         seen_mb.append(largest_mb(pids))
         return len(seen_pids) > 2
 
-    with serving([bad.path], "--max-worker-mb", str(limit_mb)) as server:
-        with HttpLoad(Target(server.port), order(LEAK, 1.0), callers=4, pause_s=0.04) as http:
-            wait_until(is_renewed_twice, timeout_s=60)
-            http.wait_for_answers(20)
+    with (
+        serving([bad.path], "--max-worker-mb", str(limit_mb)) as server,
+        HttpLoad(Target(server.port), order(LEAK, 1.0), callers=4, pause_s=0.04) as http,
+    ):
+        wait_until(is_renewed_twice, timeout_s=60)
+        http.wait_for_answers(20)
     note = f"renewed twice at {limit_mb} MB; the largest had {max(seen_mb)} MB"
     report.add("a model leaks 1 MB a request", http.counts, note)
     assert http.counts.answered == http.counts.sent

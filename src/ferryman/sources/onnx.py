@@ -53,7 +53,7 @@ class OnnxSource:
 
 def _parse(path: Path) -> Model:
     import onnx
-    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]  # it ships no types
+    from google.protobuf.message import DecodeError
 
     size_bytes = path.stat().st_size
     fields = onnx_fields(path)

@@ -45,7 +45,7 @@ def token(key: Any = RSA_KEY, algorithm: str = "RS256", *, kid: str | None = "on
     held = {"iss": ISSUER, "aud": AUDIENCE, "sub": "alice", "exp": time.time() + 600, "scope": "infer read", **claims}
     held = {name: value for name, value in held.items() if value is not None}
     head = {} if kid is None else {"kid": kid}
-    return jwt.encode(held, key, algorithm, headers=head).encode()
+    return str(jwt.encode(held, key, algorithm, headers=head)).encode()
 
 
 def certificate(folder: Path) -> Path:
