@@ -44,6 +44,11 @@ class About:
 
 
 _NOBODY = About()
+_CLIENT_GONE = 499  # nobody reads this status: it is for the log
+
+
+class _Gone(FerrymanError):
+    """Stand for a client that left."""
 
 
 class Journal:
@@ -76,7 +81,8 @@ class Journal:
         if asked.version:
             figures = self._metrics.find(asked.model, asked.version)
             if figures is not None:
-                figures.request(outcome_of(error), seconds, "http")
+                outcome = CANCELLED if type(error) is _Gone else outcome_of(error)
+                figures.request(outcome, seconds, "http")
                 figures.sizes(request.bytes_in, bytes_out)
             if asked.span is not None:
                 self._end(asked, response.status, now_s)
@@ -93,6 +99,10 @@ class Journal:
         """Note one request that no model was asked."""
         self._metrics.rejected(outcome_of(error))
         self.answered(request, response, error, About(model))
+
+    def gone(self, request: Request, about: About) -> None:
+        """Note one request whose client left before its answer."""
+        self.answered(request, Response(_CLIENT_GONE), _Gone("the client left"), about)
 
     def called(self, call: CallFacts, error: Exception | None) -> None:
         """Note one gRPC call."""

@@ -59,8 +59,12 @@ class Question:
 
     def drop(self) -> None:
         """Know that nobody waits for the answer: it is not sent to a model any more."""
-        if self.ask is not None:
+        if self.ask is not None and not self.ask.is_settled:
             self.ask.is_settled = True
+            model = self._address.model
+            version = self._address.version or self._dataplane.active(model) or ""
+            about = About(model, version, trace_id=self._trace_id, span=self._span)
+            self._journal.gone(self._request, about)
 
     def _put_later(self, headers: Mapping[bytes, bytes], decoded: "asyncio.Future[Asked]") -> None:
         try:
