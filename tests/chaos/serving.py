@@ -37,7 +37,7 @@ class Serving(Running):
 
     def workers(self) -> list[int]:
         """Give the process ids of its workers."""
-        return [pid for pid in family(self.mark) if _name(pid) == "ferryman-worker"]
+        return [pid for pid in family(self.mark) if name_of(pid) == "ferryman-worker"]
 
     def kill(self) -> None:
         """End the server's own process without a word."""
@@ -59,6 +59,13 @@ def family(mark: str) -> list[int]:
             if folder.name.isdecimal() and wanted in (folder / "environ").read_bytes().split(b"\0"):
                 found.append(int(folder.name))
     return found
+
+
+def name_of(pid: int) -> str:
+    """Give a process's own name; nothing where it has ended."""
+    with suppress(OSError):
+        return Path(f"/proc/{pid}/comm").read_text().strip()
+    return ""
 
 
 @contextmanager
@@ -97,9 +104,3 @@ def _first_line(process: "subprocess.Popen[str]", errors: Path) -> dict[str, Any
     assert line, errors.read_text()
     told: dict[str, Any] = json.loads(line)  # JSON
     return told
-
-
-def _name(pid: int) -> str:
-    with suppress(OSError):
-        return Path(f"/proc/{pid}/comm").read_text().strip()
-    return ""

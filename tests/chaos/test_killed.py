@@ -9,7 +9,7 @@ from tests.chaos.counts import Report, together
 from tests.chaos.grpc_load import GrpcLoad
 from tests.chaos.load import HttpLoad, Target
 from tests.chaos.questions import affine
-from tests.chaos.serving import family, serving
+from tests.chaos.serving import family, name_of, serving
 from tests.server.running import wait_until
 
 FACTORS = {"1": 2.0, "2": 3.0}
@@ -49,6 +49,22 @@ def test_a_killed_worker_of_two_costs_nobody_else_anything(tmp_path: Path, repor
     report.add("one worker of two is killed", http.counts)
     assert (http.counts.lost, http.counts.wrong, http.counts.failed) == (0, 0, {})
     assert http.counts.refused <= 8, "only those that it had are refused"
+
+
+def test_a_killed_zygote_is_started_again_with_its_workers(tmp_path: Path, report: Report) -> None:
+    bundle = bundle_affine(tmp_path / "affine")
+    with serving([bundle.path]) as server, HttpLoad(Target(server.port), affine()) as http:
+        http.wait_for_answers(100)
+        before = set(family(server.mark))
+        (zygote,) = [pid for pid in before if name_of(pid) == "ferryman-zygote"]
+        os.kill(zygote, signal.SIGKILL)
+        http.counts.hurt()
+        http.wait_for_answers(100)
+        wait_until(lambda: len(before & set(family(server.mark))) == 1)  # the server's own process
+        http.wait_for_answers(20)
+    report.add("the process that workers are forked from is killed", http.counts)
+    assert (http.counts.lost, http.counts.wrong, http.counts.failed) == (0, 0, {}), http.counts.examples
+    assert http.counts.well_after_s < 30
 
 
 def test_a_killed_server_leaves_no_orphan_and_comes_back_as_it_was(tmp_path: Path, report: Report) -> None:

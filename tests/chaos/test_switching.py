@@ -8,6 +8,8 @@ from tests.chaos.grpc_load import GrpcLoad
 from tests.chaos.load import HttpLoad, Target
 from tests.chaos.questions import affine
 from tests.chaos.serving import family, serving
+from tests.server.http.serving import read_answers
+from tests.server.http.serving import serving as serving_echo
 from tests.server.running import wait_until
 
 RELOADS = 20
@@ -51,3 +53,17 @@ def test_sigterm_answers_everything_that_was_accepted(tmp_path: Path, report: Re
         assert code == 0
         assert not family(server.mark)
         assert counts.answered == counts.sent, counts
+
+
+def test_a_connection_is_not_closed_as_idle_over_a_request_that_was_just_written() -> None:
+    request = b"GET /just HTTP/1.1\r\nHost: chaos\r\n\r\n"
+    with serving_echo() as server, server.connect() as link:
+        link.sendall(request)
+        assert read_answers(link, 1)[0][0] == 200
+
+        def stop_while_it_comes() -> None:
+            link.sendall(request)  # on the server's own loop, which can't have read it yet
+            server.connections.close_idle(0)
+
+        server.call(stop_while_it_comes)
+        assert read_answers(link, 1)[0][0] == 200

@@ -22,7 +22,9 @@ from pathlib import Path
 from ferryman.core.errors import FerrymanError
 from ferryman.server.app import serve
 from ferryman.server.settings import ServerSettings
-settings = ServerSettings(**json.loads(sys.argv[1]))
+PATHS = ("keys", "jwt", "tls_cert", "tls_key", "client_ca", "state")
+given = json.loads(sys.argv[1])
+settings = ServerSettings(**{name: Path(value) if name in PATHS else value for name, value in given.items()})
 try:
     serve([Path(path) for path in sys.argv[2:]], settings, lambda url, admin: print(url, admin, flush=True))
 except FerrymanError as error:
@@ -90,7 +92,13 @@ def started(arguments: Sequence[str], settings: Mapping[str, Any]) -> Iterator[t
     """Start a server process (its first line is its address) and give it with the file of its stderr."""
     with tempfile.TemporaryDirectory() as folder, Path(folder, "stderr").open("w") as errors:
         process = subprocess.Popen(
-            [sys.executable, "-c", _PROGRAM, json.dumps({"port": 0, "access_log": "off", **settings}), *arguments],
+            [
+                sys.executable,
+                "-c",
+                _PROGRAM,
+                json.dumps({"port": 0, "access_log": "off", **settings}, default=str),
+                *arguments,
+            ],
             stdout=subprocess.PIPE,
             stderr=errors,
             text=True,

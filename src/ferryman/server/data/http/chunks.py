@@ -3,6 +3,7 @@
 import re
 
 from ferryman.server.data.http.head import Refusal
+from ferryman.server.data.http.limits import LARGER
 
 _SIZE_LINE = re.compile(rb"([0-9A-Fa-f]{1,15})(?:[ \t]*;[\t\x20-\x7e\x80-\xff]*)?\r\n")
 _TRAILER = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+:[\t\x20-\x7e\x80-\xff]*\r\n")
@@ -72,7 +73,7 @@ class Chunks:
         self._missing = int(found[1], 16)
         self.size += self._missing
         if self.size > self._limit_bytes:
-            raise Refusal(413, f"the body is larger than {self._limit_bytes} bytes")
+            raise Refusal(413, f"the body is larger than {self._limit_bytes} bytes; {LARGER}")
         self._state = _DATA if self._missing else _TRAILERS
 
     def _trailer(self, received: bytes, at: int, end: int) -> None:

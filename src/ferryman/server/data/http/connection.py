@@ -167,7 +167,7 @@ class HttpConnection(Wire):
         if length is None:
             return True
         if length > self._house.limits.body_bytes:
-            self._refuse_body(413, f"the body is larger than {self._house.limits.body_bytes} bytes")
+            self._refuse_body(413, f"the body is larger than {self._house.limits.body_bytes} bytes; {LARGER}")
             return False
         try:
             self._house.intake.take(length)

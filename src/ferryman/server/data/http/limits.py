@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+LARGER = "send less, or serve with a larger --max-body-mb"
+
 
 @dataclass(frozen=True, slots=True)
 class Limits:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from ferryman.server.data.http.connection import HttpConnection
 from ferryman.server.data.http.connections import Connections
 from ferryman.server.data.http.reply import refusal
+from ferryman.server.data.http.wire import has_unread
 
 _PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 
@@ -55,7 +56,7 @@ class Sniffer(asyncio.Protocol):
 
     def close_idle(self, idle_s: float) -> None:
         """Close a connection that has said nothing for so long."""
-        if asyncio.get_running_loop().time() - self._since_s >= idle_s:
+        if asyncio.get_running_loop().time() - self._since_s >= idle_s and not has_unread(self._transport):
             self._transport.close()
 
     def abort(self) -> None:

@@ -1,6 +1,8 @@
 """The part of an HTTP/1.1 connection that knows no requests: its times, its end, and what is thrown away."""
 
 import asyncio
+import fcntl
+import termios
 from typing import Any
 
 from ferryman.server.data.http.connections import Connections
@@ -10,6 +12,17 @@ from ferryman.server.data.http.request import Header
 FRESH, IDLE, HEAD, BODY, WORK, SKIP, LINGER, CLOSED = range(8)  # what a connection does; in this order
 CLOSE = b"connection: close\r\n"
 _LINGER_BYTES = 64 * 1024 * 1024  # so much is read, and thrown away, so that a refused client gets to read why
+
+
+def has_unread(transport: asyncio.BaseTransport) -> bool:
+    """Tell whether the client has said something that nobody has read: to close then would lose a request."""
+    link = transport.get_extra_info("socket")
+    if link is None or link.fileno() < 0:
+        return False
+    try:
+        return fcntl.ioctl(link.fileno(), termios.FIONREAD, bytes(4)) != bytes(4)
+    except OSError:
+        return False
 
 
 class Wire(asyncio.Protocol):
@@ -87,7 +100,7 @@ class Wire(asyncio.Protocol):
             self.abort()
         elif self._phase == HEAD:
             self._refuse(408, f"the headers did not come within {self._house.limits.header_s:g} s")
-        else:
+        elif self._phase != IDLE or not has_unread(self._transport):
             self._close()
 
     def close_idle(self, idle_s: float) -> None:
@@ -96,6 +109,7 @@ class Wire(asyncio.Protocol):
             self._phase in (FRESH, IDLE, LINGER)
             and not self._is_stalled
             and self._loop.time() - self._since_s >= idle_s
+            and (self._phase == LINGER or not has_unread(self._transport))
         ):
             self._close()
 

@@ -12,6 +12,7 @@ from ferryman.server.data.models import Served
 from ferryman.server.data.v2.errors import Unsupported
 from ferryman.server.data.v2.messages import TensorRequest, decode_rows, decode_tensors, priority_of, timeout_of
 from ferryman.server.data.v2.parse import parse_json
+from ferryman.server.data.v2.template import Templates
 
 _JSON_LENGTH = b"inference-header-content-length"
 _BYTES = b"application/octet-stream"
@@ -63,6 +64,25 @@ def decode(headers: Headers, body: bytes | bytearray, served: Served) -> Asked:
     view = memoryview(body)
     raw = parse_json(view[:split])
     return _rows(raw, served) if "rows" in raw else decode_tensors(raw, view[split:])
+
+
+class Decoder:
+    """Decode requests as `decode` does, and faster those whose form it knows."""
+
+    def __init__(self) -> None:
+        self._templates = Templates()
+
+    def decode(self, headers: Headers, body: bytes | bytearray, served: Served) -> Asked:
+        """Decode a whole request; raises what `decode` raises."""
+        if type(body) is not bytes or headers.get(b"content-type") != _JSON or _JSON_LENGTH in headers:
+            return decode(headers, body, served)
+        known = self._templates.decode(body)
+        if known is not None:
+            return known
+        asked = decode(headers, body, served)
+        if type(asked) is TensorRequest:
+            self._templates.learn(body, asked)
+        return asked
 
 
 def _picture(body: bytes | bytearray, served: Served) -> ItemsRequest:

@@ -71,11 +71,17 @@ def decode_json(name: str, dtype: np.dtype[Any], shape: tuple[int, ...], raw: An
     values = _flatten(name, shape, raw)
     types = set(map(type, values))
     if types <= _FLOATS and len(values) <= _SHORT and dtype in _PACKED:
-        return _pack(name, dtype, shape, values)
+        return pack_numbers(name, dtype, shape, values)
     return _decode_values(name, dtype, shape, values, types)
 
 
-def _pack(name: str, dtype: np.dtype[Any], shape: tuple[int, ...], values: Sequence[float]) -> Array:
+def pack_numbers(
+    name: str,
+    dtype: np.dtype[Any],
+    shape: tuple[int, ...],
+    values: Sequence[float],  # float32 or float64
+) -> Array:
+    """Give a tensor of float32 or float64 from as many Python numbers as its shape takes."""
     try:
         packed = struct.pack(f"<{len(values)}{_PACKED[dtype]}", *values)
     except (OverflowError, struct.error) as error:

@@ -13,7 +13,7 @@ from ferryman.server.data.gate.caller import Action
 from ferryman.server.data.gate.gate import Gate
 from ferryman.server.data.http.request import Listener, Request, Respond, Response, Stream
 from ferryman.server.data.v2.addresses import Address, Addresses, Route
-from ferryman.server.data.v2.asking import check_content_type
+from ferryman.server.data.v2.asking import Decoder, check_content_type
 from ferryman.server.data.v2.errors import internal, refusal
 from ferryman.server.data.v2.journal import Journal
 from ferryman.server.data.v2.pages import INDEX, Pages
@@ -40,6 +40,7 @@ class HttpV2:
         self._pages = pages
         self._journal = journal
         self._request_s = request_s
+        self._decoder = Decoder()
         self._addresses = Addresses(pages.addresses(), routes)
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -64,7 +65,7 @@ class HttpV2:
         try:
             if address.verb == "infer":
                 request.note = question = Question(request, address, respond, self._dataplane, self._journal)
-                question.put(self._loop, self._request_s)
+                question.put(self._loop, self._decoder, self._request_s)
             elif address.handler is not None:
                 task = self._loop.create_task(self._steer(request, address, respond))
                 self._tasks.add(task)

@@ -32,7 +32,7 @@ _PIECE = 16384  # values
 _LONGEST_TIMEOUT_US = 3_600_000_000
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class TensorRequest:
     """Hold decoded inputs, the names of the outputs wanted (None: all), and which of them go out as bytes.
 

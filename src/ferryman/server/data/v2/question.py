@@ -10,7 +10,7 @@ from ferryman.server.data.gate.caller import sticky_name
 from ferryman.server.data.http.request import Request, Respond, Response
 from ferryman.server.data.signals.spans import OpenSpan
 from ferryman.server.data.v2.addresses import Address
-from ferryman.server.data.v2.asking import Asked, decode
+from ferryman.server.data.v2.asking import Asked, Decoder, decode
 from ferryman.server.data.v2.errors import internal, refusal
 from ferryman.server.data.v2.journal import About, Journal
 from ferryman.server.data.v2.messages import TensorRequest, encode_answers, encode_tensors
@@ -43,7 +43,7 @@ class Question:
         self._span: OpenSpan | None = None
         self._trace_id = ""
 
-    def put(self, loop: asyncio.AbstractEventLoop, request_s: float) -> None:
+    def put(self, loop: asyncio.AbstractEventLoop, decoder: Decoder, request_s: float) -> None:
         """Decode the body and ask the model; a large one beside the loop."""
         self._loop, self._request_s = loop, request_s
         headers = dict(self._request.headers)
@@ -53,7 +53,7 @@ class Question:
                 decoding = loop.run_in_executor(None, decode, headers, self._request.body, served)
                 decoding.add_done_callback(lambda done: self._put_later(headers, done))
             else:
-                self._submit(headers, decode(headers, self._request.body, served))
+                self._submit(headers, decoder.decode(headers, self._request.body, served))
         except FerrymanError as error:
             self._fail(error)
 
