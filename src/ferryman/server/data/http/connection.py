@@ -12,6 +12,7 @@ from ferryman.server.data.http.chunks import Chunks
 from ferryman.server.data.http.compress import Inflater, compress, is_worth
 from ferryman.server.data.http.connections import Connections
 from ferryman.server.data.http.head import END, Head, Refusal, check_start
+from ferryman.server.data.http.limits import LARGER
 from ferryman.server.data.http.reply import CONTINUE, lines_of, refusal
 from ferryman.server.data.http.request import Request, Response
 from ferryman.server.data.http.websocket import WebSocket, accept_upgrade
