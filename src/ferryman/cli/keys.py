@@ -1,10 +1,9 @@
 """`ferryman keys`: who may call a server."""
 
 import argparse
-from datetime import timedelta
 from pathlib import Path
 
-from ferryman.cli.options import add_json, count, positive
+from ferryman.cli.options import add_json, count, duration, positive
 from ferryman.cli.output import write_json, write_text
 from ferryman.cli.talk import say
 from ferryman.core.errors import ConfigError
@@ -13,8 +12,6 @@ from ferryman.server.data.gate.key_file import KeyEntry, KeyFile, locked, read_k
 from ferryman.server.data.gate.keys import Made, Wish, add, revoke, rotate
 
 EXAMPLE = "ferryman keys add web --models 'street-*' --rate 50 --file keys.json"
-_UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86400}
-_LONGEST_S = 100 * 365 * 86400
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -56,14 +53,6 @@ def run(args: argparse.Namespace) -> int:
         if not args.quiet:
             say(f"the token of '{told['name']}', shown this once: only its digest is kept")
     return 0
-
-
-def duration(text: str) -> timedelta:
-    """Read a time such as 90s, 15m, 1h or 30d."""
-    seconds = count(text[:-1]) * _UNITS_S.get(text[-1:], _LONGEST_S + 1)
-    if seconds > _LONGEST_S:
-        raise argparse.ArgumentTypeError(f"'{text}' is no time of up to a century: 90s, 15m, 1h or 30d")
-    return timedelta(seconds=seconds)
 
 
 def _make(file: KeyFile, args: argparse.Namespace) -> Made:

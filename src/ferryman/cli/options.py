@@ -1,7 +1,11 @@
 """Options that several verbs share, and checks of their values."""
 
 import argparse
+from datetime import timedelta
 from pathlib import Path
+
+_UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+_LONGEST_S = 100 * 365 * 86400
 
 
 def add_json(parser: argparse.ArgumentParser) -> None:
@@ -46,6 +50,14 @@ def positive(text: str) -> float:
     if not 0 < number < float("inf"):
         raise argparse.ArgumentTypeError(f"{text} is not over 0")
     return number
+
+
+def duration(text: str) -> timedelta:
+    """Read a time such as 90s, 15m, 1h or 30d."""
+    seconds = count(text[:-1]) * _UNITS_S.get(text[-1:], _LONGEST_S + 1)
+    if seconds > _LONGEST_S:
+        raise argparse.ArgumentTypeError(f"'{text}' is no time of up to a century: 90s, 15m, 1h or 30d")
+    return timedelta(seconds=seconds)
 
 
 def _number(text: str) -> float:

@@ -8,10 +8,9 @@ from ferryman.core.errors import UserError
 from ferryman.server.settings import ServerSettings
 
 _SETTINGS = (
-    "host", "port", "threads", "instances", "processes", "max_batch", "max_queue", "request_s", "drain_s", "probe_s",
-    "watch_s", "max_memory_mb", "max_worker_mb", "keys", "jwt", "tls_cert", "tls_key", "client_ca", "state",
-    "access_log", "triton_metrics", "otlp",
-    "trace_ratio", "allow_broken",
+    "host", "port", "threads", "instances", "processes", "max_batch", "max_queue", "request_s", "drain_s", "unready_s",
+    "hang_s", "probe_s", "watch_s", "max_memory_mb", "max_worker_mb", "keys", "jwt", "tls_cert", "tls_key", "client_ca",
+    "state", "access_log", "triton_metrics", "otlp", "trace_ratio", "allow_broken",
 )  # fmt: skip
 
 
@@ -81,6 +80,8 @@ def _add_limits(group: _Group) -> None:
     group.add_argument("--max-queue", type=count, default=1024, metavar="N", help="more that wait get 429 (1024)")
     group.add_argument("--request-s", type=positive, default=60.0, metavar="S", help="later answers are 504 (60)")
     group.add_argument("--drain-s", type=positive, default=30.0, metavar="S", help="to finish after SIGTERM (30)")
+    group.add_argument("--unready-s", type=positive, default=0.5, metavar="S", help="unready before draining (0.5)")
+    group.add_argument("--hang-s", type=positive, default=60.0, metavar="S", help="renew a worker stuck so long (60)")
     group.add_argument("--max-memory-mb", type=count, default=0, metavar="MB", help="evict idle models over it (never)")
     group.add_argument("--max-worker-mb", type=count, default=0, metavar="MB", help="renew a larger worker (never)")
 
@@ -95,7 +96,14 @@ def _add_callers(group: _Group) -> None:
 
 
 def _add_watching(group: _Group) -> None:
-    group.add_argument("--access-log", default="-", metavar="FILE", help="JSON lines: a file, - (stderr), or off (-)")
+    group.add_argument(
+        "--access-log",
+        nargs="?",
+        default="-",
+        const="-",
+        metavar="FILE",
+        help="JSON lines: a file, - (stderr) or off (-)",
+    )
     group.add_argument(
         "--probe-s", type=positive, default=30.0, metavar="S", help="ask a golden sample each S seconds (30)"
     )

@@ -2,21 +2,19 @@
 
 import argparse
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 from ferryman.bundle.read import load_bundle
-from ferryman.cli.options import add_json, count, positive
+from ferryman.cli.options import add_json, count, duration, positive
 from ferryman.cli.output import has_color, write_json, write_text
 from ferryman.cli.talk import Listener, say
-from ferryman.core.bundle import Tuning
+from ferryman.cli.tune_table import tuning_table
 from ferryman.core.runtime import available_cores
 from ferryman.server.tuning.candidates import list_candidates
 from ferryman.server.tuning.keep import keep_tuning
 from ferryman.server.tuning.search import TuneSettings, plan_rounds, tune
 from ferryman.server.tuning.serving import describe
-from ferryman.verify.columns import Cell, Column, Paint, rows
-from ferryman.verify.figures import figure
+from ferryman.verify.columns import Paint
 
 EXAMPLE = "ferryman tune dist/street --budget 120s --p99-ms 40"
 _FEW = 1000  # requests, below which a p99 rests on fewer than ten
@@ -25,7 +23,7 @@ _FEW = 1000  # requests, below which a p99 rests on fewer than ten
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Take the bundle, the budget and the limit."""
     parser.add_argument("bundle", type=Path, metavar="BUNDLE", help="a bundle's folder or .ferry file")
-    parser.add_argument("--budget", type=_duration, default=120.0, metavar="TIME", help="how long to search (120s)")
+    parser.add_argument("--budget", type=duration, default="120s", metavar="TIME", help="how long to search (120s)")
     parser.add_argument(
         "--p99-ms", type=positive, metavar="MS",
         help="the 99th percentile of latency to keep (default: the contract's, else 4 x the latency of one request "
@@ -38,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Search, write the choice into the bundle and show it."""
-    settings = TuneSettings(budget_s=args.budget, p99_ms=args.p99_ms, cores=args.cores)
+    settings = TuneSettings(budget_s=args.budget.total_seconds(), p99_ms=args.p99_ms, cores=args.cores)
     if args.dry_run:
         return _show_plan(args, settings)
     with Listener(sys.stderr, is_quiet=args.quiet) as progress:
@@ -47,7 +45,7 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         write_json(tuning)
     else:
-        write_text(_table(tuning, Paint(has_color(sys.stdout))))
+        write_text(tuning_table(tuning, Paint(has_color(sys.stdout))))
         write_text(
             f"{describe(tuning.choice)}: {tuning.rate_rps:.1f} requests/s with p99 <= {tuning.limit_p99_ms:g} ms "
             f"({tuning.limit_from})\n"
@@ -73,29 +71,3 @@ def _show_plan(args: argparse.Namespace, settings: TuneSettings) -> int:
     lines += [f"round {place}: {number} of them, {s:.1f} s each" for place, (number, s) in enumerate(rounds, start=1)]
     write_text("\n".join(lines) + "\n")
     return 0
-
-
-def _table(tuning: Tuning, paint: Paint) -> str:
-    points = tuning.curve
-    columns = [
-        _figures("requests/s", [point.rate_rps for point in points], 1),
-        _figures("answered/s", [point.achieved_rps for point in points], 1),
-        _figures("n", [float(point.sent) for point in points], 0),
-        _figures("refused", [float(point.refused) for point in points], 0),
-        _figures("lost", [float(point.lost + point.failed) for point in points], 0),
-        _figures("p50 ms", [point.p50_ms for point in points], 2),
-        _figures("p99 ms", [point.p99_ms for point in points], 2),
-        _figures("from", [point.p99_low_ms for point in points], 2),
-        _figures("to", [point.p99_high_ms for point in points], 2),
-    ]
-    return "\n".join(rows(columns, paint)) + "\n"
-
-
-def _figures(heading: str, values: Sequence[float | None], digits: int) -> Column:
-    return Column(heading, tuple(Cell(figure(value, digits)) for value in values))
-
-
-def _duration(text: str) -> float:
-    """Read a time: 90, 90s or 5m."""
-    number, factor = (text[:-1], 60.0) if text.endswith("m") else (text.removesuffix("s"), 1.0)
-    return positive(number) * factor

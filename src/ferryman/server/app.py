@@ -132,6 +132,7 @@ class Server:
             routes = [*admin_routes(self._repository, self._plane, self.stop), *rollout_routes(self._rollouts)]
             await self._admin_door.start(house, Gate(open_control=True, clock=self._loop.time), routes)
         self._watch_signals()
+        self._watch_figures()
         self._begin(self._load(on_ready))
 
     async def close(self) -> None:
@@ -155,6 +156,8 @@ class Server:
             self.stopped.set()
             return
         self._plane.is_draining = True
+        for door in self._doors():
+            door.leave()
         self._begin(self._drain())
 
     async def _load(self, on_ready: OnReady) -> None:
@@ -178,6 +181,20 @@ class Server:
 
     def _doors(self) -> list[Door]:
         return [door for door in (self._door, self._admin_door) if door is not None]
+
+    def _watch_figures(self) -> None:
+        """Have /metrics tell what only the parts themselves know."""
+        metrics, door, log, tracing = self._metrics, self._door, self._access_log, self._tracing
+        metrics.watch("ferryman_connections", "Open connections.", lambda: door.open_connections)
+        metrics.watch(
+            "ferryman_refused_total", "Requests refused by HTTP's own rules and limits.", door.refused, label="status",
+            kind="counter",
+        )  # fmt: skip
+        metrics.watch("ferryman_tls_expires_seconds", "Until the certificate expires.", lambda: door.expires_s)
+        if log is not None:
+            metrics.watch("ferryman_log_lines_lost_total", "Access log lines lost.", lambda: log.lost, kind="counter")
+        if tracing is not None:
+            metrics.watch("ferryman_spans_lost_total", "Spans lost.", lambda: tracing.lost, kind="counter")
 
     def _watch_signals(self) -> None:
         handlers = {signal.SIGTERM: self.stop, signal.SIGINT: self.stop, signal.SIGHUP: self._reopen}

@@ -44,6 +44,7 @@ class Door:
         self._socket = open_socket(host, port)
         self.url = url_of(self._socket, is_tls=certificate is not None)
         self._listener: Listener | None = None
+        self._connections: Connections | None = None
         self._grpc: GrpcConnections | None = None
         self._service: GrpcService | None = None
 
@@ -53,6 +54,7 @@ class Door:
         application = HttpV2(house.plane, gate, house.pages, house.journal, routes=routes, request_s=settings.request_s)
         limits = Limits(body_bytes=settings.max_body_bytes, receive_s=settings.receive_s)
         connections = Connections(application, limits, house.intake, Origins(settings.cors))
+        self._connections = connections
         outside = Outside(
             repository=house.repository,
             finished=lambda call: _note(house.journal, call),
@@ -71,6 +73,26 @@ class Door:
         """Meet new connections with new certificates as they come; runs until it is cancelled."""
         if self._certificate is not None and self._listener is not None:
             await self._certificate.watch(self._listener.use_tls)
+
+    @property
+    def open_connections(self) -> int:
+        """Count the connections of all protocols."""
+        return self._listener.open_connections if self._listener is not None else 0
+
+    @property
+    def expires_s(self) -> float | None:
+        """Give the seconds until the certificate expires; None without TLS."""
+        return self._certificate.expires_s if self._certificate is not None else None
+
+    def refused(self) -> dict[str, float]:
+        """Count by status what was refused before the application saw it, or saw it whole."""
+        counts = self._connections.refused if self._connections is not None else {}
+        return {str(status): float(count) for status, count in counts.items()}
+
+    def leave(self) -> None:
+        """Ask clients, with each answer from now on, to come back on another connection."""
+        if self._connections is not None:
+            self._connections.is_draining = True
 
     async def drain(self, deadline_s: float) -> None:
         """Accept no more, and let what is in work be answered."""

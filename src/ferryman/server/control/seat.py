@@ -40,6 +40,9 @@ class Owner(Protocol):
     def note_failure(self, error: FerrymanError) -> float:
         """Know of a worker that could not be started; gives the seconds to wait before the next try."""
 
+    def note_exchange(self) -> None:
+        """Count a worker that a new one has taken the place of."""
+
     def note_return(self) -> None:
         """Know that a seat is filled again."""
 
@@ -163,6 +166,7 @@ class Seat:
         self._sit(new)
         self._enter()
         self.is_exchanging = False
+        self._owner.note_exchange()
         self._owner.note_return()
         if is_there and self._lane is not None:
             self._lane.retire(old)

@@ -158,6 +158,13 @@ class Supervisor:
             return spread(self._crew.settings.patience.longest_s)
         return pause_s
 
+    def note_exchange(self) -> None:
+        """Count a worker that had grown too large, and that a new one has taken the place of."""
+        self._crew.metrics.restarted(self.name, "memory")
+        _log.info(
+            "model '%s' version %s: a worker had grown too large; a new one took its place", self.name, self.version
+        )
+
     def note_return(self) -> None:
         """Know that a worker answers again: it has answered every golden sample right."""
         self._wrong_starts = 0

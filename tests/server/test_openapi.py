@@ -1,0 +1,117 @@
+"""The published description is true: a fuzzer that believes it gets no answer that it doesn't foresee."""
+
+import json
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, Phase, given, settings
+from schemathesis import GenerationMode
+from schemathesis.checks import not_a_server_error
+from schemathesis.specs.openapi.checks import (
+    content_type_conformance,
+    response_headers_conformance,
+    response_schema_conformance,
+    status_code_conformance,
+    unsupported_method,
+)
+
+from tests.server.running import Running, running
+
+CHECKS = [
+    not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance,
+    response_headers_conformance, unsupported_method,
+]  # fmt: skip
+FEW = settings(
+    max_examples=8, deadline=None, database=None, derandomize=True, phases=[Phase.explicit, Phase.generate],
+    suppress_health_check=list(HealthCheck),
+)  # fmt: skip
+GONE_AFTERWARDS = "/unload$"
+
+
+@pytest.fixture(scope="module")
+def steered(bundles: dict[str, Path]) -> Iterator[Running]:
+    with running(list(bundles.values()), admin_port=0, max_body_bytes=200_000, receive_s=1, max_queue=64) as server:
+        yield server
+
+
+def fuzz(url: str, mode: GenerationMode) -> int:
+    """Ask every operation with values of its description, or with others; gives how many operations there were."""
+    schema = schemathesis.openapi.from_url(f"{url}/openapi.json").exclude(path_regex=GONE_AFTERWARDS)
+    schema.config.update(base_url=url)
+    operations = [found.ok() for found in schema.get_all_operations()]
+    for operation in operations:
+
+        @FEW
+        @given(case=operation.as_strategy(generation_mode=mode))
+        def ask(case: Any) -> None:  # schemathesis' own, which is made at run time
+            case.call_and_validate(checks=CHECKS, timeout=20)
+
+        if mode is GenerationMode.POSITIVE or operation.body:
+            ask()
+    return len(operations)
+
+
+@pytest.mark.parametrize("mode", [GenerationMode.POSITIVE, GenerationMode.NEGATIVE], ids=lambda mode: mode.value)
+@pytest.mark.parametrize("port", ["callers", "operators"])
+def test_a_fuzzer_finds_no_answer_that_is_not_described(steered: Running, port: str, mode: GenerationMode) -> None:
+    url = steered.url if port == "callers" else steered.admin_url
+    assert fuzz(url, mode) >= 50
+    assert steered.ask("GET", "/v2/health/ready")[0] == 200
+    assert "request failed" not in steered.log()
+
+
+def description(server: Running) -> dict[str, Any]:  # JSON
+    found: dict[str, Any] = server.ask("GET", "/openapi.json")[1]
+    return found
+
+
+def test_every_address_of_a_model_is_described(server: Running) -> None:
+    paths = description(server)["paths"]
+    for verb in ("", "/ready", "/config", "/stats", "/stream", "/infer"):
+        method = "post" if verb == "/infer" else "get"
+        assert set(paths[f"/v2/models/affine{verb}"]) == {method}
+    for verb in ("load", "unload"):
+        assert set(paths[f"/v2/repository/models/affine/{verb}"]) == {"post"}
+    told = description(server)["components"]["schemas"]["Parameters"]["properties"]
+    assert set(told) == {"timeout", "priority", "binary_data_output"}
+
+
+def status_line(received: bytes) -> tuple[str, set[str]]:
+    head, _, body = received.partition(b"\r\n\r\n")
+    assert isinstance(json.loads(body)["error"], str)
+    names = {line.partition(b":")[0].decode().lower() for line in head.split(b"\r\n")[1:]}
+    return head.split(b" ")[1].decode(), names
+
+
+def test_statuses_that_a_fuzzer_does_not_provoke_are_described_with_their_headers(server: Running) -> None:
+    described = description(server)
+    infer = described["paths"]["/v2/models/affine/infer"]["post"]["responses"]
+    post = b"POST /v2/models/affine/infer HTTP/1.1\r\nHost: x\r\n"
+    provoked = {
+        "404": b"POST /v2/models/nobody/infer HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n",
+        "405": b"DELETE /v2/models/affine/infer HTTP/1.1\r\nHost: x\r\n\r\n",
+        "408": post + b"Content-Length: 100\r\n\r\n{",
+        "413": post + b"Content-Length: 99999999\r\n\r\n",
+        "414": b"POST /" + b"x" * 70_000 + b" HTTP/1.1\r\nHost: x\r\n\r\n",
+        "415": post + b"Content-Type: text/css\r\nContent-Length: 2\r\n\r\n{}",
+        "431": post + b"".join(b"X-%d: x\r\n" % place for place in range(2000)) + b"\r\n",
+        "501": post + b"Transfer-Encoding: gzip\r\n\r\n",
+    }
+    for status, request in provoked.items():
+        got, names = status_line(server.raw(request))
+        assert got == status
+        response = described["components"]["responses"][infer[status]["$ref"].rpartition("/")[2]]
+        assert {name.lower() for name in response.get("headers", {})} <= names
+    rest = {"200", "400", "401", "403", "429", "500", "503", "504"}  # of the fuzzer's, and of other tests'
+    assert set(infer) == rest | set(provoked)
+
+
+def test_a_client_that_says_nothing_is_told_nothing_it_could_not_read(server: Running) -> None:
+    with socket.create_connection(server.host_and_port) as link:
+        link.settimeout(10)
+        link.sendall(b"GET /v2")
+        assert status_line(link.recv(65536))[0] == "408"
