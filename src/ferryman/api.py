@@ -108,13 +108,18 @@ def pack(bundle: str | Path, file: str | Path | None = None) -> Path:
 
 
 def infer(
-    target: str | Path | Bundle, items: Sequence[str | Item], *, model: str | None = None, threads: int = 0
+    target: str | Path | Bundle,
+    items: Sequence[str | Item],
+    *,
+    model: str | None = None,
+    threads: int = 0,
+    key: str = "",
 ) -> list[Answer]:
     """Answer items (a `str` is a file's name) with a bundle, or with a running server where `target` is a URL.
 
-    `threads` 0 takes as many as the bundle was built for.
+    `threads` 0 takes as many as the bundle was built for; `key` is for a server that wants one.
     """
-    return list(infer_each(target, items, model=model, threads=threads))
+    return list(infer_each(target, items, model=model, threads=threads, key=key))
 
 
 def infer_each(
@@ -124,6 +129,7 @@ def infer_each(
     names: Sequence[str] = (),
     model: str | None = None,
     threads: int = 0,
+    key: str = "",
 ) -> Iterator[Answer]:
     """Answer as `infer` does, one after the other, so that an item that is refused costs no answer before it.
 
@@ -137,7 +143,7 @@ def infer_each(
         bundle = target if isinstance(target, Bundle) else load(target)
         yield from _answers_here(bundle, asked, called, threads)
         return
-    with Client(str(target)) as client:
+    with Client(str(target), key=key) as client:
         yield from _answers_there(client, model or _only_model(client), asked, called)
 
 

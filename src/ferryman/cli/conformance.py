@@ -4,7 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from ferryman.cli.conformance_inputs import split_pair
+from ferryman.cli.conformance_inputs import read_requests, split_pair
 from ferryman.cli.conformance_table import conclude, conformance_table
 from ferryman.cli.options import add_json, positive
 from ferryman.cli.output import has_color, write_file, write_json, write_text
@@ -47,10 +47,7 @@ def run(args: argparse.Namespace) -> int:
         headers=dict(split_pair(text, ":", "--header NAME:VALUE") for text in args.header),
         timeout_s=args.timeout_s,
         kserve_python=args.kserve_python,
-        inputs={
-            name: read_request(Path(file))
-            for name, file in (split_pair(text, "=", "NAME=FILE") for text in args.inputs)
-        },
+        inputs=read_requests(args.inputs),
     )
     results: list[Result] = []
     try:

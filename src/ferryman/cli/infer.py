@@ -9,6 +9,7 @@ from ferryman.cli.answers import tabulate
 from ferryman.cli.broken import open_target
 from ferryman.cli.drawing import pair_with_destinations
 from ferryman.cli.inputs import read_items
+from ferryman.cli.key_option import add_key_file, read_key
 from ferryman.cli.options import add_json, share
 from ferryman.cli.output import has_color, terminal_width, write_json, write_text
 from ferryman.cli.talk import say
@@ -26,6 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="pictures; a .csv or .tsv (also .gz; each row is asked), .npz, .npy, .json or .jsonl file; "
         "- for JSON on stdin",
     )  # fmt: skip
+    add_key_file(parser)
     parser.add_argument("--model", metavar="M", help="which model of a server that has several")
     parser.add_argument("--draw", type=Path, metavar="OUT", help="draw the answer: a file, or a folder for several")
     parser.add_argument(
@@ -40,7 +42,9 @@ def run(args: argparse.Namespace) -> int:
     pictures = pair_with_destinations(items, args.draw) if args.draw else []
     target = open_target(args.target)
     names = [name for name, _ in items]
-    answers = api.infer_each(target, [item for _, item in items], names=names, model=args.model)
+    answers = api.infer_each(
+        target, [item for _, item in items], names=names, model=args.model, key=read_key(args.key_file)
+    )
     named: list[tuple[str, Answer]] = []
     try:
         for place, answer in enumerate(answers):

@@ -3,12 +3,12 @@
 import argparse
 import sys
 import time
-from pathlib import Path
 from typing import Any
 
+from ferryman.cli.key_option import add_key_file, read_key
 from ferryman.cli.options import add_json
 from ferryman.cli.output import has_color, terminal_width, write_json, write_text
-from ferryman.cli.rollout_options import add_plan, read_key, read_plan_options
+from ferryman.cli.rollout_options import add_plan, read_plan_options
 from ferryman.cli.rollout_table import render_rollout, render_rollouts
 from ferryman.client.admin import Admin
 from ferryman.core.errors import FerrymanError, UserError
@@ -32,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--watch", action="store_true", help="status: follow it to its end; exit code 1 unless promoted"
     )
     parser.add_argument("--admin", default="http://127.0.0.1:8081", metavar="URL", help="the server's admin address")
-    parser.add_argument("--key-file", type=Path, metavar="FILE", help="a file that holds an API key, if one is wanted")
+    add_key_file(parser)
     add_plan(parser)
     add_json(parser)
 

@@ -48,14 +48,6 @@ def read_plan_options(args: argparse.Namespace) -> dict[str, Any]:  # JSON
     return plan
 
 
-def read_key(file: Path | None) -> str:
-    """Give the API key in a file, nothing without one; raises UserError."""
-    try:
-        return file.read_text(encoding="utf-8").strip() if file else ""
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{file} can't be read: {error}", hint="ferryman keys makes keys") from None
-
-
 def _read(file: Path | None) -> dict[str, Any]:  # JSON
     if file is None:
         return {}

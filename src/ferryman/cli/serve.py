@@ -1,6 +1,7 @@
 """`ferryman serve`: answer over HTTP and gRPC."""
 
 import argparse
+import logging
 import sys
 
 from ferryman.cli.output import write_json
@@ -24,5 +25,16 @@ def run(args: argparse.Namespace) -> int:
             admin = f"; admin: {admin_url}" if admin_url else ""
             say(f"ready: {url} (HTTP and gRPC; Ctrl-C stops it{admin})")
 
+    if not args.quiet:
+        _log_on_stderr()
     serve(args.bundles, settings_of(args), tell)
     return 0
+
+
+def _log_on_stderr() -> None:
+    """Tell what happens to models and settings while the server runs."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    log = logging.getLogger("ferryman")
+    log.setLevel(logging.INFO)
+    log.addHandler(handler)

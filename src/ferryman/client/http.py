@@ -16,23 +16,29 @@ import numpy as np
 from ferryman.client._tensors import decode_tensors, encode_tensor
 from ferryman.core.errors import (
     ConfigError,
+    DeadlineExceeded,
     FerrymanError,
+    Forbidden,
     InputError,
     NotFound,
     NotReady,
     Overloaded,
     TooLarge,
+    Unauthorized,
 )
 from ferryman.core.signature import Array, Tensors
 from ferryman.core.task import Answer, Item
 
 _ERRORS: dict[int, type[FerrymanError]] = {
     400: InputError,
+    401: Unauthorized,
+    403: Forbidden,
     404: NotFound,
     413: TooLarge,
     415: InputError,
     429: Overloaded,
     503: NotReady,
+    504: DeadlineExceeded,
 }
 _JSON_LENGTH = "Inference-Header-Content-Length"
 _BYTES = {"Content-Type": "application/octet-stream"}
@@ -49,10 +55,11 @@ class _Reply:
 class Client:
     """Ask one server over one connection; `timeout_s` bounds each wait. Use one client a thread, and close it.
 
-    Server errors come back as the errors that they are there: InputError, NotFound, NotReady, TooLarge, Overloaded.
+    `key` is an API key, or another bearer token, for a server that wants one. Server errors come back as the errors
+    that they are there: InputError, NotFound, NotReady, TooLarge, Overloaded, Unauthorized, Forbidden ...
     """
 
-    def __init__(self, url: str, timeout_s: float = 30.0) -> None:
+    def __init__(self, url: str, timeout_s: float = 30.0, *, key: str = "") -> None:
         parts = urlsplit(url if "://" in url else f"http://{url}")
         try:
             host, port = parts.hostname, parts.port
@@ -68,6 +75,7 @@ class Client:
             )
         self._url = f"{parts.scheme}://{parts.netloc}{self._base}"
         self._timeout_s = timeout_s
+        self._credentials = {"Authorization": f"Bearer {key}"} if key else {}
         kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
         self._connection = kind(host, port, timeout=timeout_s)
 
@@ -159,7 +167,7 @@ class Client:
     def _exchange(self, method: str, path: str, body: bytes, headers: Mapping[str, str]) -> _Reply:
         try:
             try:
-                self._connection.request(method, self._base + path, body or None, dict(headers))
+                self._connection.request(method, self._base + path, body or None, {**headers, **self._credentials})
             except BrokenPipeError:
                 # It may have answered (413) before it had read everything: then that answer is there to read.
                 if self._connection.sock is None:

@@ -130,7 +130,7 @@ class Server:
         self._begin(self._door.watch_certificate())
         if self._admin_door is not None:
             routes = [*admin_routes(self._repository, self._plane, self.stop), *rollout_routes(self._rollouts)]
-            await self._admin_door.start(house, Gate(open_control=True, clock=self._loop.time), routes)
+            await self._admin_door.start(house, Gate(self._callers, open_control=True, clock=self._loop.time), routes)
         self._watch_signals()
         self._watch_figures()
         self._begin(self._load(on_ready))

@@ -114,6 +114,7 @@ class Opener:
     def _fail(self, line: Line, edition: Edition, error: Exception, *, is_new: bool) -> None:
         is_told = isinstance(error, FerrymanError)
         reason = str(error) if is_told else f"can't be loaded: {type(error).__name__}: {error}"
+        reason = reason.replace(f"{edition.path}/", "")  # health tells it to everyone: no paths of this machine
         line.waking.discard(edition.version)
         line.failures[edition.version] = Failure(edition.digest, reason)
         trace = None if is_told else error
@@ -136,6 +137,7 @@ class Opener:
         line = self._lines[supervisor.name]
         if line.running.get(supervisor.version) is not supervisor:
             return
+        reason = reason.replace(f"{supervisor.bundle.path}/", "")
         if reason:
             _log.error("model '%s' version %s is not ready: %s", supervisor.name, supervisor.version, reason)
             self._crew.plane.refuse(supervisor.name, supervisor.version, reason=reason)

@@ -6,6 +6,8 @@ import time
 from typing import Any
 
 from ferryman.core.errors import ConfigError, FerrymanError, NotFound, NotReady
+from ferryman.core.task import bind_task
+from ferryman.server.control.compare import limits_of
 from ferryman.server.control.rollout_moves import Conflict, Memory, Moves
 from ferryman.server.control.rollout_plan import Plan
 from ferryman.server.control.rollout_record import KEY, Record, read_record
@@ -75,7 +77,9 @@ class Rollouts:
                     f"a rollout of '{model}' to version {before.record.candidate} runs already",
                     hint="promote it or take it back first",
                 )
-            stable = self._tools.plane.find(model).version
+            active = self._tools.plane.find(model)
+            limits_of(active.bundle, bind_task(active.bundle.deployment.task, active.loaded.signature), plan.agreement)
+            stable = active.version
             if version == stable:
                 raise Conflict(f"version {version} of '{model}' is the active one", hint="name another version")
             # By default the highest version is active: after a restart that would be the candidate.

@@ -5,6 +5,7 @@ many as fit into one call of the engine: batches grow with load, and nobody wait
 """
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -168,7 +169,7 @@ class Lane:
 
     def _next_batch(self) -> list[Ask]:
         """Take asks that can share a call: the first of the highest class decides of what kind they are."""
-        now_s = self._loop.time()
+        now_s = time.monotonic()  # the loop's own clock has milliseconds only
         asks: list[Ask] = []
         rows = 0
         kind: object = None

@@ -63,7 +63,8 @@ class Certificate:
 
     def __init__(self, files: TlsFiles, *, http2: bool) -> None:
         self._files = files
-        self._protocols = ["h2", "http/1.1"] if http2 else ["http/1.1"]
+        # Browsers and curl offer both, and mean HTTP: over h2 we speak gRPC alone, whose clients offer nothing else.
+        self._protocols = ["http/1.1", "h2"] if http2 else ["http/1.1"]
         self._stamp = files.stamp()
         self._fingerprint = b""
         self.context, self._expires_at = self._load()

@@ -1,6 +1,6 @@
 """Describe a server's models as OpenAPI 3.1, each with its own tensors or items."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ferryman.server.data.models import Served
@@ -227,7 +227,7 @@ def _request_schema(tensors: Mapping[str, Sequence[Mapping[str, Any]]]) -> Json:
         "required": ["inputs"],
         "properties": {
             "id": _TEXT,
-            "inputs": _tensors_schema(tensors["inputs"]),
+            "inputs": _tensors_schema(tensors["inputs"], _sent_shape),
             "outputs": {"type": "array", "items": wish},
             "parameters": _ref("Parameters"),
         },
@@ -235,7 +235,11 @@ def _request_schema(tensors: Mapping[str, Sequence[Mapping[str, Any]]]) -> Json:
 
 
 def _answer_schema(outputs: Sequence[Mapping[str, Any]]) -> Json:
-    return {"type": "object", "required": ["outputs"], "properties": {"outputs": _tensors_schema(outputs)}}
+    return {
+        "type": "object",
+        "required": ["outputs"],
+        "properties": {"outputs": _tensors_schema(outputs, _given_shape)},
+    }
 
 
 def _rows_schema() -> Json:
@@ -243,22 +247,32 @@ def _rows_schema() -> Json:
     return {"type": "object", "required": ["rows"], "properties": {"rows": rows, "parameters": _ref("Parameters")}}
 
 
-def _tensors_schema(tensors: Sequence[Mapping[str, Any]]) -> Json:
-    return {"type": "array", "items": {"anyOf": [_tensor_schema(tensor) for tensor in tensors]}}
+def _tensors_schema(tensors: Sequence[Mapping[str, Any]], shape_of: Callable[[Sequence[int]], Json]) -> Json:
+    return {"type": "array", "items": {"anyOf": [_tensor_schema(tensor, shape_of) for tensor in tensors]}}
 
 
-def _tensor_schema(tensor: Mapping[str, Any]) -> Json:
-    sizes = [{"type": "integer", "minimum": 0} if size == -1 else {"const": size} for size in tensor["shape"]]
+def _tensor_schema(tensor: Mapping[str, Any], shape_of: Callable[[Sequence[int]], Json]) -> Json:
     return {
         "type": "object",
         "required": ["name", "datatype", "shape"],
         "properties": {
             "name": {"const": tensor["name"]},
             "datatype": {"const": tensor["datatype"]},
-            "shape": {"type": "array", "prefixItems": sizes, "minItems": len(sizes), "maxItems": len(sizes)},
+            "shape": shape_of(tensor["shape"]),
             "data": {"type": "array", "description": "Row by row, nested or flat."},
         },
     }
+
+
+def _sent_shape(shape: Sequence[int]) -> Json:
+    sizes: list[Json] = [{"type": "integer", "minimum": 0} if size == -1 else {"const": size} for size in shape]
+    return {"type": "array", "prefixItems": sizes, "minItems": len(sizes), "maxItems": len(sizes)}
+
+
+def _given_shape(shape: Sequence[int]) -> Json:
+    """Describe an output's shape without `prefixItems`, which not every reader of answers understands."""
+    sizes: Json = {"type": "integer", "minimum": 0}
+    return {"type": "array", "items": sizes, "minItems": len(shape), "maxItems": len(shape)}
 
 
 def _example(tensor: Mapping[str, Any]) -> Json:

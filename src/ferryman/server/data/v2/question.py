@@ -1,6 +1,7 @@
 """One inference over HTTP: from its body to an ask, from the reply to its answer."""
 
 import asyncio
+import time
 from collections.abc import Mapping
 
 from ferryman.core.errors import FerrymanError
@@ -76,13 +77,13 @@ class Question:
 
     def _submit(self, headers: Mapping[bytes, bytes], asked: Asked) -> None:
         self._asked = asked
-        now_s = self._loop.time()
+        now_s = time.monotonic()
         address, request = self._address, self._request
         ask = Ask(
             model=address.model,
             version=address.version,
             done=self._done,
-            deadline_s=now_s + min(asked.timeout_s, self._request_s),
+            deadline_s=(request.arrived_s or now_s) + min(asked.timeout_s, self._request_s),
             arrived_s=request.arrived_s or now_s,
             priority=asked.priority,
         )
