@@ -82,9 +82,10 @@ def serving(folder: Path, *words: str) -> Iterator[tuple[dict[str, str], subproc
             process.communicate(timeout=10)
 
 
-def steer(url: str, path: str, body: object) -> tuple[int, Any]:
+def steer(url: str, path: str, body: object, token: str = "") -> tuple[int, Any]:
     connection = HTTPConnection(urlsplit(url).netloc, timeout=30)
-    connection.request("POST", path, json.dumps(body), {"Content-Type": "application/json"})
+    bearer = {"Authorization": f"Bearer {token}"} if token else {}
+    connection.request("POST", path, json.dumps(body), {"Content-Type": "application/json", **bearer})
     status, answer, _ = read_answer(connection.getresponse())
     connection.close()
     return status, answer
@@ -98,21 +99,23 @@ def test_an_operators_day_loses_no_request_and_logs_no_token(tmp_path: Path) -> 
     added = ferryman("keys", "add", "web", "--models", "aff*", "--file", "keys.json", folder=tmp_path)
     token = added.stdout.strip()
     assert added.returncode == 0, added.stderr
+    operator = ferryman("keys", "add", "op", "--scopes", "admin", "--file", "keys.json", folder=tmp_path).stdout.strip()
     first, second = f"{old.manifest.digest[:12]}: 3", f"{new.manifest.digest[:12]}: 4"
     with serving(tmp_path, "models", "--keys", "keys.json", "--access-log", "access.log") as (told, process):
         url, admin = told["url"], told["admin_url"]
         with asking(url, token) as caller:
             wait_until(lambda: caller.answers[first] > 20)
             pack(new.path, repository / "affine-2.ferry")
-            assert steer(admin, "/v2/repository/models/affine/load", {})[0] == 200
+            assert steer(admin, "/v2/repository/models/affine/load", {}, operator)[0] == 200
             wait_until(lambda: caller.answers[second] > 20)
             back = {"version": old.manifest.digest[:12]}
-            status, answer = steer(admin, "/admin/models/affine/activate", back)
+            status, answer = steer(admin, "/admin/models/affine/activate", back, operator)
             assert status == 200, answer
             before = caller.answers[first]
             wait_until(lambda: caller.answers[first] > before + 20)
-            status, answer = steer(url, "/v2/repository/models/affine/unload", {})
-            assert status == 401, "who steers says who it is, at the callers' port"
+            for port in (url, admin):
+                refused = [steer(port, "/v2/repository/models/affine/unload", {}, who)[0] for who in ("", token)]
+                assert refused == [401, 403], "who steers says who it is, and may"
         assert caller.others == []
         assert set(caller.answers) == {first, second}
         process.send_signal(signal.SIGTERM)
@@ -121,7 +124,8 @@ def test_an_operators_day_loses_no_request_and_logs_no_token(tmp_path: Path) -> 
     asked = [line for line in lines if line["path"] == "/v2/models/affine/infer"]
     assert len(asked) == sum(caller.answers.values()), "each request left its line"
     assert {line["caller"] for line in asked} == {"key:web"}
-    assert token not in (tmp_path / "access.log").read_text() + (tmp_path / "serve.log").read_text()
+    written = (tmp_path / "access.log").read_text() + (tmp_path / "serve.log").read_text()
+    assert token not in written and operator not in written
 
 
 def test_a_choice_of_version_is_remembered_over_a_restart(tmp_path: Path) -> None:

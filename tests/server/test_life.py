@@ -261,4 +261,4 @@ def test_health_is_answered_while_a_large_request_is_read_and_written(tmp_path: 
             probes_s.append(time.perf_counter() - started_s)
         status, took_s = large.result()
         assert status == 200
-        assert max(probes_s) < took_s / 3, "nothing holds the loop for the length of a request"
+        assert max(probes_s) < max(took_s / 3, 0.2), "nothing holds the loop for the length of a request"

@@ -169,9 +169,9 @@ async def test_a_version_that_takes_other_tensors_never_gets_a_request(tmp_path:
 
 async def test_an_agreement_on_figures_that_the_task_lacks_is_refused(tmp_path: Path) -> None:
     house = await opened(tmp_path)
-    await house.rollouts.start("affine", "2", SHADOW.model_copy(update={"agreement": {"unmatched": 0.1}}))
-    await house.until("aborted")
-    assert "no figure is called 'unmatched'" in house.reason
+    with pytest.raises(ConfigError, match="no figure is called 'unmatched'"):
+        await house.rollouts.start("affine", "2", SHADOW.model_copy(update={"agreement": {"unmatched": 0.1}}))
+    assert house.rollouts.status() == []
 
 
 async def test_too_few_requests_pause_it_and_it_can_go_on(tmp_path: Path) -> None:

@@ -47,6 +47,10 @@ Done = Callable[[Reply | None, FerrymanError | None], None]
 """Take the answer or the error; called once for each ask, on the server's loop."""
 
 
+class Gone(FerrymanError):
+    """Stand for a client that left, or waits no more: observers hear of it, the client doesn't."""
+
+
 @dataclass(slots=True, eq=False)
 class Ask:
     """Ask a model one thing. Exactly one of `tensors` and `items` is there.
@@ -69,6 +73,15 @@ class Ask:
     trace: Any = None  # an open span, where this request is traced
     is_probe: bool = False
     is_settled: bool = False
+    version_asked: str = ""  # the one that the dataplane chose
+    on_gone: Callable[[], None] | None = None  # the dataplane's own
+
+    def give_up(self) -> None:
+        """Know that nobody waits for the answer any more; the ask is not sent to an engine after this."""
+        if not self.is_settled:
+            self.is_settled = True
+            if self.on_gone is not None:
+                self.on_gone()
 
     def answer(self, reply: Reply) -> None:
         """Give the answer, unless the ask was given up already."""

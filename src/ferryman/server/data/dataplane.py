@@ -2,12 +2,13 @@
 
 import asyncio
 import random
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from math import inf
 
 from ferryman.core.errors import DeadlineExceeded, FerrymanError, NotFound, NotReady, Overloaded
-from ferryman.server.data.ask import Ask, Priority, Reply
+from ferryman.server.data.ask import Ask, Gone, Priority, Reply
 from ferryman.server.data.models import Served
 from ferryman.server.data.split import side
 
@@ -107,7 +108,8 @@ class Dataplane:
             del self._routes[name]
             self._fail_parked(name, NotFound(f"model '{name}' was unloaded"))
         elif route.active == version:
-            route.active = next(reversed(route.slots))
+            loaded = [known for known, slot in route.slots.items() if slot.served is not None]
+            route.active = loaded[-1] if loaded else next(reversed(route.slots))
 
     def active(self, name: str) -> str | None:
         """Give the version that answers requests which name none."""
@@ -201,10 +203,6 @@ class Dataplane:
         for name in list(self._parked):
             self._fail_parked(name, error)
 
-    def in_flight(self) -> int:
-        """Count the asks that wait or run."""
-        return sum(served.lane.waiting + served.lane.in_flight for served in self.models())
-
     def _choose(self, ask: Ask) -> Served | None:
         route = self._routes.get(ask.model)
         if route is None:
@@ -232,17 +230,22 @@ class Dataplane:
             if ask.outputs is not None:
                 served.plan.check_outputs(ask.outputs)
         done = ask.done
-        name, version, loop, observers = served.name, served.version, self._loop, self.observers
+        name, version, observers = served.name, served.version, self.observers
 
         def observed(reply: Reply | None, error: FerrymanError | None) -> None:
             if reply is not None:
                 reply.model, reply.version = name, version
             done(reply, error)
-            seconds = loop.time() - ask.arrived_s
+            tell(reply, error)
+
+        def tell(reply: Reply | None, error: FerrymanError | None) -> None:
+            seconds = time.monotonic() - ask.arrived_s
             for observe in observers:
                 observe(ask, name, version, reply, error, seconds)
 
         ask.done = observed
+        ask.on_gone = lambda: tell(None, Gone("the client left"))
+        ask.version_asked = version
         shadow = self._routes[name].shadow
         if shadow is not None and ask.version is None and version != shadow.version and random.random() < shadow.share:  # noqa: S311 - no secret
             self._cast_shadow(ask, name, shadow)
