@@ -160,7 +160,7 @@ def test_pack_names_the_file_after_the_bundle_and_leaves_a_strangers_file_alone(
 
 def test_the_options_of_serve_reach_the_server(bundles: Path, tmp_path: Path) -> None:
     log = tmp_path / "stderr"
-    options = ["--port", "0", "--access-log", "--drain-s", "5", "--max-queue", "7", "--json"]
+    options = ["--port", "0", "--access-log", "-", "--drain-s", "5", "--max-queue", "7", "--json"]
     with log.open("w") as errors:
         process = subprocess.Popen(
             [sys.executable, "-m", "ferryman", "serve", "table", *options],

@@ -145,7 +145,6 @@ def test_a_get_that_is_no_websocket_is_told_what_is_here(server: Running) -> Non
     assert "WebSocket" in answer["error"]
 
 
-@pytest.mark.xfail(reason="the drain closes a stream whose frame takes longer than its idle time")
 def test_a_server_that_stops_answers_what_it_has_and_says_goodbye(slow: Path) -> None:
     with running([slow], unready_s=0.2) as server, talking(server, "slow") as client:
         client.send(order(ANSWER, 1))
@@ -175,7 +174,6 @@ def test_a_client_that_leaves_gives_up_its_frames(slow: Path) -> None:
         wait_until(lambda: figure(server, "ferryman_waiting") == 0)
 
 
-@pytest.mark.xfail(reason="a frame that can't be decoded is not counted")
 def test_frames_are_counted_with_their_outcome(server: Running) -> None:
     def frames(outcome: str) -> float:
         text = server.ask("GET", "/metrics")[1].decode()

@@ -29,12 +29,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="a V2 request (JSON) for a model that can't be asked about made-up values",
     )  # fmt: skip
     parser.add_argument(
-        "--header", action="append", default=[], metavar="NAME:VALUE", help="send this with every request (an API key)"
+        "--header", action="append", default=[], metavar="NAME:VALUE", help="send this with every request, as an API key"
     )
     parser.add_argument("--timeout-s", type=positive, default=20.0, metavar="S", help="longest wait for an answer (20)")
     parser.add_argument(
         "--kserve-python", type=Path, metavar="PATH", help="the Python of an environment with the kserve SDK"
     )
+    parser.add_argument(
+        "--may-unload", action="store_true",
+        help="also try to load and unload: each model is gone for a while, for all who ask it",
+    )  # fmt: skip
     parser.add_argument("--junit", type=Path, metavar="FILE", help="write the results as JUnit XML, too")
     add_json(parser)
 
@@ -48,6 +52,7 @@ def run(args: argparse.Namespace) -> int:
         timeout_s=args.timeout_s,
         kserve_python=args.kserve_python,
         inputs=read_requests(args.inputs),
+        may_unload=args.may_unload,
     )
     results: list[Result] = []
     try:

@@ -128,7 +128,8 @@ def _run(words: list[str]) -> int:
 
 
 def _top_parser() -> Parser:
-    lines = [f"  {verb:<11} {summary}" for verb, summary in VERBS.items()]
+    width = max(map(len, VERBS))
+    lines = [f"  {verb:<{width}}  {summary}" for verb, summary in VERBS.items()]
     parser = Parser(
         prog="ferryman",
         usage="ferryman VERB [options]",

@@ -21,6 +21,7 @@ _MOVES = {
 }  # fmt: skip
 _ENDED = ("promoted", "rolled back", "aborted")
 _LOOK_S = 0.5
+_ADMIN = "http://127.0.0.1:8081"  # beside the port that `ferryman serve` takes by itself
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -31,7 +32,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--watch", action="store_true", help="status: follow it to its end; exit code 1 unless promoted"
     )
-    parser.add_argument("--admin", default="http://127.0.0.1:8081", metavar="URL", help="the server's admin address")
+    parser.add_argument(
+        "--admin", default=_ADMIN, metavar="URL", help=f"the server's admin address, which it tells at its start ({_ADMIN})"
+    )
     add_key_file(parser)
     add_plan(parser)
     add_json(parser)

@@ -15,7 +15,8 @@ class Check:
     """Hold one rule and the way to try it.
 
     A check with an `extension` counts only where the server announces it. What is `optional` a server may refuse, but
-    where it answers, the answer must be right. `run` raises Broken where the rule doesn't hold.
+    where it answers, the answer must be right. One that `steers` loads and unloads, so it is run only where that is
+    allowed. `run` raises Broken where the rule doesn't hold.
     """
 
     id: str
@@ -27,6 +28,7 @@ class Check:
     extension: str = ""
     optional: bool = False
     needs_grpc: bool = False
+    steers: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -89,11 +89,11 @@ CHECKS = (
     Check("repository.ready", "the index of what is ready", "ready: true leaves out the others", _WHERE,
           _index_ready_only, "server", extension=_NAME),
     Check("repository.unknown", "loading an unknown model is a 4xx", "errors are 4xx", _WHERE, _load_unknown, "server",
-          extension=_NAME, optional=True),
+          extension=_NAME, optional=True, steers=True),
     Check("repository.triton-http", "tritonclient.http: get_model_repository_index", "as above", _WHERE, _http_index,
           extension=_NAME),
     Check("repository.triton-grpc", "tritonclient.grpc: get_model_repository_index", "RepositoryIndex", _WHERE,
           _grpc_index, extension=_NAME, needs_grpc=True),
     Check("repository.reload", "tritonclient.http: unload_model, load_model", "an unloaded model is not ready", _WHERE,
-          _unload_and_load, extension=_NAME, optional=True),
+          _unload_and_load, extension=_NAME, optional=True, steers=True),
 )  # fmt: skip

@@ -77,6 +77,8 @@ def _try(check: Check, case: Case, offered: frozenset[str]) -> tuple[Verdict, st
 
 
 def _check_offered(check: Check, case: Case, offered: frozenset[str]) -> None:
+    if check.steers and not case.target.may_unload:
+        raise NotTried("it loads and unloads models, for others who ask them, too; --may-unload allows it")
     if check.needs_grpc and not case.target.grpc:
         raise NotTried("no address for gRPC is given: --grpc HOST:PORT")
     if check.extension and check.extension not in offered:

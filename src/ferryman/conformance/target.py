@@ -41,7 +41,8 @@ class Target:
 
     `grpc` is HOST:PORT, empty where gRPC is not offered; `headers` go with every request (an API key);
     `kserve_python` is the Python of an environment that holds the kserve SDK; `inputs` hold a request (JSON) for
-    each model that can't be asked about made values.
+    each model that can't be asked about made values. Only with `may_unload` are models taken from the server and given
+    back, which all who ask it notice.
     """
 
     url: str
@@ -50,6 +51,7 @@ class Target:
     timeout_s: float = 20.0
     kserve_python: Path | None = None
     inputs: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # JSON requests
+    may_unload: bool = False
 
     def __post_init__(self) -> None:
         parts = urlsplit(self.url)

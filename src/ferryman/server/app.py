@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import gc
 import logging
+import resource
 import signal
 import time
 from collections.abc import Callable, Coroutine, Sequence
@@ -63,8 +64,16 @@ def serve(paths: Sequence[Path], settings: ServerSettings, on_ready: OnReady) ->
     """
     if not paths:
         raise ConfigError("there is nothing to serve", hint="ferryman serve BUNDLE ...")
+    _raise_file_limit()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(_live(paths, settings, on_ready))
+
+
+def _raise_file_limit() -> None:
+    """Allow as many open files as this process may have: each connection is one."""
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    with contextlib.suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 async def _live(paths: Sequence[Path], settings: ServerSettings, on_ready: OnReady) -> None:
@@ -126,11 +135,13 @@ class Server:
             repository=self._repository,
         )
         routes = repository_routes(self._repository, self._plane)
-        await self._door.start(house, Gate(self._callers, clock=self._loop.time), routes)
+        await self._door.start(house, Gate(self._callers, clock=self._loop.time), routes, is_admin=False)
         self._begin(self._door.watch_certificate())
         if self._admin_door is not None:
             routes = [*admin_routes(self._repository, self._plane, self.stop), *rollout_routes(self._rollouts)]
-            await self._admin_door.start(house, Gate(self._callers, open_control=True, clock=self._loop.time), routes)
+            callers = replace(self._callers, certificates=None)  # on loopback and without TLS nobody shows one
+            gate = Gate(callers, open_control=True, clock=self._loop.time)
+            await self._admin_door.start(house, gate, routes, is_admin=True)
         self._watch_signals()
         self._watch_figures()
         self._begin(self._load(on_ready))

@@ -18,7 +18,7 @@ from ferryman.server.data.http.limits import Limits
 from ferryman.server.data.http.listener import Listener, open_socket, url_of
 from ferryman.server.data.http.tls import Certificate
 from ferryman.server.data.v2.addresses import Route
-from ferryman.server.data.v2.http import HttpV2
+from ferryman.server.data.v2.http import HttpV2, Rules
 from ferryman.server.data.v2.journal import CallFacts, Journal
 from ferryman.server.data.v2.pages import Pages
 from ferryman.server.settings import ServerSettings
@@ -44,16 +44,18 @@ class Door:
         self._socket = open_socket(host, port)
         self.url = url_of(self._socket, is_tls=certificate is not None)
         self._listener: Listener | None = None
+        self._application: HttpV2 | None = None
         self._connections: Connections | None = None
         self._grpc: GrpcConnections | None = None
         self._service: GrpcService | None = None
 
-    async def start(self, house: House, gate: Gate, routes: Sequence[Route]) -> None:
+    async def start(self, house: House, gate: Gate, routes: Sequence[Route], *, is_admin: bool) -> None:
         """Begin to answer; `routes` are what the control plane offers here."""
         settings = house.settings
-        application = HttpV2(house.plane, gate, house.pages, house.journal, routes=routes, request_s=settings.request_s)
+        rules = Rules(routes, settings.request_s, is_local=is_admin)
+        self._application = application = HttpV2(house.plane, gate, house.pages, house.journal, rules)
         limits = Limits(body_bytes=settings.max_body_bytes, receive_s=settings.receive_s)
-        connections = Connections(application, limits, house.intake, Origins(settings.cors))
+        connections = Connections(application, limits, house.intake, Origins(() if is_admin else settings.cors))
         self._connections = connections
         outside = Outside(
             repository=house.repository,
@@ -110,6 +112,8 @@ class Door:
             self._service.close()
         if self._listener is not None:
             self._listener.stop_accepting()
+        if self._application is not None:
+            self._application.close()
         self._socket.close()
 
 

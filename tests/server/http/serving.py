@@ -85,6 +85,10 @@ class Talk:
     heard: list[str | bytes] = field(default_factory=list)
     closed: int = 0
 
+    @property
+    def is_busy(self) -> bool:
+        return False
+
     def on_message(self, payload: str | bytes) -> None:
         self.heard.append(payload)
         if payload == "close":

@@ -79,18 +79,27 @@ class Ask:
     def give_up(self) -> None:
         """Know that nobody waits for the answer any more; the ask is not sent to an engine after this."""
         if not self.is_settled:
-            self.is_settled = True
-            if self.on_gone is not None:
-                self.on_gone()
+            on_gone = self.on_gone
+            self._settle()
+            if on_gone is not None:
+                on_gone()
 
     def answer(self, reply: Reply) -> None:
-        """Give the answer, unless the ask was given up already."""
+        """Give the answer, unless the ask was settled already."""
         if not self.is_settled:
-            self.is_settled = True
-            self.done(reply, None)
+            self._settle()(reply, None)
 
     def fail(self, error: FerrymanError) -> None:
-        """Give the error, unless the ask was answered or given up already."""
+        """Give the error, unless the ask was settled already."""
         if not self.is_settled:
-            self.is_settled = True
-            self.done(None, error)
+            self._settle()(None, error)
+
+    def _settle(self) -> Done:
+        # Who hears of an ask also holds it: let go, or only the garbage collector would free them and the reply.
+        self.is_settled = True
+        done, self.done, self.on_gone = self.done, _nobody, None
+        return done
+
+
+def _nobody(reply: Reply | None, error: FerrymanError | None) -> None:
+    """Hear nothing."""

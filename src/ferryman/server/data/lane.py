@@ -5,6 +5,7 @@ many as fit into one call of the engine: batches grow with load, and nobody wait
 """
 
 import asyncio
+import logging
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -19,6 +20,8 @@ _PROBE_WAITS_S = 1.0  # a probe goes before everyone else once it has waited tha
 _MOST_PASSED = 16  # asks of another kind that are looked past
 _LONGEST_CALL = 256  # rows, where neither the model nor the user sets a limit
 
+
+_log = logging.getLogger("ferryman.server")
 
 OnJob = Callable[[Job, Sequence[Reply | FerrymanError]], None]
 """Hear of a finished call of the engine, before those who asked do."""
@@ -52,9 +55,18 @@ class Lane:
         self._sweeper: asyncio.TimerHandle | None = None
         self._soonest_s = float("inf")
 
+    @property
+    def is_full(self) -> bool:
+        """Tell whether the next ask is refused: more wait than may, and than instances that are free now will take."""
+        limits = self.limits
+        if self.waiting < limits.max_waiting:
+            return False
+        free = sum(max(0, instance.free) for instance in self._instances)
+        return self.waiting >= limits.max_waiting + free * limits.max_batch
+
     def submit(self, ask: Ask) -> None:
         """Take an ask; it is answered, or failed with the reason, later."""
-        if self.waiting >= self.limits.max_waiting:
+        if self.is_full:
             ask.fail(
                 Overloaded(f"{self.waiting} requests wait for model '{self._name}' already", hint="try again later")
             )
@@ -156,12 +168,12 @@ class Lane:
         if self._running.pop(id(job), None) is None:
             return
         self.in_flight -= len(job.asks)
-        self.on_job(job, results)
+        _guarded(self.on_job, job, results)
         for ask, result in zip(job.asks, results, strict=True):
             if isinstance(result, Reply):
-                ask.answer(result)
+                _guarded(ask.answer, result)
             else:
-                ask.fail(result)
+                _guarded(ask.fail, result)
         if self.waiting or self._probes:
             self.kick()
         else:
@@ -212,12 +224,12 @@ class Lane:
         self._sweeper, self._soonest_s = None, float("inf")
         soonest_s = float("inf")
         for queue in self._queues:
-            for ask in queue:
+            for ask in tuple(queue):  # who is told may ask again at once
                 soonest_s = _fail_late(ask, now_s, soonest_s)
-        for job, _ in self._running.values():
+        for job, _ in tuple(self._running.values()):
             for ask in job.asks:
                 soonest_s = _fail_late(ask, now_s, soonest_s)
-        for _, ask in self._probes:
+        for _, ask in tuple(self._probes):
             soonest_s = min(_fail_late(ask, now_s, soonest_s), now_s + _PROBE_WAITS_S)
         self._drop_settled()
         if soonest_s < float("inf"):
@@ -239,6 +251,14 @@ class Lane:
             self._idle.set()
 
 
+def _guarded(tell: Callable[..., None], *told: object) -> None:
+    """Tell one, whatever happens to the telling: those after it must hear, too."""
+    try:
+        tell(*told)
+    except Exception:  # noqa: BLE001 - somebody else's callback
+        _log.exception("an answer could not be given")
+
+
 def _ignore(job: Job, results: Sequence[Reply | FerrymanError]) -> None:
     """Hear nothing."""
 
@@ -254,7 +274,7 @@ def _kind_of(ask: Ask) -> object:
 
 def _fail_late(ask: Ask, now_s: float, soonest_s: float) -> float:
     if not ask.is_settled and ask.deadline_s <= now_s:
-        ask.fail(_late())
+        _guarded(ask.fail, _late())
     return soonest_s if ask.is_settled else min(soonest_s, ask.deadline_s)
 
 

@@ -101,18 +101,22 @@ class Gate:
 
         Health endpoints need no gate: they are open. `model` is None where a request names none.
         """
-        grant = self._nobody if self._callers is None else self._who(self._callers, header, certificate)
-        is_known = grant is not self._nobody
-        if is_known and grant.expires_s <= self._unix_s():
-            raise Unauthorized("the credential has expired", hint="ask for a new one")
-        if SCOPE_OF[action] not in grant.scopes:
-            raise self._refused(grant, action)
+        grant = self.known(header, action, certificate)
         if not grant.models.are_all:
             _check_reach(grant, model, action)
         if grant.limit is not None:
-            who = grant.caller.id if is_known else f"anonymous at {network_of(peer)}"
+            who = grant.caller.id if grant is not self._nobody else f"anonymous at {network_of(peer)}"
             self._limits.take(who, grant.limit, self._clock())
         return grant.caller
+
+    def known(self, header: Headers, action: Action, certificate: Certificate | None = None) -> Grant:
+        """Tell what a caller may, before the model is known: raises as `admit` does, and counts nothing yet."""
+        grant = self._nobody if self._callers is None else self._who(self._callers, header, certificate)
+        if grant is not self._nobody and grant.expires_s <= self._unix_s():
+            raise Unauthorized("the credential has expired", hint="ask for a new one")
+        if SCOPE_OF[action] not in grant.scopes:
+            raise self._refused(grant, action)
+        return grant
 
     def _who(self, callers: Callers, header: Headers, certificate: Certificate | None) -> Grant:
         token = _token(header)

@@ -9,6 +9,8 @@ from struct import Struct
 from typing import Any, Final, Protocol
 
 from ferryman.core.errors import DeadlineExceeded, FerrymanError, InputError, TooLarge
+from ferryman.server.data.ask import Gone
+from ferryman.server.data.gate.caller import Action
 from ferryman.server.data.grpc.frames import END_HEADERS, HEADERS, frame
 from ferryman.server.data.grpc.head import Head
 from ferryman.server.data.grpc.inflate import ENCODINGS, inflate
@@ -20,12 +22,12 @@ from ferryman.server.data.grpc.status import (
     FINE,
     OK,
     START,
-    Cancelled,
     Unimplemented,
     explain,
     retry_after_s,
     trailers,
 )
+from ferryman.server.data.signals.spans import OpenSpan
 
 _PREFIX: Final = Struct(">BL")
 _INLINE_BYTES: Final = 4096  # compressed; more are unpacked beside the loop
@@ -70,9 +72,13 @@ class Listener(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Method:
-    """Answer one kind of call: `answer` one message with `Call.reply`, or `listen` to many."""
+    """Answer one kind of call: `answer` one message with `Call.reply`, or `listen` to many.
+
+    Callers must be allowed to do the `action`; None is for everyone.
+    """
 
     name: str
+    action: Action | None
     answer: Callable[["Call", Part], None] | None = None
     listen: Callable[["Call"], Listener] | None = None
 
@@ -85,10 +91,10 @@ class Call:
     """
 
     __slots__ = (
-        "_body", "_filled", "_is_busy", "_listener", "_message", "_prefix", "_waiting", "arrived_s", "bytes_in",
+        "_body", "_is_busy", "_listener", "_message", "_missing", "_prefix", "_waiting", "arrived_s", "bytes_in",
         "bytes_out", "caller", "connection", "deadline_s", "error", "has_ended", "has_started", "head", "held_bytes",
         "id", "is_over", "last_block", "method", "model", "on_gone", "pending", "pending_bytes", "quiet_since_s",
-        "receive_window", "request_id", "status", "version", "window",
+        "receive_window", "request_id", "span", "status", "trace_id", "version", "window",
     )  # fmt: skip
 
     def __init__(self, connection: Carrier, stream_id: int, head: Head, now_s: float) -> None:
@@ -100,7 +106,8 @@ class Call:
         self.quiet_since_s = now_s
         self.deadline_s = float("inf") if head.timeout_s is None else now_s + head.timeout_s
         self.caller: Any = None  # the gate's own
-        self.model = self.version = self.request_id = ""
+        self.model = self.version = self.request_id = self.trace_id = ""
+        self.span: OpenSpan | None = None
         self.error: Exception | None = None
         self.bytes_in = self.bytes_out = self.held_bytes = 0
         self.status = -1
@@ -117,7 +124,7 @@ class Call:
         self._message: Part | None = None
         self._prefix = b""
         self._body: bytearray | None = None
-        self._filled = 0
+        self._missing = 0  # of the message
         self._is_busy = False
         self._waiting: deque[tuple[int, Part]] = deque()
 
@@ -156,7 +163,7 @@ class Call:
         if self._body is None and not self._prefix and size >= 5:
             flag, length = _PREFIX.unpack_from(chunk)
             if length + 5 == size:
-                if self._reserve(length):
+                if self._is_allowed(length) and self._count(length):
                     self._accept(flag, chunk[5:])
                 return
         self._assemble(memoryview(chunk))
@@ -259,7 +266,7 @@ class Call:
             return
         self.is_over = True
         if self.status < 0:
-            self.status, self.error = CANCELLED, Cancelled("the client left before the answer")
+            self.status, self.error = CANCELLED, Gone("the client left before the answer")
         self._tell_gone()
         self.pending.clear()
         self._waiting.clear()
@@ -276,15 +283,17 @@ class Call:
     def _listen(self, listen: Callable[["Call"], Listener]) -> None:
         self._listener = listen(self)
 
-    def _reserve(self, size_bytes: int) -> bool:
-        """Make room for a message before it comes; fails the call where there is none."""
+    def _is_allowed(self, size_bytes: int) -> bool:
+        """Tell whether a message may be so large; fails the call where it may not."""
         limit = self.connection.settings.max_message_bytes
+        if size_bytes > limit:
+            hint = "send less, or serve with a larger --max-body-mb"
+            self.fail(TooLarge(f"the message is larger than {limit} bytes", hint=hint))
+        return size_bytes <= limit
+
+    def _count(self, size_bytes: int) -> bool:
+        """Count bytes that came (what a prefix declares costs its sender nothing); fails the call if too many."""
         try:
-            if size_bytes > limit:
-                raise TooLarge(
-                    f"the message is larger than {limit} bytes",
-                    hint="send less, or serve with a larger --max-body-mb",
-                )
             self.connection.settings.intake.take(size_bytes)
         except FerrymanError as error:
             self.fail(error)
@@ -302,16 +311,18 @@ class Call:
                 if len(self._prefix) < 5:
                     return
                 _, length = _PREFIX.unpack(self._prefix)
-                if not self._reserve(length):
+                if not self._is_allowed(length):
                     return
-                self._body, self._filled = bytearray(length), 0
+                self._body, self._missing = bytearray(), length
                 self.quiet_since_s = self.connection.now_s()
             body = self._body
-            more = chunk[start : start + len(body) - self._filled]
-            body[self._filled : self._filled + len(more)] = more
-            self._filled += len(more)
+            more = chunk[start : start + self._missing]
+            if not self._count(len(more)):
+                return
+            body += more
+            self._missing -= len(more)
             start += len(more)
-            if self._filled == len(body):
+            if not self._missing:
                 flag, self._prefix, self._body = self._prefix[0], b"", None
                 self._accept(flag, body)
 
@@ -357,8 +368,7 @@ class Call:
         loop.run_in_executor(None, inflate, message, limit).add_done_callback(done)
 
     def _inflated(self, message: Part, inflated: bytearray) -> None:
-        more = max(len(inflated) - len(message), 0)
-        if self._reserve(more):
+        if self._count(max(len(inflated) - len(message), 0)):
             self._deliver(inflated)
 
     def _deliver(self, message: Part) -> None:

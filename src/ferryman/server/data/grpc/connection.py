@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Final, Protocol, cast
 
+from ferryman.core.errors import DeadlineExceeded
 from ferryman.server.data.grpc import frames
 from ferryman.server.data.grpc.call import Call, Method
 from ferryman.server.data.grpc.control import ControlFrames
@@ -23,6 +24,9 @@ class Service(Protocol):
 
     def method(self, path: str) -> Method | None:
         """Give who answers calls of a path."""
+
+    def let_in(self, call: Call, method: Method) -> None:
+        """Raise FerrymanError for callers who may not call this at all, before anything of a message is taken."""
 
     def finished(self, call: Call) -> None:
         """Know that a call is over."""
@@ -279,17 +283,24 @@ class GrpcConnection(ControlFrames, asyncio.Protocol):
     def _open(self, flags: int, stream_id: int, head: Head) -> None:
         self.last_call_s = self.last_heard_s
         call = self.calls[stream_id] = Call(self, stream_id, head, self.last_heard_s)
+        try:
+            call.open(self._allowed(call))
+        except Exception as error:  # noqa: BLE001 - the boundary of a request
+            call.has_ended = bool(flags & frames.END_STREAM)
+            call.fail(error)
+            return
+        if flags & frames.END_STREAM:
+            self._end_of_call(stream_id)
+
+    def _allowed(self, call: Call) -> Method:
+        head = call.head
         method = self._service.method(head.path)
         if method is None:
-            call.has_ended = bool(flags & frames.END_STREAM)
-            call.fail(Unimplemented(f"nothing is at {head.path!r:.80}"))
-        elif head.timeout_s is not None and head.timeout_s <= 0:
-            call.has_ended = bool(flags & frames.END_STREAM)
-            call.late("the call's deadline is no time, or has passed")
-        else:
-            call.open(method)
-            if flags & frames.END_STREAM:
-                self._end_of_call(stream_id)
+            raise Unimplemented(f"nothing is at {head.path!r:.80}")
+        if head.timeout_s is not None and head.timeout_s <= 0:
+            raise DeadlineExceeded("the call's deadline is no time, or has passed")
+        self._service.let_in(call, method)
+        return method
 
     def _on_trailers(self, flags: int, stream_id: int) -> None:
         call = self.calls.get(stream_id)

@@ -20,15 +20,12 @@ class GrpcConnections:
         self._settings = settings
         self._timer: asyncio.TimerHandle | None = None
         self._is_draining = False
-        self._empty = asyncio.Event()
-        self._empty.set()
         self.members: set[GrpcConnection] = set()
 
     def __call__(self) -> GrpcConnection:
         """Make one connection."""
         connection = GrpcConnection(self._service, self._settings, self._forget)
         self.members.add(connection)
-        self._empty.clear()
         if self._timer is None:
             self._timer = self._loop.call_later(self._settings.sweep_s, self._sweep)
         return connection
@@ -39,10 +36,6 @@ class GrpcConnections:
         for connection in tuple(self.members):
             connection.drain()
 
-    async def drained(self) -> None:
-        """Return when no connection is left."""
-        await self._empty.wait()
-
     def abort(self) -> None:
         """End all of them, whatever is in work; clients have a moment to take what was said already."""
         for connection in tuple(self.members):
@@ -51,11 +44,9 @@ class GrpcConnections:
 
     def _forget(self, connection: GrpcConnection) -> None:
         self.members.discard(connection)
-        if not self.members:
-            self._empty.set()
-            if self._timer is not None:
-                self._timer.cancel()
-                self._timer = None
+        if not self.members and self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
 
     def _sweep(self) -> None:
         self._timer = self._loop.call_later(self._settings.sweep_s, self._sweep)
@@ -64,11 +55,6 @@ class GrpcConnections:
             if self._is_draining:
                 connection.drain()
             sweep(connection, self._settings, now_s)
-
-
-def grpc_factory(service: Service, settings: GrpcSettings) -> GrpcConnections:
-    """Give what makes a protocol for each new connection, on the running loop."""
-    return GrpcConnections(service, settings)
 
 
 def sweep(connection: GrpcConnection, settings: GrpcSettings, now_s: float) -> None:

@@ -1,41 +1,14 @@
 """What a gRPC connection may take, hold and wait for."""
 
 from dataclasses import dataclass, field
-from typing import Protocol
 
-from ferryman.core.errors import Overloaded
+from ferryman.server.data.http.intake import Intake
 
-
-class Intake(Protocol):
-    """Know how many bytes of requests are in work."""
-
-    def take(self, more_bytes: int) -> None:
-        """Count more bytes, or raise Overloaded where that is too many."""
-
-    def give_back(self, bytes_: int) -> None:
-        """Count fewer bytes."""
+_MB = 1024 * 1024
 
 
-@dataclass(slots=True)
-class ByteCount:
-    """Be an intake with a limit of its own."""
-
-    total_bytes: int = 256 * 1024 * 1024
-    held_bytes: int = 0
-
-    def take(self, more_bytes: int) -> None:
-        """Count more bytes, or raise Overloaded where that is too many."""
-        if more_bytes and self.held_bytes + more_bytes > self.total_bytes:
-            raise Overloaded(
-                f"the requests in work hold {self.held_bytes} bytes; {more_bytes} more are over this server's limit "
-                f"of {self.total_bytes}",
-                hint="try again later",
-            )
-        self.held_bytes += more_bytes
-
-    def give_back(self, bytes_: int) -> None:
-        """Count fewer bytes."""
-        self.held_bytes -= bytes_
+def _own_intake() -> Intake:
+    return Intake(limit_bytes=32 * _MB, total_bytes=256 * _MB)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +26,6 @@ class GrpcSettings:
     stream_window_bytes: int = 4 * 1024 * 1024
     connection_window_bytes: int = 16 * 1024 * 1024
     max_frame_bytes: int = 1024 * 1024
-    max_asks_per_stream: int = 64
     header_s: float = 10.0
     receive_s: float = 60.0
     send_s: float = 30.0
@@ -64,4 +36,4 @@ class GrpcSettings:
     max_idle_frames: int = 1000  # PING, SETTINGS and their like, between two answers
     max_resets: int = 1000  # calls given up by the client, at once ...
     resets_per_s: int = 100  # ... and how fast that many come back
-    intake: Intake = field(default_factory=ByteCount)
+    intake: Intake = field(default_factory=_own_intake)

@@ -47,10 +47,6 @@ _MOST_MESSAGE: Final = 1500  # characters, encoded: clients take 8 KiB of traile
 _log = logging.getLogger("ferryman.server")
 
 
-class Cancelled(FerrymanError):
-    """Say that the client left before the answer."""
-
-
 class Unimplemented(FerrymanError):
     """Refuse a call of what this server doesn't offer."""
 

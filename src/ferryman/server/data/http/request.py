@@ -68,6 +68,10 @@ class Stream(Protocol):
 class Listener(Protocol):
     """Hear what comes over one WebSocket."""
 
+    @property
+    def is_busy(self) -> bool:
+        """Tell whether an answer is still to come, so that a server that stops waits for it."""
+
     def on_message(self, payload: str | bytes) -> None:
         """Take one whole message."""
 

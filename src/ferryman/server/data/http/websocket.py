@@ -186,7 +186,8 @@ class WebSocket(asyncio.Protocol):
         """Take no more messages, and say that the server goes once no answer has left for so long."""
         self._is_held = True
         self._read_or_not()
-        if self._loop.time() - max(self._busy_s, self._heard_s) >= idle_s:
+        is_busy = self._listener is not None and self._listener.is_busy
+        if not is_busy and self._loop.time() - max(self._busy_s, self._heard_s) >= idle_s:
             self.close(_GOING_AWAY, "the server stops")
 
     def abort(self) -> None:

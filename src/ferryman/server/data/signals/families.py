@@ -19,7 +19,7 @@ _HISTOGRAMS: tuple[tuple[str, Callable[[ServedMetrics], Histogram], str], ...] =
     ("ferryman_infer_seconds", lambda one: one.infer_s, "Time of one call of the engine."),
     ("ferryman_finish_seconds", lambda one: one.finish_s, "Time to make answers of one call's outputs."),
     ("ferryman_batch_rows", lambda one: one.batch_rows, "Rows in one call of the engine."),
-    ("ferryman_request_bytes", lambda one: one.request_bytes, "Bytes of a request's body."),
+    ("ferryman_request_bytes", lambda one: one.request_bytes, "Bytes of a request; over HTTP with its headers."),
     ("ferryman_response_bytes", lambda one: one.response_bytes, "Bytes of an answer's body."),
 )
 

@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Mapping
+from concurrent.futures import Executor
 
 from ferryman.core.errors import FerrymanError
 from ferryman.server.data.ask import Ask, Reply
@@ -26,8 +27,8 @@ class Question:
     """Be one request for an inference; `ask` once, the rest follows."""
 
     __slots__ = (
-        "_address", "_asked", "_dataplane", "_journal", "_loop", "_request", "_request_s", "_respond", "_span",
-        "_trace_id", "ask",
+        "_address", "_asked", "_dataplane", "_decoding", "_is_dropped", "_journal", "_loop", "_request", "_request_s",
+        "_respond", "_span", "_trace_id", "ask",
     )  # fmt: skip
 
     def __init__(
@@ -43,15 +44,17 @@ class Question:
         self._loop: asyncio.AbstractEventLoop
         self._span: OpenSpan | None = None
         self._trace_id = ""
+        self._decoding: asyncio.Future[Asked] | None = None
+        self._is_dropped = False
 
-    def put(self, loop: asyncio.AbstractEventLoop, decoder: Decoder, request_s: float) -> None:
+    def put(self, loop: asyncio.AbstractEventLoop, decoder: Decoder, beside: Executor, request_s: float) -> None:
         """Decode the body and ask the model; a large one beside the loop."""
         self._loop, self._request_s = loop, request_s
         headers = dict(self._request.headers)
         try:
             served = self._dataplane.known(self._address.model, self._address.version)
             if len(self._request.body) > _LARGE_BYTES:
-                decoding = loop.run_in_executor(None, decode, headers, self._request.body, served)
+                self._decoding = decoding = loop.run_in_executor(beside, decode, headers, self._request.body, served)
                 decoding.add_done_callback(lambda done: self._put_later(headers, done))
             else:
                 self._submit(headers, decoder.decode(headers, self._request.body, served))
@@ -60,14 +63,18 @@ class Question:
 
     def drop(self) -> None:
         """Know that nobody waits for the answer: it is not sent to a model any more."""
-        if self.ask is not None and not self.ask.is_settled:
-            self.ask.is_settled = True
-            model = self._address.model
-            version = self._address.version or self._dataplane.active(model) or ""
-            about = About(model, version, trace_id=self._trace_id, span=self._span)
+        self._is_dropped = True
+        if self._decoding is not None:
+            self._decoding.cancel()  # where it still waits for its turn, its bytes are free
+        ask = self.ask
+        if ask is not None and not ask.is_settled:
+            ask.give_up()
+            about = About(self._address.model, ask.version_asked, trace_id=self._trace_id, span=self._span)
             self._journal.gone(self._request, about)
 
     def _put_later(self, headers: Mapping[bytes, bytes], decoded: "asyncio.Future[Asked]") -> None:
+        if self._is_dropped or decoded.cancelled():
+            return
         try:
             self._submit(headers, decoded.result())
         except FerrymanError as error:
@@ -92,7 +99,7 @@ class Question:
         else:
             ask.items, ask.rows = asked.items, len(asked.items)
         if self._dataplane.is_split(address.model):
-            ask.sticky = _sticky_of(headers, request)
+            ask.sticky = sticky_of(headers, request)
         self._span, self._trace_id = self._journal.begin(headers.get(b"traceparent"), ask.arrived_s)
         ask.trace = self._span
         self.ask = ask
@@ -128,7 +135,9 @@ class Question:
         asked = getattr(self, "_asked", None)
         request_id = asked.id or "" if isinstance(asked, TensorRequest) else ""
         model, named = self._address.model, self._address.version
-        version = reply.version if reply is not None else named or self._dataplane.active(model) or ""
+        ask, self.ask = self.ask, None  # they hold each other
+        version = reply.version if reply is not None else ask.version_asked if ask is not None else ""
+        version = version or named or self._dataplane.active(model) or ""
         about = About(model, version, request_id, self._trace_id, self._span)
         self._journal.answered(self._request, response, error, about)
 
@@ -153,7 +162,8 @@ def _response(asked: Asked, reply: Reply) -> Response:
     return Response(200, (answer, *blobs), _BYTES, (length,))
 
 
-def _sticky_of(headers: Mapping[bytes, bytes], request: Request) -> str:
+def sticky_of(headers: Mapping[bytes, bytes], request: Request) -> str:
+    """Give what keeps a request's caller on one side of a canary."""
     key = headers.get(_STICKY)
     if key is not None:
         return key.decode("latin-1")

@@ -6,7 +6,10 @@ Each answer has the number of its frame, from 0, as `frame`, and the count of fr
 """
 
 import asyncio
+import time
 from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
 from urllib.parse import parse_qs
 
 import orjson
@@ -18,9 +21,10 @@ from ferryman.server.data.http.request import Request, Stream
 from ferryman.server.data.models import Served
 from ferryman.server.data.v2.addresses import Address
 from ferryman.server.data.v2.asking import Asked, decode
-from ferryman.server.data.v2.errors import status_of
+from ferryman.server.data.v2.errors import internal, status_of
 from ferryman.server.data.v2.journal import Journal
 from ferryman.server.data.v2.messages import TensorRequest, encode_answers, encode_tensors, to_json
+from ferryman.server.data.v2.question import sticky_of
 
 _AHEAD = 2  # frames of one stream in work: one in the engine, one being decoded
 _JSON = {b"content-type": b"application/json"}
@@ -28,18 +32,26 @@ _PICTURE = {b"content-type": b"application/octet-stream"}
 _POLICIES = ("every", "latest")
 
 
+@dataclass(frozen=True, slots=True)
+class Ways:
+    """Hold what frames need: where to ask and to note, who lets each one in (or raises), and the longest wait."""
+
+    dataplane: Dataplane
+    journal: Journal
+    let_in: Callable[[], None]
+    request_s: float
+
+
 class FrameStream:
     """Answer the frames of one WebSocket, in order, a few at a time."""
 
-    def __init__(
-        self, dataplane: Dataplane, journal: Journal, served: Served, address: Address, stream: Stream, request: Request
-    ) -> None:
+    def __init__(self, ways: Ways, served: Served, address: Address, stream: Stream, request: Request) -> None:
         policy = parse_qs(request.query).get("policy", ["every"])[-1]
         if policy not in _POLICIES:
             raise InputError(f"policy {policy[:20]!r} is unknown", hint=f"one of {', '.join(_POLICIES)}")
         self._drops = policy == "latest"
-        self._dataplane = dataplane
-        self._journal = journal
+        self._ways = ways
+        self._sticky = sticky_of(dict(request.headers), request)
         self._served = served
         self._address = address
         self._stream = stream
@@ -49,6 +61,11 @@ class FrameStream:
         self._waiting: deque[tuple[int, str | bytes]] = deque()
         self._asked: deque[_Frame] = deque()
         self._is_paused = False
+
+    @property
+    def is_busy(self) -> bool:
+        """Tell whether a frame waits for its answer."""
+        return bool(self._asked or self._waiting)
 
     def on_message(self, payload: str | bytes) -> None:
         """Take one frame."""
@@ -62,10 +79,10 @@ class FrameStream:
     def on_close(self) -> None:
         """Give up what is in work."""
         self._waiting.clear()
-        for frame in self._asked:
+        asked, self._asked = self._asked, deque()
+        for frame in asked:
             if frame.ask is not None:
-                frame.ask.is_settled = True
-        self._asked.clear()
+                frame.ask.give_up()
 
     def _advance(self) -> None:
         while self._waiting and len(self._asked) < _AHEAD:
@@ -82,19 +99,22 @@ class FrameStream:
     def _send(self, number: int, payload: str | bytes) -> None:
         frame = _Frame(number)
         self._asked.append(frame)
-        started_s = self._loop.time()
+        started_s = time.monotonic()
 
         def done(reply: Reply | None, error: FerrymanError | None) -> None:
-            frame.answer = self._answer(asked, reply) if reply is not None else _failure(error)
+            frame.ask = None  # they hold each other
+            frame.answer = self._encode(asked, reply) if reply is not None else _failure(error)
             version = reply.version if reply is not None else self._served.version
-            self._journal.framed(self._served.name, version, error, self._loop.time() - started_s)
+            self._ways.journal.framed(self._served.name, version, error, time.monotonic() - started_s)
             self._deliver()
 
         try:
+            self._ways.let_in()
             body = payload.encode() if isinstance(payload, str) else payload
             asked = decode(_JSON if isinstance(payload, str) else _PICTURE, body, self._served)
             ask = Ask(self._address.model, self._address.version, done, arrived_s=started_s, priority=asked.priority)
-            ask.deadline_s = started_s + asked.timeout_s
+            ask.deadline_s = started_s + min(asked.timeout_s, self._ways.request_s)
+            ask.sticky = self._sticky
             if isinstance(asked, TensorRequest):
                 ask.tensors, ask.outputs = asked.inputs, asked.outputs
             else:
@@ -102,9 +122,17 @@ class FrameStream:
             frame.ask = ask
         except FerrymanError as error:
             frame.answer = _failure(error)
+            self._ways.journal.framed(self._served.name, self._served.version, error, time.monotonic() - started_s)
             self._loop.call_soon(self._deliver)
             return
-        self._dataplane.submit(ask)
+        self._ways.dataplane.submit(ask)
+
+    def _encode(self, asked: Asked, reply: Reply) -> bytes:
+        try:
+            return self._answer(asked, reply)
+        except Exception as error:  # noqa: BLE001 - the boundary of a request
+            internal(error)
+            return _failure(None)
 
     def _answer(self, asked: Asked, reply: Reply) -> bytes:
         if not isinstance(asked, TensorRequest) or reply.outputs is None:
