@@ -48,6 +48,15 @@ def test_nobody_there_is_the_users_mistake() -> None:
     assert refused.value.exit_code == 2
 
 
+def test_models_are_unloaded_only_where_that_is_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
+    with honest_http() as url:
+        for asked in ((), ("--may-unload",)):
+            conformance(url, "--json", *asked)
+    told = [json.loads(line)["checks"] for line in capsys.readouterr().out.splitlines()]
+    left_out = [{one["id"] for one in checks if "--may-unload" in one["message"]} for checks in told]
+    assert left_out == [{"repository.reload", "repository.unknown"}, set()]
+
+
 def test_given_inputs_are_asked_instead_of_made_ones(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     request = {"inputs": [{"name": "rows", "shape": [4, 3], "datatype": "FP32", "data": list(range(12))}]}
     (tmp_path / "request.json").write_text(json.dumps(request))

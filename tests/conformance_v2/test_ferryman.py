@@ -1,9 +1,11 @@
 """This server keeps the protocol: every check of the suite, over HTTP and gRPC, for callers and for operators."""
 
+import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
+from urllib.request import urlopen
 
 import numpy as np
 import pytest
@@ -82,7 +84,15 @@ def steered(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
 
 
 def examined(url: str, sdk: Path | None = None) -> list[Result]:
-    return list(run_suite(Target(url, grpc=urlsplit(url).netloc, kserve_python=sdk)))
+    return list(run_suite(Target(url, grpc=urlsplit(url).netloc, kserve_python=sdk, may_unload=True)))
+
+
+def workers(server: Running) -> set[int]:
+    """Give the process ids of all workers: a model that was loaded anew has others."""
+    with urlopen(f"{server.admin_url}/admin/status", timeout=10) as answer:
+        models = json.load(answer)["models"].values()
+    versions = [version for model in models for version in model["versions"].values()]
+    return {worker["pid"] for version in versions for worker in version["workers"]}
 
 
 def failures(results: Sequence[Result]) -> dict[str, str]:
@@ -110,6 +120,19 @@ def test_callers_find_the_whole_protocol_on_one_port(steered: Running) -> None:
     assert unexplained(results, NOT_OFFERED | NOT_STEERED_HERE) == {}
     without_sdk = SDK if kserve_python() is None else set()
     assert never_passed(results) == NOT_STEERED_HERE.keys() | without_sdk, "the others passed on one model at least"
+
+
+def test_no_model_is_loaded_or_unloaded_unasked(steered: Running) -> None:
+    before = workers(steered)
+    checks = [check for check in CHECKS if check.id.startswith("repository.")]
+    results = list(run_suite(Target(steered.admin_url), checks=checks))
+    assert workers(steered) == before
+    left_out = {one.check.id for one in results if one.verdict == "not run" and "--may-unload" in one.message}
+    assert left_out == NOT_STEERED_HERE.keys()
+    assert {one.check.id for one in results if one.verdict == "passed"} >= {
+        "repository.index",
+        "repository.triton-http",
+    }
 
 
 def test_operators_load_and_unload_at_the_admins_port_and_find_the_rest_there_too(steered: Running) -> None:

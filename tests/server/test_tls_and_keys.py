@@ -23,6 +23,7 @@ from ferryman.server.data.gate.keys import Wish, add, revoke, rotate
 from ferryman.server.data.grpc.messages import INFERENCE, InferRequest, InferResponse, message
 from tests.bundle.making import bundle_affine, bundle_table
 from tests.server.gate.issuing import AUDIENCE, ISSUER, OTHER_RSA_KEY, RSA_KEY, key_set, token
+from tests.server.grpc.raw import RawClient, data, headers
 from tests.server.running import Running, read_answer, running, wait_until
 
 PEM = serialization.Encoding.PEM
@@ -197,6 +198,19 @@ def test_who_is_not_known_is_told_how_to_say_it(guarded: Guarded, bearer: str) -
     assert (status, headers["www-authenticate"]) == (401, 'Bearer realm="ferryman"')
     assert answer["error"]
     assert guarded.call(bearer) is grpc.StatusCode.UNAUTHENTICATED
+
+
+def test_a_caller_without_a_key_can_not_hold_memory_that_others_need(tmp_path: Path) -> None:
+    tokens = written_keys(tmp_path / "keys.json")
+    with (
+        running([bundle_affine(tmp_path / "bundle").path], keys=tmp_path / "keys.json") as server,
+        RawClient(server.host_and_port[1]) as client,
+    ):
+        for stream in range(1, 65, 2):
+            client.send(headers(stream), data(stream, b"\0\1\xff\xff\xff", 0))  # 32 MiB are to come
+            assert client.answer(stream)[0]["grpc-status"] == "16"
+        bearer = {"Authorization": f"Bearer {tokens['web']}", "Content-Type": "application/json"}
+        assert server.ask("POST", "/v2/models/affine/infer", json.dumps(AFFINE).encode(), bearer)[0] == 200
 
 
 def test_health_is_open_and_everything_else_is_not(guarded: Guarded) -> None:

@@ -18,7 +18,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span
 from websockets.sync.client import connect
 
 from ferryman.bundle.read import load_bundle
-from ferryman.server.data.grpc.messages import INFERENCE, InferRequest, InferResponse
+from ferryman.server.data.grpc.messages import INFERENCE, InferRequest, InferResponse, message
 from tests.bundle.making import plain_picture
 from tests.server.running import Running, running, wait_until
 from tests.server.signals.test_tracing import Collector, collecting
@@ -107,7 +107,6 @@ def test_a_picture_shows_what_its_decoding_took(bundles: dict[str, Path]) -> Non
         assert stages["prepare"].end_time_unix_nano - stages["prepare"].start_time_unix_nano > 10_000
 
 
-@pytest.mark.xfail(reason="calls over gRPC are not traced")
 def test_a_call_over_grpc_is_traced_as_a_request_is(bundles: dict[str, Path]) -> None:
     with watched(bundles) as (server, collector):
         call(server, traceparent=TRACEPARENT)
@@ -233,6 +232,28 @@ def test_every_protocol_is_counted_by_its_name_and_the_stages_by_all(bundles: di
     }
     assert asked == {"http": 1, "grpc": 1, "websocket": 1}
     assert figure(text, "ferryman_batch_rows_sum") >= 3
+
+
+def test_each_request_of_a_grpc_stream_is_counted_and_traced(bundles: dict[str, Path]) -> None:
+    request = InferRequest(model_name="affine", raw_input_contents=[ROWS.tobytes()])
+    request.inputs.add(name="values", datatype="FP32", shape=ROWS.shape)
+    wrong = InferRequest(model_name="affine")
+    empty = message("inference.ModelStatisticsRequest")
+    counts = message("inference.ModelStatisticsResponse")
+    with watched(bundles) as (server, collector), grpc.insecure_channel(server.address) as opened:
+        channel: Any = opened  # its stubs know no calls of plain messages
+        stream = channel.stream_stream(f"/{INFERENCE}/ModelStreamInfer", InferRequest.SerializeToString)
+        assert len(list(stream(iter([request, wrong, request]), metadata=[("traceparent", TRACEPARENT)]))) == 3
+        text = server.ask("GET", "/metrics")[1].decode()
+        outcomes = {
+            word: figure(text, "ferryman_requests_total", outcome=word, protocol="grpc") for word in ("ok", "invalid")
+        }
+        assert outcomes == {"ok": 2, "invalid": 1}
+        ask_for = channel.unary_unary(f"/{INFERENCE}/ModelStatistics", empty.SerializeToString, counts.FromString)
+        told = ask_for(empty(name="affine"), timeout=20).model_stats[0]
+        assert (told.inference_count, told.inference_stats.success.count, told.inference_stats.fail.count) == (2, 2, 1)
+        assert told.inference_stats.compute_infer.ns > 0
+        wait_until(lambda: sum(span.name == "ModelInfer" for span in collector.spans) == 2)
 
 
 def test_prometheus_own_tool_finds_nothing_wrong_with_the_figures(bundles: dict[str, Path]) -> None:

@@ -29,7 +29,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="a V2 request (JSON) for a model that can't be asked about made-up values",
     )  # fmt: skip
     parser.add_argument(
-        "--header", action="append", default=[], metavar="NAME:VALUE", help="send this with every request, as an API key"
+        "--header",
+        action="append",
+        default=[],
+        metavar="NAME:VALUE",
+        help="send this with every request, as an API key",
     )
     parser.add_argument("--timeout-s", type=positive, default=20.0, metavar="S", help="longest wait for an answer (20)")
     parser.add_argument(

@@ -12,26 +12,23 @@ from ferryman.server.data.gate.key_file import KeyEntry, KeyFile, locked, read_k
 from ferryman.server.data.gate.keys import Made, Wish, add, revoke, rotate
 
 EXAMPLE = "ferryman keys add web --models 'street-*' --rate 50 --file keys.json"
-_ACTIONS = {
-    "add": "make a key and print its token, this once", "list": "show names and rights, never tokens",
-    "revoke": "end a key now", "rotate": "print a new token; the old one is good for a while",
-}  # fmt: skip
+_ACTIONS = ("add", "list", "revoke", "rotate")
+_DO = "add (prints the token, once), list, revoke (ends it now), rotate (prints a new token; the old one ends later)"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Take what to do with which key of which file."""
-    actions = ", ".join(f"{action} ({what})" for action, what in _ACTIONS.items())
-    parser.add_argument("action", choices=_ACTIONS, metavar="ACTION", help=actions)
+    parser.add_argument("action", choices=_ACTIONS, metavar="ACTION", help=_DO)
     parser.add_argument("name", nargs="?", default="", metavar="NAME", help="the key's name; revoke takes its id, too")
     parser.add_argument("--file", type=Path, required=True, metavar="FILE", help="the file of keys that a server reads")
     new = parser.add_argument_group("add")
-    new.add_argument("--scopes", nargs="+", choices=SCOPES, metavar="SCOPE", default=["infer", "read"], help="what it may do (infer read)")
-    new.add_argument("--models", nargs="+", default=["*"], metavar="PATTERN", help="models it may ask; * stands for any (*)")
+    new.add_argument("--scopes", nargs="+", choices=SCOPES, default=["infer", "read"], help="it may (infer read)")
+    new.add_argument("--models", nargs="+", default=["*"], metavar="PATTERN", help="models that it may ask (*)")
     new.add_argument("--rate", type=positive, metavar="N", help="requests a second (no limit)")
     new.add_argument("--burst", type=count, metavar="N", help="requests at once (those of one second)")
     new.add_argument("--expires", type=duration, metavar="TIME", help="good for so long: 90d, 12h (for ever)")
     old = parser.add_argument_group("rotate")
-    old.add_argument("--grace", type=duration, default="1h", metavar="TIME", help="the old token stays good for so long (1h)")
+    old.add_argument("--grace", type=duration, default="1h", metavar="TIME", help="the old token ends after it (1h)")
     add_json(parser)
 
 

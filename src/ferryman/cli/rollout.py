@@ -8,7 +8,7 @@ from typing import Any
 from ferryman.cli.key_option import add_key_file, read_key
 from ferryman.cli.options import add_json
 from ferryman.cli.output import has_color, terminal_width, write_json, write_text
-from ferryman.cli.rollout_options import add_plan, read_plan_options
+from ferryman.cli.rollout_options import add_admin, add_plan, read_plan_options
 from ferryman.cli.rollout_table import render_rollout, render_rollouts
 from ferryman.client.admin import Admin
 from ferryman.core.errors import FerrymanError, UserError
@@ -21,7 +21,6 @@ _MOVES = {
 }  # fmt: skip
 _ENDED = ("promoted", "rolled back", "aborted")
 _LOOK_S = 0.5
-_ADMIN = "http://127.0.0.1:8081"  # beside the port that `ferryman serve` takes by itself
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -32,9 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--watch", action="store_true", help="status: follow it to its end; exit code 1 unless promoted"
     )
-    parser.add_argument(
-        "--admin", default=_ADMIN, metavar="URL", help=f"the server's admin address, which it tells at its start ({_ADMIN})"
-    )
+    add_admin(parser)
     add_key_file(parser)
     add_plan(parser)
     add_json(parser)

@@ -10,6 +10,13 @@ from ferryman.core.errors import UserError
 
 _PLAIN = ("shadow", "step_s", "min_requests", "max_error_rate", "max_p99_ratio", "max_disagreement", "keep_s")
 _ANY = "any"
+_ADMIN = "http://127.0.0.1:8081"  # beside the port that `ferryman serve` takes by itself
+
+
+def add_admin(parser: argparse.ArgumentParser) -> None:
+    """Take the address that steers the server."""
+    told = f"the server's admin address, as it said when it was ready ({_ADMIN})"
+    parser.add_argument("--admin", default=_ADMIN, metavar="URL", help=told)
 
 
 def add_plan(parser: argparse.ArgumentParser) -> None:

@@ -136,4 +136,6 @@ def _add_watching(group: _Group) -> None:
     )
     group.add_argument("--triton-metrics", action="store_true", help="add the names nv_inference_* to /metrics")
     group.add_argument("--otlp", default="", metavar="URL", help="send traces there, by OTLP over HTTP (nowhere)")
-    group.add_argument("--trace-ratio", type=share, default=0.01, metavar="R", help="share of new traces that are sent (0.01)")
+    group.add_argument(
+        "--trace-ratio", type=share, default=0.01, metavar="R", help="share of new traces that are sent (0.01)"
+    )

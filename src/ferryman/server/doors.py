@@ -1,6 +1,7 @@
 """The ports of a server: for callers, and, on loopback, for what steers it. Each speaks HTTP/1.1 and gRPC."""
 
 import asyncio
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -9,6 +10,7 @@ from ferryman.server.data.dataplane import Dataplane
 from ferryman.server.data.gate.gate import Gate
 from ferryman.server.data.grpc.call import Call
 from ferryman.server.data.grpc.factory import GrpcConnections
+from ferryman.server.data.grpc.infer import Answered, InferSettings
 from ferryman.server.data.grpc.service import GrpcService, Outside, RepositoryControl
 from ferryman.server.data.grpc.settings import GrpcSettings
 from ferryman.server.data.http.connections import Connections
@@ -19,7 +21,7 @@ from ferryman.server.data.http.listener import Listener, open_socket, url_of
 from ferryman.server.data.http.tls import Certificate
 from ferryman.server.data.v2.addresses import Route
 from ferryman.server.data.v2.http import HttpV2, Rules
-from ferryman.server.data.v2.journal import CallFacts, Journal
+from ferryman.server.data.v2.journal import About, CallFacts, Journal
 from ferryman.server.data.v2.pages import Pages
 from ferryman.server.settings import ServerSettings
 
@@ -59,10 +61,15 @@ class Door:
         self._connections = connections
         outside = Outside(
             repository=house.repository,
+            figures=house.journal.figures,
             finished=lambda call: _note(house.journal, call),
-            request_s=settings.request_s,
+            infer=InferSettings(
+                request_s=settings.request_s,
+                begin=house.journal.begin,
+                answered=lambda answered: _note_streamed(house.journal, answered),
+            ),
         )
-        self._service = GrpcService(house.plane, gate.admit, outside, server_version=__version__)
+        self._service = GrpcService(house.plane, gate, outside, server_version=__version__)
         self._grpc = GrpcConnections(
             self._service,
             GrpcSettings(max_message_bytes=settings.max_body_bytes, receive_s=settings.receive_s, intake=house.intake),
@@ -126,9 +133,16 @@ def _note(journal: Journal, call: Call) -> None:
             arrived_s=call.arrived_s, bytes_in=call.bytes_in, bytes_out=call.bytes_out,
             peer=call.connection.peer.address, request_id=call.request_id,
             is_inference=call.method is not None and call.method.name == "ModelInfer",
+            trace_id=call.trace_id, span=call.span,
         ),
         call.error,
     )  # fmt: skip
+
+
+def _note_streamed(journal: Journal, answered: Answered) -> None:
+    """Count one request of a gRPC stream."""
+    about = About(answered.model, answered.version, span=answered.span)
+    journal.streamed(about, answered.status, answered.error, time.monotonic() - answered.arrived_s)
 
 
 async def drain_all(doors: Sequence[Door], deadline_s: float) -> None:

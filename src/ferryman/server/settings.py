@@ -19,7 +19,11 @@ class ServeChoices(TypedDict, total=False):
     max_batch: int
     max_queue: int
     request_s: float
+    receive_s: float
+    max_in_flight_bytes: int
+    unready_s: float
     drain_s: float
+    hang_s: float
     probe_s: float
     watch_s: float
     max_memory_mb: int

@@ -1,11 +1,14 @@
 import asyncio
+import os
 import shutil
+import signal
 from pathlib import Path
 
 import pytest
 
 from ferryman.core.errors import ContractBroken, FerrymanError, NotFound, NotReady
 from ferryman.server.control.crew import NoMemory
+from ferryman.server.control.state import State
 from ferryman.server.data.ask import Reply
 from tests.bundle.making import bundle_affine, bundle_table
 from tests.server.control.house import House, house, is_running, live, until
@@ -115,6 +118,78 @@ def test_a_broken_new_version_never_replaces_a_good_one(tmp_path: Path, damage: 
             with pytest.raises(FerrymanError):
                 await one.repository.load("affine", "2")
             assert await one.first("affine", values=ONES) == 2.0
+
+    live(story)
+
+
+def test_a_version_that_keeps_crashing_does_not_become_the_active_one(tmp_path: Path) -> None:
+    repository, flag = tmp_path / "repository", tmp_path / "flag"
+    shelve(repository, "1", 1.0)
+    bundle_misbehaving(repository / "affine" / "2", name="affine", crash_file=str(flag))
+
+    async def story() -> None:
+        async with house([repository]) as one:
+            await one.repository.load("affine", "1", activate=False)
+            await one.repository.activate("affine", "1")
+            flag.touch()
+            os.kill(one.supervisor("affine", "2").hands()[0].pid, signal.SIGKILL)
+            await until(lambda: bool(one.supervisor("affine", "2").trouble))
+            with pytest.raises(NotReady, match="version 2 of model 'affine' "):
+                await one.repository.activate("affine", "2", keep_old=False)
+            assert one.plane.active("affine") == "1"
+            assert await one.first("affine", values=ONES) == 2.0
+
+    live(story)
+
+
+def test_a_refused_replacement_leaves_the_good_versions_figures_alone(tmp_path: Path) -> None:
+    repository, flag = tmp_path / "repository", tmp_path / "flag"
+    flag.touch()
+    shelve(repository, "1", 1.0)
+
+    async def story() -> None:
+        async with house([repository]) as one:
+            shown = one.metrics.find("affine", "1")
+            assert shown is not None and shown.golden_ok
+            shutil.rmtree(repository / "affine" / "1")
+            bundle_misbehaving(repository / "affine" / "1", name="affine", wrong_file=str(flag))
+            await one.repository.refresh()
+            assert one.metrics.find("affine", "1") is shown and shown.golden_ok
+            flag.unlink()
+            await one.repository.load("affine")
+            shown = one.metrics.find("affine", "1")
+            assert shown is not None and shown.digest == one.supervisor("affine").bundle.manifest.digest
+
+    live(story)
+
+
+def test_the_figures_of_a_version_that_never_served_go_with_its_bundle(tmp_path: Path) -> None:
+    repository, flag = tmp_path / "repository", tmp_path / "flag"
+    flag.touch()
+    shelve(repository, "1", 1.0)
+
+    async def story() -> None:
+        async with house([repository]) as one:
+            bundle_misbehaving(repository / "affine" / "2", name="affine", wrong_file=str(flag))
+            await one.repository.refresh()
+            shown = one.metrics.find("affine", "2")
+            assert shown is not None and shown.golden_ok is False
+            shutil.rmtree(repository / "affine" / "2")
+            await one.repository.refresh()
+            assert one.metrics.find("affine", "2") is None
+
+    live(story)
+
+
+def test_closing_lets_another_server_have_the_state(tmp_path: Path) -> None:
+    shelve(tmp_path / "repository", "1", 1.0)
+
+    async def story() -> None:
+        async with house([tmp_path / "repository"], State(tmp_path / "state")) as one:
+            await one.repository.activate("affine", "1")
+        after = State(tmp_path / "state")
+        await after.put("active/affine", "2")
+        after.close()
 
     live(story)
 

@@ -1,5 +1,6 @@
 import asyncio
 import os
+import resource
 import signal
 from pathlib import Path
 
@@ -66,6 +67,23 @@ def test_a_crash_loop_makes_the_version_unready_and_it_is_still_tried(tmp_path: 
             assert isinstance(await one.ask("misbehaving", order=[[ANSWER, 1]]), NotReady)
             flag.unlink()
             await until(lambda: not one.plane.why_not_ready())
+            await works(one)
+
+    live(story)
+
+
+def test_a_worker_comes_back_once_there_are_files_for_it_again(tmp_path: Path) -> None:
+    path = bundle_misbehaving(tmp_path / "bundle").path
+
+    async def story() -> None:
+        async with house([path]) as one:
+            soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+            resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))
+            try:
+                os.kill(one.pids("misbehaving")[0], signal.SIGKILL)
+                await until(lambda: "Too many open files" in one.supervisor("misbehaving").last_error)
+            finally:
+                resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
             await works(one)
 
     live(story)

@@ -3,6 +3,7 @@
 import asyncio
 import random
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -304,5 +305,68 @@ def test_every_ask_ends_exactly_once_whatever_happens(seed: int) -> None:
         assert sorted(int(name) for name, _ in chaos.asker.ended) == list(range(500))
         assert chaos.lane.waiting == 0 and chaos.lane.in_flight == 0
         await asyncio.wait_for(chaos.lane.drained(), 1)
+
+    _run(story)
+
+
+def test_who_is_told_that_it_is_late_may_ask_again_at_once() -> None:
+    async def story() -> None:
+        lane, asker = _lane()
+        lane.submit(asker.ask("second", within_s=0.02))
+
+        def again(reply: Reply | None, error: FerrymanError | None) -> None:
+            lane.submit(asker.ask("again"))
+
+        eager = asker.ask("first", within_s=0.01)
+        eager.done = again
+        lane.submit(eager)
+        async with asyncio.timeout(2):
+            while ("second", "DeadlineExceeded") not in asker.ended:
+                await asyncio.sleep(0.005)
+        assert lane.waiting == 1
+
+    _run(story)
+
+
+def test_one_whose_answer_cannot_be_given_takes_nothing_from_its_neighbours(caplog: pytest.LogCaptureFixture) -> None:
+    def broken(reply: Reply | None, error: FerrymanError | None) -> None:
+        raise ValueError("a bug of a callback")
+
+    async def story() -> None:
+        lane, asker = _lane()
+        engine = Engine()
+        lane.submit(replace(asker.ask("broken"), done=broken))
+        lane.submit(asker.ask("neighbour"))
+        lane.add(engine)
+        await _turn()
+        engine.finish(engine.jobs[0])
+        assert asker.ended == [("neighbour", "answer")]
+        await asyncio.wait_for(lane.drained(), 1)
+
+    _run(story)
+    assert "a bug of a callback" in caplog.text
+
+
+def test_without_a_queue_an_idle_engine_still_takes_an_ask() -> None:
+    async def story() -> None:
+        lane, asker = _lane(max_waiting=0, max_batch=1)
+        engine = Engine(free=1)
+        lane.add(engine)
+        lane.submit(asker.ask("one"))
+        lane.submit(asker.ask("two"))
+        await _turn()
+        assert asker.ended == [("two", "Overloaded")] and len(engine.jobs) == 1
+
+    _run(story)
+
+
+def test_an_ask_that_was_settled_holds_nobody() -> None:
+    async def story() -> None:
+        _, asker = _lane()
+        ask = asker.ask("one")
+        ask.fail(NotReady("over"))
+        assert ask.on_gone is None and asker.ended == [("one", "NotReady")]
+        ask.done(None, NotReady("again"))
+        assert len(asker.ended) == 1
 
     _run(story)

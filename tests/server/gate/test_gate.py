@@ -177,3 +177,18 @@ def test_each_anonymous_peer_has_a_rate_of_its_own() -> None:
     gate.admit(NOTHING.get, "street", "infer", "10.0.0.2")
     with pytest.raises(RateLimited):
         gate.admit(NOTHING.get, "street", "infer", "10.0.0.1")
+
+
+def test_a_credential_is_known_before_its_model_is_and_takes_nothing_of_its_rate(tmp_path: Path) -> None:
+    callers, (token, reader) = keyed(
+        tmp_path, Wish("web", models=("street-*",), rate_per_s=1), Wish("dash", scopes=("read",))
+    )
+    gate = Gate(callers)
+    for _ in range(5):
+        assert gate.known(bearer(token), "infer").caller.id == "key:web"
+    assert gate.admit(bearer(token), "street-1", "infer").id == "key:web"
+    with pytest.raises(Forbidden):
+        gate.known(bearer(reader), "infer")
+    for header in (NOTHING.get, bearer("fm_000000000000_x")):
+        with pytest.raises(Unauthorized):
+            gate.known(header, "infer")

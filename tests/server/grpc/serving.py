@@ -16,14 +16,17 @@ import uvloop
 from ferryman.core.bundle import Bundle
 from ferryman.core.errors import FerrymanError, InputError, NotFound
 from ferryman.core.signature import Array, Signature, TensorSpec
-from ferryman.server.data.ask import Reply
+from ferryman.server.data.ask import Reply, Stages
 from ferryman.server.data.dataplane import Dataplane
-from ferryman.server.data.grpc.factory import GrpcConnections, grpc_factory
-from ferryman.server.data.grpc.service import GrpcService, ModelCounts, Outside, StageSum
+from ferryman.server.data.grpc.call import Call
+from ferryman.server.data.grpc.factory import GrpcConnections
+from ferryman.server.data.grpc.infer import Answered, InferSettings
+from ferryman.server.data.grpc.service import GrpcService, Outside
 from ferryman.server.data.grpc.settings import GrpcSettings
 from ferryman.server.data.job import GoldenVerdict, Job, Loaded
 from ferryman.server.data.lane import Lane, LaneLimits
 from ferryman.server.data.models import Served
+from ferryman.server.data.signals.served import ServedMetrics
 
 DTYPES = ("bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", "float16", "float32")
 _Result = TypeVar("_Result")
@@ -81,6 +84,9 @@ class Repository:
 
     calls: list[tuple[str, str]] = field(default_factory=list)
 
+    def index(self) -> list[dict[str, str]]:
+        return [{"name": "on disk", "version": "9", "state": "UNAVAILABLE", "reason": "is not loaded"}]
+
     async def load(self, name: str) -> None:
         await self._note("load", name)
 
@@ -107,6 +113,9 @@ class Running:
         self.doubling = NumpyInstance(lambda tensors: {"y": 2 * tensors["x"], "sum": tensors["x"].sum(1)})
         self.repository = Repository()
         self.over: list[tuple[str, int, int, int]] = []
+        self.versions_over: list[str] = []
+        self.answered: list[Answered] = []
+        self.figures = ServedMetrics("double", "1", "")
 
     @property
     def address(self) -> str:
@@ -129,7 +138,8 @@ class Running:
 def serving(
     settings: GrpcSettings | None = None,
     tls: ssl.SSLContext | None = None,
-    admit: Any = None,  # an Admit
+    admit: Any = None,  # Doorkeeper.admit
+    known: Any = None,  # Doorkeeper.known
 ) -> Iterator[Running]:
     loop = uvloop.new_event_loop()
     running = Running(loop)
@@ -137,7 +147,9 @@ def serving(
     stop = asyncio.Event()
 
     async def main() -> None:
-        fill(running, settings or GrpcSettings(), admit or (lambda *_: SimpleNamespace(id="nobody")))
+        admitting = admit or (lambda *_: SimpleNamespace(id="nobody"))
+        gate = SimpleNamespace(admit=admitting, known=known or (lambda *_: None))
+        fill(running, settings or GrpcSettings(), gate)
         server = await loop.create_server(running.connections, "127.0.0.1", 0, ssl=tls)
         running.port = cast(asyncio.Server, server).sockets[0].getsockname()[1]
         started.set()
@@ -145,7 +157,9 @@ def serving(
         server.close()
         running.connections.abort()
         running.service.close()
-        await asyncio.wait_for(running.connections.drained(), 10)
+        async with asyncio.timeout(10):
+            while running.connections.members:
+                await asyncio.sleep(0.005)
 
     thread = threading.Thread(target=lambda: loop.run_until_complete(main()))
     thread.start()
@@ -159,7 +173,7 @@ def serving(
         assert not thread.is_alive()
 
 
-def fill(running: Running, settings: GrpcSettings, admit: Any) -> None:  # an Admit
+def fill(running: Running, settings: GrpcSettings, gate: Any) -> None:  # a Doorkeeper
     loop = asyncio.get_running_loop()
     running.dataplane = dataplane = Dataplane(loop)
     rows = spec("x", "float32", ("batch", 30))
@@ -182,11 +196,19 @@ def fill(running: Running, settings: GrpcSettings, admit: Any) -> None:  # an Ad
     dataplane.announce("loading", "1")
     outside = Outside(
         repository=running.repository,
-        counts=lambda served: ModelCounts(3, 2, success=StageSum(3, 0.5)),
-        finished=lambda call: running.over.append((call.model, call.status, call.bytes_in, call.bytes_out)),
+        figures=lambda name, version: running.figures if name == "double" else None,
+        finished=lambda call: _note(running, call),
+        infer=InferSettings(answered=running.answered.append),
     )
-    running.service = GrpcService(dataplane, admit, outside, server_version="1.2.3")
-    running.connections = grpc_factory(running.service, settings)
+    running.figures.request("ok", 0.5, "http")
+    running.figures.job(Stages(0.1, 0.1, 0.2, 0.1, asks=1, rows=3))
+    running.service = GrpcService(dataplane, gate, outside, server_version="1.2.3")
+    running.connections = GrpcConnections(running.service, settings)
+
+
+def _note(running: Running, call: Call) -> None:
+    running.over.append((call.model, call.status, call.bytes_in, call.bytes_out))
+    running.versions_over.append(call.version)
 
 
 def spec(name: str, dtype: str, shape: tuple[int | str, ...]) -> TensorSpec:
@@ -222,3 +244,8 @@ def wait_for(look: Callable[[], _Result]) -> _Result:
         assert time.monotonic() < end_s, "it never came"
         pause.wait(0.005)
     return found
+
+
+def asks_in(plane: Dataplane) -> int:
+    """Count the asks that wait or run."""
+    return sum(served.lane.waiting + served.lane.in_flight for served in plane.models())

@@ -89,11 +89,12 @@ def test_the_client_reads_all_that_a_server_tells(client: Any) -> None:
     config = client.get_model_config("double").config
     assert (config.name, config.max_batch_size, list(config.input[0].dims)) == ("double", 64, [30])
     assert config.input[0].data_type == 11
-    index = {entry.name: entry for entry in client.get_model_repository_index().models}
-    assert index["double"].state == "READY"
-    assert (index["loading"].state, index["loading"].reason) == ("UNAVAILABLE", "is still loading")
+    index = [(entry.name, entry.state, entry.reason) for entry in client.get_model_repository_index().models]
+    assert index == [("on disk", "UNAVAILABLE", "is not loaded")]  # what its repository knows, loaded or not
     statistics = client.get_inference_statistics("double").model_stats[0]
-    assert (statistics.inference_count, statistics.inference_stats.success.ns) == (3, 500_000_000)
+    assert (statistics.inference_count, statistics.execution_count) == (3, 1)
+    stats = statistics.inference_stats
+    assert (stats.success.count, stats.success.ns, stats.compute_infer.ns) == (1, 500_000_000, 200_000_000)
 
 
 def test_the_repository_is_steered(client: Any, server: Running) -> None:

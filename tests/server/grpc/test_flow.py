@@ -12,12 +12,15 @@ from h2.config import H2Configuration
 from h2.connection import H2Connection
 from h2.events import DataReceived, StreamEnded
 
+from ferryman.core.errors import NotFound, Unauthorized
+from ferryman.server.data.ask import Gone
 from ferryman.server.data.grpc import frames
 from ferryman.server.data.grpc.frames import frame
 from ferryman.server.data.grpc.messages import INFERENCE, InferRequest, InferResponse
-from ferryman.server.data.grpc.settings import ByteCount, GrpcSettings
-from tests.server.grpc.raw import HELLO, INFER, RawClient, call, data, headers, message
-from tests.server.grpc.serving import Running, serving, wait_for
+from ferryman.server.data.grpc.settings import GrpcSettings
+from ferryman.server.data.http.intake import Intake
+from tests.server.grpc.raw import HELLO, INFER, LIVE, RawClient, block, call, data, headers, message
+from tests.server.grpc.serving import Running, asks_in, serving, wait_for
 
 
 @pytest.mark.parametrize("size", [1, 10, 100, 1000])
@@ -122,9 +125,9 @@ def test_streams_over_the_limit_are_refused() -> None:
 
 
 def test_bytes_in_work_are_bounded_and_given_back() -> None:
-    intake = ByteCount(total_bytes=900)
+    intake = Intake(limit_bytes=900, total_bytes=900)
     with serving(GrpcSettings(intake=intake)) as server, RawClient(server.port) as client:
-        client.send(headers(1), data(1, b"\0\0\0\x03\x20", 0), call(3, INFER, message()))
+        client.send(headers(1), data(1, b"\0\0\0\x03\x20" + b"x" * 790, 0), call(3, INFER, message()))
         trailers = client.answer(3)[0]
         assert (trailers["grpc-status"], trailers["retry-after"]) == ("8", "1")
         assert "limit of 900" in trailers["grpc-message"]
@@ -133,6 +136,57 @@ def test_bytes_in_work_are_bounded_and_given_back() -> None:
         client.send(call(7, INFER, message(model="nowhere")))
         assert client.answer(7)[0]["grpc-status"] == "5"
         assert intake.held_bytes == 0
+
+
+def test_what_is_only_declared_keeps_nobody_out() -> None:
+    intake = Intake(limit_bytes=1 << 20, total_bytes=2 << 20)
+    declared = pack(">BL", 0, 1 << 20)
+    with serving(GrpcSettings(intake=intake, max_message_bytes=1 << 20)) as server, RawClient(server.port) as client:
+        client.send(b"".join(headers(1 + 2 * n) + data(1 + 2 * n, declared, 0) for n in range(100)))
+        client.send(call(201, INFER, message()))
+        assert client.answer(201)[0]["grpc-status"] == "0"
+        assert server.do(lambda: intake.held_bytes) == 0
+
+
+def test_callers_without_a_credential_are_refused_before_their_message_comes() -> None:
+    def known(header: Any, *_: Any) -> None:
+        if header(b"authorization") is None:
+            raise Unauthorized("who are you?")
+
+    with serving(known=known) as server, RawClient(server.port) as client:
+        for number, path in enumerate(("ModelInfer", "ModelStreamInfer", "ModelMetadata", "RepositoryModelLoad")):
+            client.send(headers(1 + 2 * number, f"/{INFERENCE}/{path}"))
+            assert client.answer(1 + 2 * number)[0]["grpc-status"] == "16"
+        client.send(data(1, message(), 0), call(9, LIVE))
+        assert client.answer(9)[0]["grpc-status"] == "0"  # health needs no key
+        client.send(frame(frames.HEADERS, frames.END_HEADERS, 11, block(INFER, ("authorization", "Bearer a"))))
+        client.send(data(11, message()))
+        assert client.answer(11)[0]["grpc-status"] == "0"
+
+
+def test_a_call_that_is_given_up_is_told_to_observers_under_the_version_that_was_asked() -> None:
+    heard: list[tuple[str, Any]] = []
+    with serving() as server, RawClient(server.port) as client:
+        server.do(lambda: server.dataplane.observers.append(lambda *said: heard.append((said[2], type(said[4])))))
+        client.send(call(1, INFER, message(model="hang")))
+        wait_for(lambda: server.do(lambda: bool(server.hanging.kept)))
+        server.do(lambda: server.dataplane.announce("hang", "2"))
+        server.do(lambda: server.dataplane.activate("hang", "2"))
+        client.send(frames.reset_frame(1, frames.CANCEL))
+        wait_for(lambda: server.do(lambda: list(server.over)))
+        assert heard == [("1", Gone)]
+        assert server.versions_over == ["1"]
+
+
+def test_each_request_of_a_stream_is_told_of() -> None:
+    with serving() as server, RawClient(server.port) as client:
+        client.send(headers(1, f"/{INFERENCE}/ModelStreamInfer"))
+        client.send(data(1, message() + message(model="nowhere") + message(model="hang"), 0))
+        wait_for(lambda: server.do(lambda: bool(server.hanging.kept)) and server.do(lambda: len(server.answered) == 2))
+        client.send(frames.reset_frame(1, frames.CANCEL))
+        wait_for(lambda: server.do(lambda: len(server.answered) == 3))
+        told = [(one.model, one.version, one.status, type(one.error)) for one in server.answered]
+    assert sorted(told) == [("double", "1", 0, type(None)), ("hang", "1", 1, Gone), ("nowhere", "", 5, NotFound)]
 
 
 def test_an_upload_is_refused_while_it_comes(server: Running) -> None:
@@ -225,7 +279,7 @@ def test_draining_answers_what_runs_and_refuses_what_comes_after() -> None:
         server.do(server.hanging.let_go)
         assert client.answer(1)[0]["grpc-status"] == "0"
         assert [got.kind for got in client.frames()] == [frames.GOAWAY]
-        server.run(server.connections.drained())
+        wait_for(lambda: server.do(lambda: not server.connections.members))
 
 
 def test_no_call_is_lost_when_the_connection_drains_under_load() -> None:
@@ -265,7 +319,7 @@ def test_an_idle_stream_does_not_hold_up_the_end() -> None:
         server.do(server.connections.drain)
         client.send(frame(frames.PING, frames.ACK, 0, client.next(frames.PING).payload))
         assert client.answer(1)[0]["grpc-status"] == "14"
-        server.run(server.connections.drained())
+        wait_for(lambda: server.do(lambda: not server.connections.members))
 
 
 def test_a_stream_takes_no_more_than_it_may_have_in_work() -> None:
@@ -277,8 +331,8 @@ def test_a_stream_takes_no_more_than_it_may_have_in_work() -> None:
         count = 65_535 // len(body)
         for _ in range(count):
             client.send(data(1, body, 0))
-        wait_for(lambda: server.do(lambda: server.dataplane.in_flight()) >= 64)
-        assert server.do(lambda: server.dataplane.in_flight()) == 64
+        wait_for(lambda: server.do(lambda: asks_in(server.dataplane)) >= 64)
+        assert server.do(lambda: asks_in(server.dataplane)) == 64
         client.send(frame(frames.PING, 0, 0, b"anything"))
         assert client.next(frames.WINDOW_UPDATE).stream == 0  # the connection's, once
         assert client.next(frames.WINDOW_UPDATE, frames.PING).kind == frames.PING  # the call's stays shut

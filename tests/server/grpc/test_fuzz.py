@@ -6,6 +6,7 @@ import gzip
 import logging
 import random
 from struct import pack
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -15,11 +16,12 @@ from hypothesis import strategies as st
 from ferryman.core.errors import InputError
 from ferryman.server.data.grpc import frames
 from ferryman.server.data.grpc.inflate import inflate
-from ferryman.server.data.grpc.settings import ByteCount, GrpcSettings
+from ferryman.server.data.grpc.settings import GrpcSettings
 from ferryman.server.data.grpc.tensors import decode_request, parse_request
 from ferryman.server.data.grpc.wire import split_field
+from ferryman.server.data.http.intake import Intake
 from tests.server.grpc.raw import HELLO, INFER, LIVE, RawClient, call, data, headers, message
-from tests.server.grpc.serving import NumpyInstance, Running, fill
+from tests.server.grpc.serving import NumpyInstance, Running, asks_in, fill
 
 STREAM = INFER.replace("ModelInfer", "ModelStreamInfer")
 
@@ -100,13 +102,13 @@ def conversations(rng: random.Random) -> bytes:
 
 
 def test_10_000_broken_conversations_leave_nothing_behind(caplog: pytest.LogCaptureFixture) -> None:
-    intake = ByteCount()
+    intake = Intake(limit_bytes=1 << 25, total_bytes=1 << 28)
     failures: list[Any] = []
 
     async def main() -> None:
         asyncio.get_running_loop().set_exception_handler(lambda _, context: failures.append(context))
         running = Running(asyncio.get_running_loop())
-        fill(running, GrpcSettings(intake=intake), lambda *_: None)
+        fill(running, GrpcSettings(intake=intake), SimpleNamespace(admit=lambda *_: None, known=lambda *_: None))
         rng = random.Random(7)
         for _ in range(10_000):
             wire, connection = Wire(), running.connections()
@@ -122,7 +124,7 @@ def test_10_000_broken_conversations_leave_nothing_behind(caplog: pytest.LogCapt
         assert not running.connections.members
         for _ in range(20):  # turns of the loop, for what the last conversation asked
             await asyncio.sleep(0)
-        assert running.dataplane.in_flight() == 0
+        assert asks_in(running.dataplane) == 0
         running.service.close()
 
     with caplog.at_level(logging.ERROR):

@@ -140,6 +140,30 @@ def test_bodies_over_what_all_may_hold_are_refused_before_they_are_read() -> Non
         assert read_answers(link, 1)[0][0] == 200
 
 
+def test_what_is_only_declared_keeps_nobody_out() -> None:
+    limits = Limits(body_bytes=1_000_000)
+    with serving(limits, total_bytes=2_000_000) as server, contextlib.ExitStack() as opened:
+        for number in range(20):
+            link = opened.enter_context(server.connect())
+            chunked = b"Transfer-Encoding: chunked\r\n\r\nf4240\r\n"
+            link.sendall(_POST + (chunked if number % 2 else b"Content-Length: 1000000\r\n\r\n") + b"a")
+        server.until(lambda: server.application.admitted == 20)
+        assert server.call(lambda: server.connections.intake.held_bytes) < 1_000_000
+        assert server.say(post(b"a" * 900_000, "/echo", "Connection: close")).startswith(b"HTTP/1.1 200 ")
+
+
+def test_a_body_that_comes_while_others_have_taken_its_room_is_refused_on_its_way() -> None:
+    with serving(Limits(body_bytes=1_000_000), total_bytes=1_000_000) as server:
+        with server.connect() as first, server.connect() as second:
+            first.sendall(post(b"a" * 600_000)[:-1])
+            server.until(lambda: server.connections.intake.held_bytes >= 600_000)
+            second.sendall(post(b"a" * 600_000))
+            assert read_all(second).startswith(b"HTTP/1.1 429 ")
+            first.sendall(b"a")
+            assert read_answers(first, 1)[0][0] == 200
+        server.until(lambda: server.connections.intake.held_bytes == 0)
+
+
 def test_what_does_not_come_in_time_is_cut() -> None:
     limits = Limits(header_s=0.3, receive_s=0.4, keep_alive_s=0.5, linger_s=0.3)
     with serving(limits) as server:

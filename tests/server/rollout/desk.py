@@ -6,13 +6,14 @@ from contextlib import asynccontextmanager
 
 from ferryman.cli import rollout
 from ferryman.cli.main import Parser
-from ferryman.server.control.rollout_admin import Route, rollout_routes
+from ferryman.server.control.rollout_admin import rollout_routes
 from ferryman.server.data.http.connections import Connections
 from ferryman.server.data.http.intake import Intake
 from ferryman.server.data.http.limits import Limits
 from ferryman.server.data.http.listener import Listener, open_socket, url_of
 from ferryman.server.data.http.request import Listener as StreamListener
 from ferryman.server.data.http.request import Request, Respond, Response, Stream
+from ferryman.server.data.v2.addresses import Route
 from tests.server.rollout.making import House
 
 

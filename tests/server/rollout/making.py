@@ -140,20 +140,21 @@ class House:
         ended["lost"] += count - ended.total()
         return +ended
 
-    def submit(self, ended: "Counter[str]", sticky: str = "", version: str | None = None) -> None:
+    def submit(
+        self, ended: "Counter[str]", sticky: str = "", version: str | None = None, *, values: float = 1.0
+    ) -> None:
         """Ask once; the answer is counted when it comes."""
 
         def done(reply: Reply | None, error: FerrymanError | None) -> None:
             ended[reply.version if reply is not None else type(error).__name__] += 1
 
         now_s = asyncio.get_running_loop().time()
-        values = np.ones((1, 3), np.float32)
         self.plane.submit(
             Ask(
                 "affine",
                 version,
                 done,
-                tensors={"values": values},
+                tensors={"values": np.full((1, 3), values, np.float32)},
                 arrived_s=now_s,
                 deadline_s=now_s + 60,
                 sticky=sticky,

@@ -17,10 +17,10 @@ from ferryman.core.errors import (
     TooLarge,
 )
 from ferryman.server.control.rollout_chance import tail, upper_rate
-from ferryman.server.control.rollout_figures import Latencies, Window, is_fault
+from ferryman.server.control.rollout_figures import Latencies, Window, is_fault, is_suspect
 from ferryman.server.control.rollout_judge import Stage, Verdict, judge
 from ferryman.server.control.rollout_plan import Plan
-from ferryman.server.data.ask import Reply
+from ferryman.server.data.ask import Ask, Gone, Reply
 
 PLAN = Plan(step_s=10.0, max_step_s=100.0, min_requests=200)
 ANSWER = Reply(outputs={})
@@ -127,6 +127,43 @@ def test_verdicts(window: Window, elapsed_s: float, stage: Stage, wanted: str) -
     verdict = judge(PLAN, window, elapsed_s, stage=stage)
     assert verdict.action == wanted, verdict
     assert bool(verdict.reasons) == (wanted != "hold")
+
+
+def refusing(window: Window, active: int, candidate: int) -> Window:
+    for side, count in ((window.active, active), (window.candidate, candidate)):
+        for _ in range(count):
+            side.note(None, InputError("no picture"), 0.001)
+    return window
+
+
+def test_a_version_that_refuses_what_the_active_one_takes_goes_back_and_one_that_refuses_the_same_goes_on() -> None:
+    window = refusing(filled(active=(5000, 0), candidate=(200, 0)), 0, 40)
+    assert judge(PLAN, window, 10, stage="canary").reasons == (
+        "40 of 240 requests were refused as their callers' fault, of the active version's 0 of 5000; 1.00% more may",
+    )
+    alike = refusing(filled(active=(5000, 0), candidate=(200, 0)), 1000, 40)
+    assert judge(PLAN, alike, 10, stage="canary").action == "advance"
+    alone = refusing(filled(active=(5000, 0), candidate=(0, 0)), 0, 40)
+    assert judge(PLAN, alone, 1, stage="canary").action == "back", "it need not answer anything"
+
+
+def test_a_version_whose_callers_wait_in_vain_is_slow_and_not_faulty() -> None:
+    window = filled(active=(5000, 0), candidate=(150, 0))
+    for _ in range(50):
+        window.candidate.note(None, Gone("the client left"), 10.0)
+    verdict = judge(PLAN, window, 10, stage="canary")
+    assert (window.candidate.requests, window.candidate.errors) == (200, 0)
+    assert verdict.action == "back" and "50 of 200 requests took over" in verdict.reasons[0]
+
+
+def test_an_answer_that_is_not_finite_is_suspect_unless_its_question_is_not_either() -> None:
+    def ask(**tensors: object) -> Ask:
+        return Ask("m", None, lambda *_: None, tensors={name: np.array(value) for name, value in tensors.items()})
+
+    bad = Reply(outputs={}, is_finite=False)
+    assert is_suspect(ask(values=[1.0], words=["nan"]), bad)
+    assert not is_suspect(ask(values=[1.0], more=[float("nan")]), bad)
+    assert not is_suspect(ask(values=[1.0]), ANSWER)
 
 
 def test_a_paused_step_stays_but_harm_still_ends_it() -> None:

@@ -10,7 +10,7 @@ from tests.server.rollout.making import CANARY, opened
 
 async def test_the_active_version_is_remembered_from_the_start_so_that_a_restart_keeps_it(tmp_path: Path) -> None:
     house = await opened(tmp_path)
-    await house.memory.delete("active/affine")
+    await house.memory.put("active/affine", None)
     await house.rollouts.start("affine", "2", CANARY)
     assert house.memory.get("active/affine") == "1"
 

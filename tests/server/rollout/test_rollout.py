@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from ferryman.core.errors import BundleError, ConfigError, NotFound, NotReady
+from ferryman.core.errors import BundleError, ConfigError, InputError, NotFound, NotReady
 from ferryman.server.control.rollout_moves import Conflict
 from ferryman.server.control.rollout_plan import Plan, read_plan
 from ferryman.server.control.rollout_run import Health
@@ -285,6 +285,29 @@ async def test_a_caller_stays_on_one_side_and_keeps_the_new_version_in_larger_st
     assert house.place == 1
     late = {caller for caller in callers if "2" in await house.ask(1, sticky=caller)}
     assert early < late and 70 < len(late) < 130
+
+
+async def test_numbers_that_are_none_in_and_out_are_no_fault(tmp_path: Path) -> None:
+    house = await opened(tmp_path)
+    await house.rollouts.start("affine", "2", CANARY)
+    await house.until("canary")
+    answers: Counter[str] = Counter()
+    for _ in range(100):
+        house.submit(answers, values=float("nan"))
+    await house.ask(1)
+    figures = house.status["figures"]
+    assert isinstance(figures, dict)
+    assert set(answers) == {"1", "2"}
+    assert (figures["active"]["errors"], figures["candidate"]["errors"]) == (0, 0)
+
+
+async def test_a_version_that_refuses_what_the_other_takes_is_rolled_back(tmp_path: Path) -> None:
+    house = await opened(tmp_path)
+    await house.rollouts.start("affine", "2", CANARY)
+    await house.until("canary")
+    house.shop.engines["2"].error = InputError("no picture")
+    assert await house.step(800) == "rolled back"
+    assert "refused as their callers' fault" in house.reason
 
 
 async def test_requests_that_name_a_version_are_not_counted(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from ferryman.server.data.signals.exposition import wants_openmetrics
 from ferryman.server.data.signals.metrics import Metrics
 from ferryman.server.data.signals.outcomes import outcome_of
 from ferryman.server.data.signals.processes import resident_bytes, tree
+from ferryman.server.data.signals.served import ServedMetrics
 
 STAGES = Stages(queue_s=0.001, prepare_s=0.002, infer_s=0.004, finish_s=0.0005, asks=3, rows=6)
 Found = dict[tuple[str, frozenset[tuple[str, str]]], float]
@@ -28,8 +29,14 @@ class Lane:
     in_flight: int = 2
 
 
+def serve(metrics: Metrics, name: str, version: str, digest: str = "0123") -> ServedMetrics:
+    figures = ServedMetrics(name, version, digest)
+    metrics.put(figures)
+    return figures
+
+
 def busy(metrics: Metrics) -> Metrics:
-    served = metrics.served("street", "0123456789ab", "0123456789abcdef")
+    served = serve(metrics, "street", "0123456789ab", "0123456789abcdef")
     served.request("ok", 0.003, "http")
     served.request("ok", 0.03, "grpc")
     served.request("invalid", 0.0001, "http")
@@ -90,7 +97,7 @@ def test_what_was_counted_is_what_prometheus_reads() -> None:
 
 def test_a_value_on_a_bound_is_under_it_and_one_beyond_all_is_in_infinity() -> None:
     metrics = Metrics()
-    served = metrics.served("street", "0123456789ab")
+    served = serve(metrics, "street", "0123456789ab")
     for seconds in (0.001, 0.0011, 1000.0):
         served.request("ok", seconds, "http")
     found = read(metrics)
@@ -133,7 +140,7 @@ def test_promtool_finds_nothing_to_say() -> None:
 
 def test_a_version_that_leaves_takes_its_series_along() -> None:
     metrics = busy(Metrics())
-    metrics.served("street", "new")
+    serve(metrics, "street", "new")
     metrics.forget("street", "0123456789ab")
     text = metrics.render()[0]
     assert b'version="0123456789ab"' not in text
@@ -144,7 +151,7 @@ def test_a_version_that_leaves_takes_its_series_along() -> None:
 
 def test_unknown_words_make_no_new_series() -> None:
     metrics = Metrics()
-    served = metrics.served("street", "0123456789ab")
+    served = serve(metrics, "street", "0123456789ab")
     for word in ("made up", "made up too"):
         served.request(word, 0.1, word)
         metrics.rejected(word)
@@ -168,7 +175,7 @@ def test_every_word_for_how_a_request_ended_is_a_reason_to_refuse_one() -> None:
 
 def test_a_name_with_quotes_and_line_breaks_is_escaped() -> None:
     metrics = Metrics()
-    metrics.served('a"b\\c\nd', "1").request("ok", 0.1, "http")
+    serve(metrics, 'a"b\\c\nd', "1").request("ok", 0.1, "http")
     found = read(metrics)
     labels = {"model": 'a"b\\c\nd', "version": "1", "outcome": "ok", "protocol": "http"}
     assert value(found, "ferryman_requests_total", **labels) == 1

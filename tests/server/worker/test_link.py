@@ -221,6 +221,25 @@ def test_free_counts_the_jobs_inside(tmp_path: Path) -> None:
     drive(story)
 
 
+def test_shared_memory_that_a_large_request_filled_is_not_the_workers_own(tmp_path: Path) -> None:
+    bundle_affine(tmp_path / "affine")
+
+    async def story() -> None:
+        async with zygote() as mother:
+            one = await hire(mother, tmp_path / "affine", arena_bytes=1 << 28)
+            resident, own = one.worker.rss_bytes(), one.worker.private_bytes()
+            assert 0 < own < resident
+            rows = 3_000_000
+            (result,) = await one.ask(tensors(rows=rows, values=np.ones((rows, 3), np.float32)))
+            assert output(result, "sum").nbytes == 12 * rows
+            grown = one.worker.rss_bytes() - resident
+            assert one.worker.private_bytes() - own <= grown - 12 * rows
+            one.worker.kill()
+            await until(lambda: one.worker.private_bytes() == 0)
+
+    drive(story)
+
+
 def test_a_bundle_that_answers_its_golden_samples_wrong_is_refused_with_the_figures(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -77,7 +77,7 @@ class Comparer:
         self._next_s = now_s + _EVERY_S
         self._waiting += 1
         answers = (reply.answers, echo.answers)
-        # Arrays may lie in memory that is used again as soon as this returns.
+        # Copied, as what waits here would else keep a worker's shared memory from those who ask now.
         outputs = (_copied(reply.outputs), _copied(echo.outputs))
         work = self._loop.run_in_executor(self._thread, self._compare, answers, outputs)
         work.add_done_callback(self._finish)

@@ -32,6 +32,9 @@ class Worker(Instance, Protocol):
     def rss_bytes(self) -> int:
         """Give its resident memory."""
 
+    def private_bytes(self) -> int:
+        """Give its memory but for files and for what it shares with the server."""
+
     def oldest_job_s(self, now: float) -> float:
         """Give the age of the oldest job inside, 0 where it is idle; `now` is of the loop's clock."""
 
@@ -52,6 +55,9 @@ class Choices(Protocol):
     async def put(self, key: str, value: Any) -> None:  # JSON
         """Remember a value; raises FerrymanError where that can't be done."""
 
+    def close(self) -> None:
+        """Remember no more."""
+
 
 class NoMemory:
     """Forget every choice at the end: for a server that keeps no state."""
@@ -66,6 +72,9 @@ class NoMemory:
     async def put(self, key: str, value: Any) -> None:  # JSON
         """Remember a value for now."""
         self._values[key] = value
+
+    def close(self) -> None:
+        """Have nothing to free."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
 from ferryman.core.errors import NotReady
+from ferryman.server.control.forever import forever
 from ferryman.server.control.supervisor import Supervisor
 
 _log = logging.getLogger("ferryman.server")
@@ -56,11 +57,12 @@ class Ceiling:
 
     async def keep(self, every_s: float) -> None:
         """Look at the memory again and again; never returns."""
-        while True:
-            await asyncio.sleep(every_s)
-            over = await self._reduce(0, keep="")
-            if over > 0:
-                _log.warning("models hold %d MB more than they may, and none is idle", over // _MB)
+        await forever(self._look, "looking at the memory of all models", every_s=every_s)
+
+    async def _look(self) -> None:
+        over = await self._reduce(0, keep="")
+        if over > 0:
+            _log.warning("models hold %d MB more than they may, and none is idle", over // _MB)
 
     async def _reduce(self, needed: int, *, keep: str) -> int:
         """Evict until `needed` more bytes fit; gives the bytes that are still over."""

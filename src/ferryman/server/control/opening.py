@@ -12,6 +12,7 @@ from ferryman.core.runtime import available_cores
 from ferryman.server.control.crew import Crew
 from ferryman.server.control.line import Failure, Line
 from ferryman.server.control.memory import Ceiling, NoRoom
+from ferryman.server.control.rollout_figures import is_suspect
 from ferryman.server.control.shelf import Edition
 from ferryman.server.control.supervisor import Supervisor
 from ferryman.server.data.ask import Ask, Reply
@@ -96,7 +97,7 @@ class Opener:
         supervisor = line.running.get(version) if line is not None else None
         if supervisor is not None:
             supervisor.last_used_s = ask.arrived_s
-            if reply is not None and not reply.is_finite:
+            if reply is not None and is_suspect(ask, reply):
                 supervisor.doubt()
 
     async def _start(self, edition: Edition) -> Supervisor:

@@ -79,7 +79,10 @@ class Probe:
         return await answered
 
     def _compare(self, sample: Golden, reply: Reply) -> str:
-        beyond = self._task.agreement([sample.answer], list(reply.answers or ())).beyond(self._bundle.tolerance)
+        try:
+            beyond = self._task.agreement([sample.answer], list(reply.answers or ())).beyond(self._bundle.tolerance)
+        except Exception as error:  # noqa: BLE001 - what a task, a plug-in, can't compare is no right answer
+            return f"golden sample '{sample.name}' can't be compared: {type(error).__name__}: {error}"
         if not beyond:
             return ""
         figures = ", ".join(f"{name} {value:.4g}" for name, value in beyond.items())

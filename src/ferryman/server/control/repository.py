@@ -5,10 +5,12 @@ import contextlib
 import logging
 from collections.abc import Coroutine, Sequence
 from pathlib import Path
+from typing import Any
 
-from ferryman.core.errors import FerrymanError, NotFound, UserError
+from ferryman.core.errors import FerrymanError, NotFound, NotReady, UserError
 from ferryman.core.plugins import find, runtime_for
 from ferryman.server.control.crew import Choices, Crew, NoMemory
+from ferryman.server.control.forever import forever
 from ferryman.server.control.line import Line
 from ferryman.server.control.opening import Opener
 from ferryman.server.control.rollout_run import Health
@@ -71,7 +73,7 @@ class Repository:
             if edition.version != self.choice(edition.name):
                 await self._serve_quietly(edition, activate=False)
         if self._crew.settings.watch_s:
-            self._spawn(self._watch())
+            self._spawn(forever(self.refresh, "looking at the repository", every_s=self._crew.settings.watch_s))
         if self._opener.ceiling is not None:
             self._spawn(self._opener.ceiling.keep(10 * self._crew.settings.check_s))
 
@@ -93,11 +95,14 @@ class Repository:
     async def activate(self, name: str, version: str, *, keep_old: bool = True) -> None:
         """Answer requests that name no version with this one, now and after a restart; loads it where it isn't.
 
-        The version that did so until now stays loaded, or is drained and unloaded.
+        The version that did so until now stays loaded, or is drained and unloaded. Raises NotReady for a version that
+        has lost its workers.
         """
         line = self._line(name)
         if version not in line.running:
             await self._serve(self._edition(name, version), activate=False)
+        elif trouble := line.running[version].trouble:
+            raise NotReady(f"version {version} of model '{name}' {trouble}", hint="load it again")
         await self._choices.put(f"active/{name}", version)
         self._switch(line, name, version, keep_old=keep_old)
 
@@ -117,7 +122,8 @@ class Repository:
             leaving = [each for each in line.running.values() if version in (None, each.version)]
             for known in self._crew.plane.versions(name) if version is None else [version]:
                 self._crew.plane.remove(name, known)
-                line.running.pop(known, None)
+                if line.running.pop(known, None) is None:
+                    self._crew.metrics.forget(name, known)
                 line.evicted.pop(known, None)
         _log.info("model '%s'%s is unloaded", name, f" version {version}" if version else "")
         await asyncio.gather(*(self._opener.stop(supervisor) for supervisor in leaving))
@@ -169,6 +175,7 @@ class Repository:
             task.cancel()
         await asyncio.gather(*waited, return_exceptions=True)
         await self._opener.close()
+        self._choices.close()
 
     def _line(self, name: str) -> Line:
         return self.lines.setdefault(name, Line())
@@ -187,6 +194,11 @@ class Repository:
             if self.shelf.problems.get(path) != problem:
                 _log.error("%s is not served: %s", path, problem)
         self.shelf = shelf
+        for name, line in self.lines.items():
+            for version in [version for version in line.failures if shelf.find(name, version) is None]:
+                del line.failures[version]
+                if version not in {*line.running, *line.evicted}:
+                    self._crew.metrics.forget(name, version)
 
     async def _load_wanted(self) -> None:
         editions = [self._edition(name, None) for name in self.shelf.editions if self._is_wanted(name)]
@@ -255,15 +267,7 @@ class Repository:
         with contextlib.suppress(FerrymanError):
             await self._serve(edition, activate=False)
 
-    async def _watch(self) -> None:
-        while True:
-            await asyncio.sleep(self._crew.settings.watch_s)
-            try:
-                await self.refresh()
-            except OSError as error:
-                _log.error("the repository can't be read: %s", error)
-
-    def _spawn(self, work: Coroutine[None, None, None]) -> None:
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:  # what it awaits is its own
         task = asyncio.ensure_future(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)

@@ -4,8 +4,10 @@ from collections import Counter
 from dataclasses import dataclass, field
 from math import isfinite, log2
 
+import numpy as np
+
 from ferryman.core.errors import FerrymanError, Forbidden, NotFound, Overloaded, TooLarge, Unauthorized, UserError
-from ferryman.server.data.ask import Reply
+from ferryman.server.data.ask import Ask, Gone, Reply
 
 _SHORTEST_S = 1e-6
 _PARTS = 16  # buckets an octave: 4 % apart
@@ -19,7 +21,17 @@ def is_fault(reply: Reply | None, error: FerrymanError | None) -> bool | None:
     """Tell whether a version failed a request; None where the request itself (or the load) was to blame."""
     if isinstance(error, _NO_FAULT):
         return None
+    if isinstance(error, Gone):  # nobody knows what it would have answered; the latency counts
+        return False
     return error is not None or (reply is not None and not reply.is_finite)
+
+
+def is_suspect(ask: Ask, reply: Reply) -> bool:
+    """Tell whether an answer is not finite though every number that was asked about is."""
+    if reply.is_finite:
+        return False
+    numbers = (values for values in (ask.tensors or {}).values() if values.dtype.kind in "fc")
+    return all(np.isfinite(values).all() for values in numbers)
 
 
 @dataclass(slots=True)
@@ -61,15 +73,19 @@ def edge_s(place: int) -> float:
 
 @dataclass(slots=True)
 class Side:
-    """Count one version's requests: those that are no fault of the caller's."""
+    """Count one version's requests; those that it refused as the caller's fault stand apart."""
 
     requests: int = 0
     errors: int = 0
+    refused: int = 0
     latencies: Latencies = field(default_factory=Latencies)
     why: Counter[str] = field(default_factory=Counter)
 
     def note(self, reply: Reply | None, error: FerrymanError | None, seconds: float) -> None:
-        """Count one request."""
+        """Count one request; one that its caller gave up took at least as long as that."""
+        if isinstance(error, UserError):
+            self.refused += 1
+            return
         failed = is_fault(reply, error)
         if failed is None:
             return
@@ -83,6 +99,8 @@ class Side:
     def told(self) -> Json:
         """Give the figures for people and JSON."""
         told: Json = {"requests": self.requests, "errors": self.errors}
+        if self.refused:
+            told["refused"] = self.refused
         if self.latencies.total:
             told["p50_ms"] = round(self.latencies.quantile(0.5) * 1000, 3)
             told["p99_ms"] = round(self.latencies.quantile(0.99) * 1000, 3)
@@ -123,7 +141,7 @@ class Window:
     @property
     def size(self) -> int:
         """Count all that the candidate was asked."""
-        return self.candidate.requests + self.shadow.asked
+        return self.candidate.requests + self.candidate.refused + self.shadow.asked
 
     def told(self) -> Json:
         """Give the figures for people and JSON."""

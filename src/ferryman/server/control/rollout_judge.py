@@ -7,7 +7,7 @@ from ferryman.server.control.rollout_chance import surely_more, tail
 from ferryman.server.control.rollout_figures import Latencies, Window
 from ferryman.server.control.rollout_plan import Plan
 
-_TESTS = 4  # in each step: errors, latency, the shadow's errors, agreement
+_TESTS = 5  # in each step: errors, refusals, latency, the shadow's errors, agreement
 _ENOUGH_LATENCIES = 100
 
 Stage = Literal["shadow", "canary"]
@@ -50,6 +50,7 @@ def find_harm(plan: Plan, window: Window, doubt: float) -> list[str]:
     """Give each limit that is broken beyond chance; one that is kept is reported with a probability of `doubt`."""
     found = [
         _more_errors(plan, window, doubt),
+        _more_refusals(plan, window, doubt),
         _slower(plan, window.active.latencies, window.candidate.latencies, doubt),
         _failing_shadow(plan, window, doubt),
         _other_answers(plan, window, doubt),
@@ -73,6 +74,20 @@ def _more_errors(plan: Plan, window: Window, doubt: float) -> str:
     return (
         f"{candidate.errors} of {candidate.requests} requests failed ({why}), of the active version's "
         f"{active.errors} of {active.requests}; {plan.max_error_rate:.2%} more may"
+    )
+
+
+def _more_refusals(plan: Plan, window: Window, doubt: float) -> str:
+    active, candidate = window.active, window.candidate
+    if not candidate.refused:
+        return ""
+    asked, asked_before = candidate.requests + candidate.refused, active.requests + active.refused
+    more = surely_more((candidate.refused, asked), (active.refused, asked_before), doubt)
+    if more <= plan.max_error_rate:
+        return ""
+    return (
+        f"{candidate.refused} of {asked} requests were refused as their callers' fault, of the active version's "
+        f"{active.refused} of {asked_before}; {plan.max_error_rate:.2%} more may"
     )
 
 

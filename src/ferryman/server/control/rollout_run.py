@@ -7,7 +7,7 @@ from typing import Literal, Protocol
 from ferryman.core.bundle import Bundle
 from ferryman.core.errors import DeadlineExceeded, FerrymanError, NotFound, NotReady, Overloaded
 from ferryman.server.control.compare import Comparer, Difference
-from ferryman.server.control.rollout_figures import Window
+from ferryman.server.control.rollout_figures import Window, is_suspect
 from ferryman.server.control.rollout_judge import Verdict, judge
 from ferryman.server.control.rollout_record import Phase, Record
 from ferryman.server.data.ask import Ask, Reply
@@ -166,6 +166,8 @@ class Run:
     def observe(self, ask: Ask, version: str, reply: Reply | None, error: FerrymanError | None, seconds: float) -> None:
         """Count an answered request that named no version; this is on the hot path."""
         if ask.version is not None:
+            return
+        if reply is not None and not reply.is_finite and not is_suspect(ask, reply):
             return
         if version == self.record.candidate:
             self.window.candidate.note(reply, error, seconds)

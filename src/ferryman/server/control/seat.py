@@ -8,6 +8,7 @@ from typing import Protocol
 
 from ferryman.core.errors import FerrymanError, NotReady
 from ferryman.server.control.crew import Crew, Worker
+from ferryman.server.control.forever import forever
 from ferryman.server.data.job import Loaded
 from ferryman.server.data.lane import Lane
 from ferryman.server.data.worker.order import LoadOrder
@@ -72,14 +73,7 @@ class Seat:
 
     async def keep(self) -> None:
         """Fill the seat whenever its worker leaves; never returns."""
-        while True:
-            departure = await self._departures.get()
-            if departure.word == "memory":
-                if departure.worker is self.worker:
-                    await self._replace(departure.worker)
-            elif self.worker is None:
-                await asyncio.sleep(self._owner.note_loss(departure.word, departure.reason))
-                await self._refill()
+        await forever(self._follow, "replacing a worker")
 
     def eject(self, worker: Worker, word: str, reason: str) -> None:
         """Take a worker out at once: what it still answers is discarded, and a new one comes."""
@@ -101,6 +95,19 @@ class Seat:
                 self._lane.retire(self.worker)
             await self.worker.stop(deadline_s=deadline_s)
             self.worker = None
+
+    async def _follow(self) -> None:
+        departure = await self._departures.get()
+        try:
+            if departure.word == "memory":
+                if departure.worker is self.worker:
+                    await self._replace(departure.worker)
+            elif self.worker is None:
+                await asyncio.sleep(self._owner.note_loss(departure.word, departure.reason))
+                await self._refill()
+        except Exception:
+            self._departures.put_nowait(departure)  # no seat stays empty for ever
+            raise
 
     async def _hire(self) -> tuple[Worker, Loaded]:
         worker: Worker | None = None
@@ -133,7 +140,7 @@ class Seat:
 
     def _sit(self, worker: Worker) -> None:
         self.worker = worker
-        self.bytes_after_load = worker.rss_bytes()
+        self.bytes_after_load = worker.private_bytes()
 
     def _enter(self) -> None:
         if self.worker is not None and self._lane is not None:
@@ -148,8 +155,8 @@ class Seat:
         while True:
             try:
                 await self.fill()
-            except FerrymanError as error:
-                await asyncio.sleep(self._owner.note_failure(error))
+            except Exception as error:  # noqa: BLE001 - files or memory ran out, say: they may be there again later
+                await asyncio.sleep(self._owner.note_failure(_as_told(error)))
             else:
                 self._enter()
                 self._owner.note_return()
@@ -158,9 +165,9 @@ class Seat:
     async def _replace(self, old: Worker) -> None:
         try:
             new, _ = await self._hire()
-        except FerrymanError as error:
+        except Exception as error:  # noqa: BLE001 - as above
             self.is_exchanging = False
-            _log.warning("worker %d stays: no other could take its place: %s", old.pid, error)
+            _log.warning("worker %d stays: no other could take its place: %s", old.pid, _as_told(error))
             return
         is_there = old is self.worker  # it may have died meanwhile
         self._sit(new)
@@ -184,6 +191,13 @@ async def _until_idle(worker: Worker, deadline_s: float) -> None:
     until_s = loop.time() + deadline_s
     while worker.oldest_job_s(loop.time()) > 0 and loop.time() < until_s:
         await asyncio.sleep(_LOOK_S)
+
+
+def _as_told(error: Exception) -> FerrymanError:
+    if isinstance(error, FerrymanError):
+        return error
+    _log.error("a worker can't be started", exc_info=error)
+    return NotReady(f"{type(error).__name__}: {error}")
 
 
 def spread(seconds: float) -> float:

@@ -43,18 +43,9 @@ class State:
         """Give what was put there last, or None; the caller must not change it in place."""
         return self._values.get(key)
 
-    def keys(self) -> list[str]:
-        """Give every key that has a value."""
-        return list(self._values)
-
     async def put(self, key: str, value: Json) -> None:
-        """Remember a value; raises StateNotWritten, and then the old one stays, here and on the disk."""
+        """Remember a value, or forget it (None); raises StateNotWritten, and then the old one stays."""
         await asyncio.shield(self._change({key: value}))
-
-    async def delete(self, key: str) -> None:
-        """Forget a value, if there is one; raises StateNotWritten."""
-        if key in self._values:
-            await asyncio.shield(self._change({key: None}))
 
     def close(self) -> None:
         """Let another server have the folder."""

@@ -11,10 +11,12 @@ from ferryman.core.bundle import Bundle, Choice
 from ferryman.core.errors import BundleError, FerrymanError, NotReady, WrongAnswers
 from ferryman.core.runtime import available_cores
 from ferryman.server.control.crew import Crew, Worker
+from ferryman.server.control.forever import forever
 from ferryman.server.control.probe import Probe
 from ferryman.server.control.seat import Seat, spread
 from ferryman.server.data.job import Loaded
 from ferryman.server.data.models import Served
+from ferryman.server.data.signals.served import ServedMetrics
 from ferryman.server.data.worker.order import LoadOrder
 
 _log = logging.getLogger("ferryman.server")
@@ -53,7 +55,7 @@ class Supervisor:
         self.last_used_s = asyncio.get_running_loop().time()
         self._crew = crew
         self._on_change = on_change
-        self._metrics = crew.metrics.served(self.name, version, bundle.manifest.digest)
+        self._metrics = self._figures(bundle.manifest.digest)
         tuned = tuned_for_here(bundle)
         self._instances = crew.settings.instances or (tuned.instances if tuned else 1)
         self._seats: list[Seat] = []
@@ -80,6 +82,8 @@ class Supervisor:
             loaded = await self._staff()
         except WrongAnswers:
             self._set_golden(False)
+            if self._crew.metrics.find(self.name, self.version) is None:
+                self._crew.metrics.put(self._metrics)
             await self._clear(deadline_s=0)
             raise
         except BaseException:
@@ -91,12 +95,15 @@ class Supervisor:
             seat.open(lane)
             self._tasks.append(asyncio.create_task(seat.keep()))
         self._set_golden(True)
+        self._crew.metrics.put(self._metrics)
         self._metrics.depth = lane
         self._metrics.worker_pids = lambda: [worker.pid for worker in self._workers()]
-        self._tasks.append(asyncio.create_task(self._check()))
+        self._tasks.append(
+            asyncio.create_task(forever(self._check, "looking after workers", every_s=self._crew.settings.check_s))
+        )
         if self.bundle.golden and self._crew.settings.probe_s > 0:
             self._probe = Probe(self.bundle, loaded, lane, self._crew.settings)
-            self._tasks.append(asyncio.create_task(self._ask_golden(self._probe)))
+            self._tasks.append(asyncio.create_task(forever(self._ask_golden, "asking golden samples")))
         return self._served
 
     async def stop(self, *, drain_s: float) -> None:
@@ -173,6 +180,13 @@ class Supervisor:
             self.trouble = ""
             self._on_change(self, "")
 
+    def _figures(self, digest: str) -> ServedMetrics:
+        """Go on with the figures of the same content; they are shown once it serves."""
+        known = self._crew.metrics.find(self.name, self.version)
+        if known is not None and known.digest == digest:
+            return known
+        return ServedMetrics(self.name, self.version, digest)
+
     async def _staff(self) -> Loaded:
         first = self._seat()
         loaded = await first.fill()
@@ -229,19 +243,17 @@ class Supervisor:
 
     async def _check(self) -> None:
         """Look for workers that hang or hold too much memory."""
-        settings = self._crew.settings
-        while True:
-            await asyncio.sleep(settings.check_s)
-            now_s = asyncio.get_running_loop().time()
-            for seat in self._seats:
-                worker = seat.worker
-                if worker is None:
-                    continue
-                job_s = worker.oldest_job_s(now_s)
-                if settings.hang_s and job_s > settings.hang_s:
-                    seat.eject(worker, "hang", f"hung for {job_s:.1f} s")
-                elif reason := self._why_too_big(seat, worker.rss_bytes()):
-                    seat.exchange(reason)
+        hang_s = self._crew.settings.hang_s
+        now_s = asyncio.get_running_loop().time()
+        for seat in self._seats:
+            worker = seat.worker
+            if worker is None:
+                continue
+            job_s = worker.oldest_job_s(now_s)
+            if hang_s and job_s > hang_s:
+                seat.eject(worker, "hang", f"hung for {job_s:.1f} s")
+            elif reason := self._why_too_big(seat, worker.private_bytes()):
+                seat.exchange(reason)
 
     def _why_too_big(self, seat: Seat, held_bytes: int) -> str:
         limit = self._crew.settings.max_worker_mb * _MB
@@ -251,19 +263,19 @@ class Supervisor:
             return f"has grown from {seat.bytes_after_load // _MB} to {held_bytes // _MB} MB"
         return ""
 
-    async def _ask_golden(self, probe: Probe) -> None:
-        """Ask the workers golden samples, one in turn, for as long as they run."""
-        while True:
-            why = await probe.pause()
-            for seat in list(self._seats):
-                worker = seat.worker
-                if worker is None:
-                    continue
-                wrong = await probe.ask(worker)
-                self.probes += 1
-                if wrong and worker is seat.worker:
-                    self._set_golden(False)
-                    seat.eject(worker, why, f"answered wrong: {wrong}")
+    async def _ask_golden(self) -> None:
+        """Ask every worker the golden sample whose turn it is."""
+        assert self._probe is not None  # noqa: S101 - our own bug
+        why = await self._probe.pause()
+        for seat in list(self._seats):
+            worker = seat.worker
+            if worker is None:
+                continue
+            wrong = await self._probe.ask(worker)
+            self.probes += 1
+            if wrong and worker is seat.worker:
+                self._set_golden(False)
+                seat.eject(worker, why, f"answered wrong: {wrong}")
 
 
 def tuned_for_here(bundle: Bundle) -> Choice | None:

@@ -159,6 +159,8 @@ class Call:
 
     def take(self, chunk: Part) -> None:
         """Take bytes of the body."""
+        if self.last_block is not None:
+            return
         size = len(chunk)
         if self._body is None and not self._prefix and size >= 5:
             flag, length = _PREFIX.unpack_from(chunk)

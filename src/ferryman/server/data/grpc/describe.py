@@ -1,5 +1,6 @@
 """What a server and its models tell of themselves, as the protocol's messages."""
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ferryman.server.data.dataplane import Dataplane
@@ -49,10 +50,10 @@ def describe_config(served: Served) -> Any:  # a ModelConfigResponse
     return answer
 
 
-def list_models(dataplane: Dataplane, *, only_ready: bool) -> Any:  # a RepositoryIndexResponse
+def list_models(index: Sequence[Mapping[str, str]], *, only_ready: bool) -> Any:  # a RepositoryIndexResponse
     """List every version of every model."""
     answer = _Index()
-    for entry in dataplane.index():
+    for entry in index:
         if not only_ready or entry["state"] == "READY":
             answer.models.add(**entry)
     return answer

@@ -1,8 +1,10 @@
 """Inference calls: one request, or a stream of them, to the dataplane and back."""
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
 from ferryman.core.errors import FerrymanError
@@ -12,39 +14,73 @@ from ferryman.server.data.gate.caller import Action, sticky_name
 from ferryman.server.data.grpc.call import Call
 from ferryman.server.data.grpc.messages import InferResponse, StreamResponse
 from ferryman.server.data.grpc.outbox import Part
-from ferryman.server.data.grpc.status import explain
+from ferryman.server.data.grpc.status import OK, explain
 from ferryman.server.data.grpc.tensors import InferenceRequest, decode_request, encode_reply, parse_request
 from ferryman.server.data.grpc.wire import sized_field
+from ferryman.server.data.signals.spans import OpenSpan
 
 _STICKY: Final = b"x-ferryman-key"
 _UNSENT_BYTES: Final = 1024 * 1024  # of one stream, before its requests wait
 
 
-class Admit(Protocol):
-    """Let a call in or raise Unauthorized, Forbidden or RateLimited; `Gate.admit` is one."""
+Header = Callable[[bytes], bytes | None]
 
-    def __call__(
-        self, header: Callable[[bytes], bytes | None], model: str | None, action: Action, peer: str, certificate: Any, /
-    ) -> Any:  # the gate's own words for who calls, and ssl's for a certificate
+
+class Doorkeeper(Protocol):  # a Gate; Any: its own words for who calls, and ssl's for a certificate
+    """Let calls in, or raise Unauthorized, Forbidden or RateLimited."""
+
+    def known(self, header: Header, action: Action, certificate: Any, /) -> Any:
+        """Refuse whom no model would let in; counts nothing."""
+
+    def admit(self, header: Header, model: str | None, action: Action, peer: str, certificate: Any, /) -> Any:
         """Give who calls."""
 
 
-class Inference:
-    """Answer ModelInfer and ModelStreamInfer. No request takes longer than `request_s`."""
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """Hold what became of one request of a stream."""
 
-    def __init__(self, dataplane: Dataplane, admit: Admit, *, request_s: float, max_asks: int) -> None:
+    model: str
+    version: str
+    arrived_s: float
+    span: OpenSpan | None
+    status: int
+    error: Exception | None
+
+
+def _untraced(traceparent: bytes | None, arrived_s: float) -> tuple[OpenSpan | None, str]:
+    return None, ""
+
+
+@dataclass(frozen=True, slots=True)
+class InferSettings:
+    """Bound requests, and say who begins their spans and who hears of those that a stream brought."""
+
+    request_s: float = 60.0
+    max_asks_per_stream: int = 64
+    begin: Callable[[bytes | None, float], tuple[OpenSpan | None, str]] = _untraced
+    answered: Callable[[Answered], None] = lambda answered: None
+
+
+class Inference:
+    """Answer ModelInfer and ModelStreamInfer."""
+
+    def __init__(self, dataplane: Dataplane, gate: Doorkeeper, ways: InferSettings) -> None:
         self._loop = asyncio.get_running_loop()
         self._dataplane = dataplane
-        self._admit = admit
-        self._request_s = request_s
-        self._max_asks = max_asks
+        self._gate = gate
+        self._request_s = ways.request_s
+        self._max_asks = ways.max_asks_per_stream
+        self._begin = ways.begin
+        self.answered = ways.answered
 
     def answer(self, call: Call, message: Part) -> None:
         """Answer one request; raises FerrymanError for what can't be asked."""
         asked, ask = self.read(call, message)
-        call.request_id = asked.id
+        call.request_id, call.span = asked.id, ask.trace
 
         def done(reply: Reply | None, error: FerrymanError | None) -> None:
+            call.version = ask.version_asked or call.version
             if reply is None:
                 call.fail(error or FerrymanError("no answer"))
                 return
@@ -53,11 +89,11 @@ class Inference:
             except Exception as failure:  # noqa: BLE001 - the boundary of a request
                 call.fail(failure)
                 return
-            call.version = reply.version
             call.reply(*parts)
 
         def give_up() -> None:
-            ask.is_settled = True
+            call.version = ask.version_asked or call.version
+            ask.give_up()
 
         ask.done = done
         call.on_gone = give_up
@@ -73,11 +109,12 @@ class Inference:
 
     def read(self, call: Call, message: Part) -> tuple[InferenceRequest, Ask]:
         """Let a request in, decode it, and make an ask without an end of it."""
+        call.model = call.version = ""
         request, raw = parse_request(message)
         model = call.model = request.model_name
-        head = call.head
+        header = call.head.metadata.get
         peer = call.connection.peer
-        call.caller = caller = self._admit(head.metadata.get, model or None, "infer", peer.address, peer.certificate)
+        call.caller = caller = self._gate.admit(header, model or None, "infer", peer.address, peer.certificate)
         version = request.model_version
         call.version = self._dataplane.known(model, version or None).version
         asked = decode_request(request, raw)
@@ -93,8 +130,9 @@ class Inference:
             priority=asked.priority,
         )
         if self._dataplane.is_split(model):
-            key = head.metadata.get(_STICKY)
+            key = header(_STICKY)
             ask.sticky = key.decode("latin-1") if key is not None else sticky_name(caller)
+        ask.trace, call.trace_id = self._begin(header(b"traceparent"), ask.arrived_s)
         return asked, ask
 
 
@@ -111,14 +149,17 @@ class InferenceStream:
 
     def on_message(self, message: Part) -> None:
         """Take one request."""
+        call, now_s = self._call, time.monotonic()
         turn = _Turn(self, len(message))
         self._turns.append(turn)
         try:
-            turn.asked, ask = self._inference.read(self._call, message)
+            turn.asked, ask = self._inference.read(call, message)
         except Exception as error:  # noqa: BLE001 - the boundary of a request
-            turn.settle([_failure("", error)])
+            status, words = explain(error)
+            self._inference.answered(Answered(call.model, call.version, now_s, None, status, error))
+            turn.settle([_failure("", words)])
             return
-        turn.ask = ask
+        turn.ask, turn.version = ask, call.version
         ask.done = turn.done
         self._inference.submit(ask)
         if self._is_full() and not self._is_held:
@@ -159,40 +200,55 @@ class InferenceStream:
 
     def _give_up(self) -> None:
         for turn in self._turns:
-            if turn.ask is not None:
-                turn.ask.is_settled = True
+            if turn.ask is not None and not turn.ask.is_settled:
+                turn.ask.give_up()
+                self.note(turn, self._call.status, self._call.error)
+
+    def note(self, turn: "_Turn", status: int, error: Exception | None) -> None:
+        """Tell what became of a request."""
+        ask = turn.ask
+        if ask is not None:
+            version = ask.version_asked or turn.version
+            self._inference.answered(Answered(ask.model, version, ask.arrived_s, ask.trace, status, error))
 
 
 class _Turn:
     """Hold one request's place in the order of answers."""
 
-    __slots__ = ("_stream", "ask", "asked", "parts", "size_bytes")
+    __slots__ = ("_stream", "ask", "asked", "parts", "size_bytes", "version")
 
     def __init__(self, stream: InferenceStream, size_bytes: int) -> None:
         self._stream = stream
         self.size_bytes = size_bytes
         self.asked: InferenceRequest | None = None
         self.ask: Ask | None = None
+        self.version = ""  # the one that was meant
         self.parts: list[bytes] | None = None
 
     def done(self, reply: Reply | None, error: FerrymanError | None) -> None:
         asked = self.asked
+        failure: Exception | None = error
         if asked is None or reply is None:
-            self.settle([_failure(asked.id if asked else "", error or FerrymanError("no answer"))])
-            return
-        try:
-            parts = encode_reply(asked, reply)
+            failure = failure or FerrymanError("no answer")
+        else:
+            try:
+                parts = encode_reply(asked, reply)
+            except Exception as fault:  # noqa: BLE001 - the boundary of a request
+                failure = fault
+        if failure is None:
+            self._stream.note(self, OK, None)
             self.settle([sized_field(2, sum(map(len, parts))), *parts])
-        except Exception as failure:  # noqa: BLE001 - the boundary of a request
-            self.settle([_failure(asked.id, failure)])
+            return
+        status, words = explain(failure)
+        self._stream.note(self, status, failure)
+        self.settle([_failure(asked.id if asked else "", words)])
 
     def settle(self, parts: list[bytes]) -> None:
         self.parts = parts
         self._stream.flush()
 
 
-def _failure(request_id: str, error: Exception) -> bytes:
-    words = explain(error)[1]
+def _failure(request_id: str, words: str) -> bytes:
     answer: bytes = StreamResponse(error_message=words, infer_response=InferResponse(id=request_id)).SerializeToString()
     return answer
 

@@ -7,7 +7,7 @@ import time
 from functools import partial
 
 from ferryman.core.errors import FerrymanError
-from ferryman.server.data.http.body import SizedBody
+from ferryman.server.data.http.body import FIRST_BYTES, SizedBody
 from ferryman.server.data.http.chunks import Chunks
 from ferryman.server.data.http.compress import Inflater, compress, is_worth
 from ferryman.server.data.http.connections import Connections
@@ -18,7 +18,6 @@ from ferryman.server.data.http.request import Request, Response
 from ferryman.server.data.http.websocket import WebSocket, accept_upgrade
 from ferryman.server.data.http.wire import BODY, CLOSE, CLOSED, FRESH, HEAD, IDLE, SKIP, WORK, Wire
 
-_STREAMED_BYTES = 64 * 1024  # from so much on, a body goes straight into memory of its own
 _SKIPPED_BYTES = 64 * 1024  # so much of a refused body is read to keep the connection
 _KEEP = b"connection: keep-alive\r\n"
 
@@ -170,12 +169,24 @@ class HttpConnection(Wire):
         if length > self._house.limits.body_bytes:
             self._refuse_body(413, f"the body is larger than {self._house.limits.body_bytes} bytes; {LARGER}")
             return False
+        has_come = len(self._buffer) - self._at >= length
+        at_first = length if has_come else min(length, FIRST_BYTES)  # the rest is only a promise
         try:
-            self._house.intake.take(length)
+            self._house.intake.take(at_first)
         except FerrymanError as error:
             self._refuse_body(429, f"{error}; {error.hint}")
             return False
-        self._held = length
+        self._held = at_first
+        return True
+
+    def _may_grow(self, more_bytes: int) -> bool:
+        """Count more bytes of a body that comes, or refuse it."""
+        try:
+            self._house.intake.take(more_bytes)
+        except FerrymanError as error:
+            self._refuse(429, f"{error}; {error.hint}")
+            return False
+        self._held += more_bytes
         return True
 
     def _wait_for_body(self, head: Head, length: int | None) -> None:
@@ -186,9 +197,9 @@ class HttpConnection(Wire):
         if length is None:
             self._body = Chunks(self._house.limits.body_bytes)
             self._read_chunks()
-        elif length >= _STREAMED_BYTES:
+        elif length > FIRST_BYTES:
             first, self._buffer = self._buffer, b""
-            self._body = SizedBody(self, length, self._take_body)
+            self._body = SizedBody(self, length, self._may_grow, self._take_body)
             self._body.begin(self._transport, first)
 
     def _read_chunks(self) -> None:
@@ -206,8 +217,8 @@ class HttpConnection(Wire):
             return
         try:
             self._buffer = body.feed(self._buffer)
-            self._house.intake.take(body.size - self._held)
-            self._held = body.size
+            self._house.intake.take(len(body.body) - self._held)
+            self._held = len(body.body)
         except Refusal as error:
             self._refuse(error.status, str(error))
         except FerrymanError as error:
@@ -356,7 +367,7 @@ class HttpConnection(Wire):
     def _is_slow(self, waited_s: float) -> bool:
         body, length = self._body, self._head.length
         came = body.received if isinstance(body, SizedBody) else self._held if body else len(self._buffer)
-        if length is not None and length < _STREAMED_BYTES:
+        if length is not None and length <= FIRST_BYTES:
             return False  # small ones have their time
         return came < waited_s * self._house.limits.slowest_bytes_per_s
 

@@ -28,7 +28,7 @@ class _Watch:
 class Metrics:
     """Hold a server's figures; use it from the loop's thread only.
 
-    Series are made by `served` alone, which the control plane calls: a request for an unknown name makes none.
+    Series are made by `put` alone, which the control plane calls: a request for an unknown name makes none.
     """
 
     def __init__(self, *, with_triton_names: bool = False) -> None:
@@ -39,12 +39,9 @@ class Metrics:
         self._watches: list[_Watch] = []
         self._started_s = time.time()
 
-    def served(self, name: str, version: str, digest: str = "") -> ServedMetrics:
-        """Give the figures of a version that is served, new ones where there are none yet."""
-        found = self._served.get((name, version))
-        if found is None:
-            found = self._served[name, version] = ServedMetrics(name, version, digest or version)
-        return found
+    def put(self, figures: ServedMetrics) -> None:
+        """Show a version's figures, in the place of those that were shown for it before."""
+        self._served[figures.name, figures.version] = figures
 
     def find(self, name: str, version: str) -> ServedMetrics | None:
         """Give the figures of a version, if it is served."""

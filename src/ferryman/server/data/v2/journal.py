@@ -4,15 +4,18 @@ import time
 from dataclasses import dataclass
 
 from ferryman.core.errors import FerrymanError
+from ferryman.server.data.ask import Gone
 from ferryman.server.data.http.request import Request, Response
 from ferryman.server.data.signals.access_log import AccessLog
 from ferryman.server.data.signals.metrics import Metrics
 from ferryman.server.data.signals.outcomes import CANCELLED, outcome_of
+from ferryman.server.data.signals.served import ServedMetrics
 from ferryman.server.data.signals.spans import OpenSpan, Value
 from ferryman.server.data.signals.trace_context import parse_traceparent
 from ferryman.server.data.signals.tracing import Tracing
 
 _CANCELLED = 1  # gRPC's status of a call that its client gave up
+_SERVER_FAULTS = frozenset((2, 4, 12, 13, 14, 15))  # gRPC's statuses that are not the caller's doing
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +33,8 @@ class CallFacts:
     peer: str
     request_id: str
     is_inference: bool
+    trace_id: str
+    span: OpenSpan | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,10 +50,6 @@ class About:
 
 _NOBODY = About()
 _CLIENT_GONE = 499  # nobody reads this status: it is for the log
-
-
-class _Gone(FerrymanError):
-    """Stand for a client that left."""
 
 
 class Journal:
@@ -81,7 +82,7 @@ class Journal:
         if asked.version:
             figures = self._metrics.find(asked.model, asked.version)
             if figures is not None:
-                outcome = CANCELLED if type(error) is _Gone else outcome_of(error)
+                outcome = CANCELLED if type(error) is Gone else outcome_of(error)
                 figures.request(outcome, seconds, "http")
                 figures.sizes(request.bytes_in, bytes_out)
             if asked.span is not None:
@@ -102,7 +103,11 @@ class Journal:
 
     def gone(self, request: Request, about: About) -> None:
         """Note one request whose client left before its answer."""
-        self.answered(request, Response(_CLIENT_GONE), _Gone("the client left"), about)
+        self.answered(request, Response(_CLIENT_GONE), Gone("the client left"), about)
+
+    def figures(self, name: str, version: str) -> ServedMetrics | None:
+        """Give what is counted of a version."""
+        return self._metrics.find(name, version)
 
     def called(self, call: CallFacts, error: Exception | None) -> None:
         """Note one gRPC call."""
@@ -114,19 +119,40 @@ class Journal:
             figures.sizes(call.bytes_in, call.bytes_out)
         elif error is not None:
             self._metrics.rejected(outcome_of(error))
+        self._end_call(About(call.model, call.version, span=call.span), call.status)
         if self._access_log is not None:
             self._access_log.note(
                 (
                     time.time(), "GRPC", call.path, call.status, seconds, call.bytes_in, call.bytes_out, call.model,
-                    call.version, call.caller, call.peer, call.request_id, "",
+                    call.version, call.caller, call.peer, call.request_id, call.trace_id,
                 )
             )  # fmt: skip
+
+    def streamed(self, asked: About, status: int, error: Exception | None, seconds: float) -> None:
+        """Count one request of a gRPC stream; `status` is gRPC's own number."""
+        outcome = CANCELLED if type(error) is Gone else outcome_of(error)
+        figures = self._metrics.find(asked.model, asked.version)
+        if figures is not None:
+            figures.request(outcome, seconds, "grpc")
+        else:
+            self._metrics.rejected(outcome)
+        self._end_call(asked, status)
 
     def framed(self, model: str, version: str, error: FerrymanError | None, seconds: float) -> None:
         """Count one frame of a WebSocket."""
         figures = self._metrics.find(model, version)
         if figures is not None:
             figures.request(outcome_of(error), seconds, "websocket")
+
+    def _end_call(self, asked: About, status: int) -> None:
+        if self._tracing is not None and asked.span is not None:
+            attributes: dict[str, Value] = {
+                "rpc.grpc.status_code": status,
+                "ferryman.model.name": asked.model,
+                "ferryman.model.version": asked.version,
+            }
+            is_error = status in _SERVER_FAULTS
+            self._tracing.end(asked.span, "ModelInfer", time.monotonic(), attributes, is_error=is_error)
 
     def _end(self, asked: About, status: int, now_s: float) -> None:
         if self._tracing is not None and asked.span is not None:

@@ -101,6 +101,14 @@ class Worker(asyncio.Protocol):
         except (OSError, IndexError):
             return 0
 
+    def private_bytes(self) -> int:
+        """Give the memory of its own: no files, and no arenas, which fill as requests grow; 0 where it has ended."""
+        try:
+            with open(f"/proc/{self.pid}/status", "rb") as stream:
+                return next(int(line.split()[1]) * 1024 for line in stream if line.startswith(b"RssAnon:"))
+        except (OSError, StopIteration):
+            return 0
+
     def oldest_job_s(self, now: float) -> float:
         """Give the age of the oldest job inside, 0 where it is idle; `now` is of the loop's clock."""
         for running in self._running.values():
