@@ -268,7 +268,7 @@ def test_bodies_that_are_too_much_together_are_refused_before_they_are_read(bund
     head = b"POST /v2/models/affine/infer HTTP/1.1\r\nHost: h\r\nContent-Length: %d\r\n\r\n"
     with running([bundles["affine"]], **limits) as server:
         with socket.create_connection(server.host_and_port) as link:
-            link.sendall(head % 90_000)  # and not a byte of it
+            link.sendall(head % 90_000 + b" " * 70_000)  # it has room for the rest
             wait_until(lambda: server.raw(head % 20_000).startswith(b"HTTP/1.1 429 "))
             refused = server.raw(head % 20_000)
             assert b"hold 90000 bytes; 20000 more are over this server's limit of 100000" in refused
@@ -283,6 +283,6 @@ def test_bodies_in_chunks_count_as_they_come(bundles: dict[str, Path]) -> None:
     head = b"POST /v2/models/affine/infer HTTP/1.1\r\nHost: h\r\n%b\r\n\r\n"
     chunk = b"10000\r\n" + b" " * 65536 + b"\r\n"
     with running([bundles["affine"]], **limits) as server, socket.create_connection(server.host_and_port) as link:
-        link.sendall(head % b"Content-Length: 90000")
+        link.sendall(head % b"Content-Length: 90000" + b" " * 70_000)
         wait_until(lambda: server.raw(head % b"Content-Length: 20000").startswith(b"HTTP/1.1 429 "))
         assert server.raw(head % b"Transfer-Encoding: chunked" + chunk).startswith(b"HTTP/1.1 429 ")

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from struct import Struct
 from typing import Any, Final, Protocol
 
-from ferryman.core.errors import DeadlineExceeded, FerrymanError, InputError, TooLarge
+from ferryman.core.errors import FerrymanError, InputError, TooLarge
 from ferryman.server.data.ask import Gone
 from ferryman.server.data.gate.caller import Action
 from ferryman.server.data.grpc.frames import END_HEADERS, HEADERS, frame
@@ -151,11 +151,10 @@ class Call:
         return self._listener is not None and not self.pending and not self._waiting and self._listener.is_idle
 
     def open(self, method: Method) -> None:
-        """Begin to take messages for a method."""
+        """Begin to take messages for a method; raises what it raises."""
         self.method = method
-        listen = method.listen
-        if listen is not None:
-            self._guard(lambda: self._listen(listen))
+        if method.listen is not None:
+            self._listener = method.listen(self)
 
     def take(self, chunk: Part) -> None:
         """Take bytes of the body."""
@@ -253,10 +252,6 @@ class Call:
             status, words = explain(error)
             self.finish(status, words, retry_after_s(error))
 
-    def late(self, what: str) -> None:
-        """End a call whose message or whose reader doesn't come."""
-        self.fail(DeadlineExceeded(what))
-
     def on_sent(self) -> None:
         """Pass on that nothing waits to be sent."""
         if self._listener is not None:
@@ -281,9 +276,6 @@ class Call:
         on_gone, self.on_gone = self.on_gone, None
         if on_gone is not None and self.status != OK:
             on_gone()
-
-    def _listen(self, listen: Callable[["Call"], Listener]) -> None:
-        self._listener = listen(self)
 
     def _is_allowed(self, size_bytes: int) -> bool:
         """Tell whether a message may be so large; fails the call where it may not."""

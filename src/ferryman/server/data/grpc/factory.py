@@ -2,7 +2,7 @@
 
 import asyncio
 
-from ferryman.core.errors import NotReady
+from ferryman.core.errors import DeadlineExceeded, NotReady
 from ferryman.server.data.grpc import frames
 from ferryman.server.data.grpc.call import Call
 from ferryman.server.data.grpc.connection import GrpcConnection, Service
@@ -78,11 +78,11 @@ def _look_at(call: Call, connection: GrpcConnection, settings: GrpcSettings, now
     if connection.is_draining and call.is_idle:
         call.fail(NotReady("the server is stopping", hint="ask another one"))
     elif call.is_receiving and call.quiet_since_s < now_s - settings.receive_s:
-        call.late(f"the message did not come within {settings.receive_s:g} s")
+        call.fail(DeadlineExceeded(f"the message did not come within {settings.receive_s:g} s"))
     elif call.pending and call.quiet_since_s < now_s - settings.send_s:
         connection.reset(call, frames.CANCEL)  # its client does not read the answer
     elif call.deadline_s < now_s:
-        call.late("the answer was not there in time")
+        call.fail(DeadlineExceeded("the answer was not there in time"))
 
 
 def _look_for_life(connection: GrpcConnection, settings: GrpcSettings, now_s: float) -> None:
