@@ -29,11 +29,14 @@ class Serving(Running):
         """Give the port that all callers use."""
         return self.host_and_port[1]
 
-    def admin(self, method: str, path: str, request: Mapping[str, object] | None = None) -> tuple[int, Any]:
-        """Ask at the admin port; gives status and JSON."""
+    def admin(
+        self, method: str, path: str, request: Mapping[str, object] | None = None, *, key: str = ""
+    ) -> tuple[int, Any]:
+        """Ask at the admin port, with a key where keys are asked for; gives status and JSON."""
         body = None if request is None else json.dumps(request).encode()
         other = Running(self.admin_url, self.process, self.errors)
-        return other.ask(method, path, body, {"Content-Type": "application/json"})[:2]
+        headers = {"Content-Type": "application/json", **({"Authorization": f"Bearer {key}"} if key else {})}
+        return other.ask(method, path, body, headers)[:2]
 
     def workers(self) -> list[int]:
         """Give the process ids of its workers."""

@@ -42,6 +42,7 @@ def test_a_wall_clock_that_jumps_a_day_fails_no_request_and_ends_only_what_it_sh
         "FAKETIME_DONT_FAKE_MONOTONIC": "1", "NO_FAKE_STAT": "1",
     }  # fmt: skip
     bundle = bundle_affine(tmp_path / "affine")
+    steering = make_key(keys, "operator", "--scopes", "admin")
     options = ("--keys", str(keys), "--probe-s", "0.3", "--access-log", str(log))
     with serving([bundle.path], *options, environment=faked) as server:
         target = Target(server.port, headers=f"Authorization: Bearer {for_ever}\r\n")
@@ -53,7 +54,7 @@ def test_a_wall_clock_that_jumps_a_day_fails_no_request_and_ends_only_what_it_sh
                 wait_until(lambda day=day, seen=seen: has_jumped(log, seen, day))
                 http.wait_for_answers(100)
                 statuses.append(status_with(server, for_hours))
-            (version,) = server.admin("GET", "/admin/status")[1]["models"]["affine"]["versions"].values()
+            (version,) = server.admin("GET", "/admin/status", key=steering)[1]["models"]["affine"]["versions"].values()
         entries = read_log(log)
     report.add("the wall clock jumps: now, +1 day, -1 day, now", http.counts)
     assert http.counts.answered == http.counts.sent, http.counts.examples
