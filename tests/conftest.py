@@ -1,5 +1,6 @@
 """Fixtures and order for the whole suite."""
 
+import logging
 import os
 from pathlib import Path
 
@@ -23,3 +24,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if "shared_data" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.shared)
     items.sort(key=lambda item: item.get_closest_marker("slow") is not None)
+
+
+@pytest.fixture(autouse=True)
+def loggers_are_on() -> None:
+    """Undo what frameworks do to others: some configure logging when they are imported, which turns all loggers off."""
+    for name, logger in logging.root.manager.loggerDict.items():
+        if name.partition(".")[0] == "ferryman" and isinstance(logger, logging.Logger):
+            logger.disabled = False

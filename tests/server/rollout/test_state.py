@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -82,20 +83,23 @@ def test_a_server_killed_while_it_writes_leaves_a_whole_file_with_the_last_chang
         assert State(tmp_path).get("number")["is"] in (told, told + 1)  # the last may be written and not told
 
 
-@pytest.fixture
+@contextmanager
 def small_files() -> Iterator[None]:
+    """Have no file grow over 4096 bytes: for as short as can be, since the test runner's own output may be a file."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (4096, before[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
-    signal.signal(signal.SIGXFSZ, ignored)
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, ignored)
 
 
-async def test_a_full_disk_leaves_the_old_state_and_is_told(tmp_path: Path, small_files: None) -> None:
+async def test_a_full_disk_leaves_the_old_state_and_is_told(tmp_path: Path) -> None:
     state = State(tmp_path)
     await state.put("active", {"street": "2"})
-    with pytest.raises(StateNotWritten, match="the disk is full"):
+    with small_files(), pytest.raises(StateNotWritten, match="the disk is full"):
         await state.put("active", {"street": "x" * 10_000})
     assert state.get("active") == {"street": "2"}
     state.close()
