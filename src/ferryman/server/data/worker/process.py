@@ -42,6 +42,7 @@ def work(link: int, questions: int, answers: int) -> NoReturn:
     for number in (signal.SIGINT, signal.SIGTERM):  # the server decides when its workers end
         signal.signal(number, signal.SIG_IGN)
     logging.basicConfig(stream=sys.stderr, format="%(message)s")
+    logging.getLogger("ferryman").setLevel(logging.WARNING)  # importing OpenVINO raises the root's level to ERROR
     try:
         with socket.socket(fileno=link) as ours:
             _Worker(ours, questions, answers).live()
