@@ -97,6 +97,7 @@ def make_project(folder: Path, progress: Progress) -> Path:
 @contextmanager
 def _served(bundle: Path, port: int) -> Iterator[str]:
     command = [sys.executable, "-m", "ferryman", "serve", str(bundle), "--port", str(port), "--json", "--allow-broken"]
+    command += ["--quiet", "--access-log", "off", "--admin-port", "off"]
     # our own interpreter and module, no shell
     server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)  # noqa: S603
     try:
