@@ -186,9 +186,11 @@ class Server:
         """Be unready, then accept no more connections, then finish; answer what can't be finished in time."""
         await asyncio.sleep(self._settings.unready_s)
         deadline = self._loop.call_later(self._settings.drain_s, self._plane.abandon)
-        await drain_all(self._doors(), self._settings.drain_s + _LAST_WORDS_S)
-        deadline.cancel()
-        self.stopped.set()
+        try:
+            await drain_all(self._doors(), self._settings.drain_s + _LAST_WORDS_S)
+        finally:  # whatever fails here must not keep the process from ending
+            deadline.cancel()
+            self.stopped.set()
 
     def _doors(self) -> list[Door]:
         return [door for door in (self._door, self._admin_door) if door is not None]

@@ -181,3 +181,8 @@ def test_no_request_is_lost_when_a_server_drains_under_load() -> None:
         for thread in threads:
             thread.join(10)
         assert not lost and sent == answered == server.application.answered
+
+
+def test_a_unix_socket_without_a_path_is_refused() -> None:
+    with pytest.raises(UserError, match="unix: needs a path"):
+        open_socket("unix:", 0)

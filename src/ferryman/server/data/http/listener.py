@@ -140,6 +140,8 @@ class Listener:
 
 
 def _open_path(path: str) -> socket.socket:
+    if not path:  # the system would make up a name that nobody knows
+        raise UserError("unix: needs a path", hint="--host unix:/run/ferryman.sock")
     with contextlib.suppress(OSError):
         if stat.S_ISSOCK(os.stat(path).st_mode) and not _is_answered(path):
             os.unlink(path)  # left behind by a server that was killed
