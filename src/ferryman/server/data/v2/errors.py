@@ -26,10 +26,6 @@ class Unsupported(UserError):
     """Refuse a request's content type."""
 
 
-class Late(UserError):
-    """Refuse a request whose body does not come."""
-
-
 class WrongMethod(UserError):
     """Refuse a method at an address that takes others."""
 
@@ -40,7 +36,6 @@ class WrongMethod(UserError):
 
 _STATUS: tuple[tuple[type[FerrymanError], int], ...] = (
     (Unsupported, 415),
-    (Late, 408),
     (WrongMethod, 405),
     (UserError, 400),
     (Unauthorized, 401),
@@ -63,6 +58,11 @@ def error_response(message: str, status: int, headers: tuple[Header, ...] = (), 
     return Response(status, to_json({"error": message}), headers=headers, closes=closes)
 
 
+def words_of(error: FerrymanError) -> str:
+    """Give what callers are told of an error: what went wrong, and the way out."""
+    return f"{error}; {error.hint}" if error.hint else str(error)
+
+
 def refusal(error: FerrymanError) -> Response:
     """Give the answer to a request that failed."""
     status = status_of(error)
@@ -76,8 +76,7 @@ def refusal(error: FerrymanError) -> Response:
         headers = ((b"www-authenticate", b'Bearer realm="ferryman"'),)
     elif isinstance(error, WrongMethod):
         headers = ((b"allow", error.allowed.encode()),)
-    message = f"{error}; {error.hint}" if error.hint else str(error)
-    return error_response(message, status, headers, closes=status in (408, 413))
+    return error_response(words_of(error), status, headers, closes=status == 413)
 
 
 def internal(error: BaseException) -> Response:

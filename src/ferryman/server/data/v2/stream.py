@@ -21,7 +21,7 @@ from ferryman.server.data.http.request import Request, Stream
 from ferryman.server.data.models import Served
 from ferryman.server.data.v2.addresses import Address
 from ferryman.server.data.v2.asking import Asked, decode
-from ferryman.server.data.v2.errors import internal, status_of
+from ferryman.server.data.v2.errors import internal, status_of, words_of
 from ferryman.server.data.v2.journal import Journal
 from ferryman.server.data.v2.messages import TensorRequest, encode_answers, encode_tensors, to_json
 from ferryman.server.data.v2.question import sticky_of
@@ -164,5 +164,4 @@ class _Frame:
 def _failure(error: FerrymanError | None) -> bytes:
     if error is None or status_of(error) == 500:
         return orjson.dumps({"error": "internal error", "status": 500})
-    message = f"{error}; {error.hint}" if error.hint else str(error)
-    return to_json({"error": message, "status": status_of(error)})
+    return to_json({"error": words_of(error), "status": status_of(error)})
