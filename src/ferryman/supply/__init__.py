@@ -1,0 +1,1 @@
+"""What travels with a bundle: signatures, bills of materials, provenance, and the artifact that a registry holds."""
