@@ -1,0 +1,45 @@
+"""One image for all tests that only look, and one folder of wheels for all that make another."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from ferryman.core.bundle import Bundle
+from ferryman.package.run import package_bundle
+from ferryman.package.settings import Packaged, PackageSettings
+from tests.bundle.making import bundle_colour
+
+TAG = "localhost/ferryman-test-colour:1"
+
+
+@pytest.fixture(scope="session")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(scope="session")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    made = bundle_colour(tmp_path_factory.mktemp("bundle") / "colour")
+    return replace(made, versions={})  # what its maker wrote there are no versions of packages
+
+
+@pytest.fixture(scope="session")
+def packaged(bundle: Bundle, cache: Path) -> Packaged:
+    return package_bundle(bundle, PackageSettings(tag=TAG), cache=cache)
+
+
+@pytest.fixture(scope="session")
+def layout(packaged: Packaged) -> Path:
+    assert packaged.output is not None
+    return packaged.output
+
+
+@pytest.fixture(scope="session")
+def wheels(packaged: Packaged, cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Give a folder with the wheels of the image: what a user without a network has."""
+    assert packaged.images
+    folder = tmp_path_factory.mktemp("wheels")
+    for wheel in (cache / "images" / "wheels" / "files").rglob("*.whl"):
+        (folder / wheel.name).symlink_to(wheel)
+    return folder
