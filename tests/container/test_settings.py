@@ -1,0 +1,76 @@
+"""What an argument means, which limits and promises hold, whose container a name tells."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ferryman.bundle.read import load_bundle
+from ferryman.container.owner import Owner, new_name, owner_of
+from ferryman.container.settings import OVERHEAD_MB, ImageSettings, limits_of, promises_of
+from ferryman.container.source import is_image
+from ferryman.core.errors import UserError
+from tests.bundle.making import bundle_affine
+from tests.cli.running import ferryman
+
+
+@pytest.mark.parametrize(
+    "target",
+    ["oci:somewhere", "docker-archive:file.tar", "street:1", "localhost/street:1", "localhost:5000/a/street",
+     "ghcr.io/me/street", "street@sha256:" + "0" * 64],
+)  # fmt: skip
+def test_an_image_is_told_from_a_path(target: str) -> None:
+    assert is_image(target)
+
+
+@pytest.mark.parametrize("target", ["dist/street", "street", "./street:1", "/dist/street", "street.ferry", "C:/street"])
+def test_a_path_is_no_image(target: str) -> None:
+    assert not is_image(target)
+
+
+def test_what_is_there_is_a_path_whatever_it_is_called(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "street:1").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert not is_image("street:1")
+
+
+def test_limits_and_promises_come_from_the_settings_before_the_contract(tmp_path: Path) -> None:
+    bundle = load_bundle(bundle_affine(tmp_path / "affine").path)
+    promises = promises_of(ImageSettings(), bundle)
+    assert (promises.max_start_s, promises.max_image_mb, promises.p99_ms) == (2.0, 230.0, None)
+    asked = ImageSettings(max_rss_mb=100.5, max_start_s=9, cpus=0.5)
+    promises = promises_of(asked, bundle)
+    assert promises.max_start_s == 9
+    limits = limits_of(asked, promises, bundle)
+    assert (limits.memory_mb, limits.cpus) == (101 + OVERHEAD_MB, 0.5)
+    assert "max_rss_mb 100.5" in limits.memory_from
+    assert limits_of(ImageSettings(memory_mb=64), promises, bundle).memory_from == "as asked"
+    assert promises_of(ImageSettings(), None).max_start_s is None
+
+
+def test_more_cpus_than_there_are_are_told_and_not_asked_for() -> None:
+    limits = limits_of(ImageSettings(cpus=100_000), promises_of(ImageSettings(), None), None)
+    assert limits.cpus <= (os.cpu_count() or 1)
+    assert "100000, of which this machine has" in limits.cpus_from
+
+
+def test_a_name_tells_whose_container_it_is_and_whether_that_process_has_ended() -> None:
+    owner = owner_of(new_name())
+    assert owner == Owner.me()
+    assert not owner.is_gone()
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait(30)
+    assert Owner(owner.machine, owner.boot, ended.pid, 1).is_gone()
+    assert Owner(owner.machine, "0123456789ab", owner.pid, owner.start).is_gone(), "the machine was started anew"
+    assert not Owner("another", "0123456789ab", 1, 1).is_gone(), "another machine's processes can't be seen"
+    assert owner_of("ferryman-verify-of-mine") is None
+    assert owner_of("postgres") is None
+
+
+def test_an_option_for_images_is_refused_for_a_bundle(tmp_path: Path) -> None:
+    bundle_affine(tmp_path / "affine")
+    answer = ferryman("verify", "affine", "--junit", "out.xml", folder=tmp_path)
+    assert answer.returncode == UserError.exit_code
+    assert "--junit is for an image, and affine is none" in answer.stderr
