@@ -1,0 +1,1 @@
+"""Kubernetes objects of a landing, and what puts them on a cluster."""
