@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from ferryman.build.cache import Cache
+from ferryman.build.cache import Cache, _code_digest
 from ferryman.core.artifact import Artifact, digest_file
 from ferryman.core.errors import FerrymanError, StepError
 from ferryman.core.signature import Signature
@@ -88,3 +88,19 @@ def test_a_full_disk_is_an_error_that_says_so(tmp_path: Path) -> None:
     with pytest.raises(FerrymanError, match="No space left"):
         Cache(tmp_path).artifact("step", "key", fill)
     assert list((tmp_path / "artifacts").iterdir()) == []
+
+
+def test_our_code_is_all_that_results_depend_on_and_not_python_alone(tmp_path: Path) -> None:
+    files = ["export/engines/web.mjs", "export/locks/web.txt", "export/web.py"]
+    shown = ["cli/build.py", "verify/report.css", "export/__pycache__/web.cpython-311.pyc"]
+    for name in (*files, *shown):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("before")
+    digests = [_code_digest(tmp_path)]
+    for name in files:
+        (tmp_path / name).write_text("after")
+        digests.append(_code_digest(tmp_path))
+    assert len(set(digests)) == 1 + len(files)
+    for name in shown:
+        (tmp_path / name).write_text("after")
+    assert _code_digest(tmp_path) == digests[-1]

@@ -1,6 +1,7 @@
 """The first ferryman.toml: guessed, explained, valid, and never written over the user's own."""
 
 import os
+import pickle
 import tomllib
 from pathlib import Path
 
@@ -82,6 +83,19 @@ def test_a_model_that_is_not_there_is_named_with_what_is(tmp_path: Path) -> None
         api.init("afine.onnx", folder=tmp_path)
     assert "affine.onnx" in caught.value.hint
     assert not (tmp_path / "ferryman.toml").exists()
+
+
+@pytest.mark.parametrize("source", ["affine.onnx", "../affine.onnx"])
+def test_a_model_is_found_from_here_or_from_a_folder_that_is_made(
+    source: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_affine(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    folder = Path("projects")
+    assert api.init(source, folder=folder, dry_run=True).artifact.format == "onnx"
+    assert not folder.exists()
+    api.init(source, folder=folder)
+    assert load_project(folder).deployment.model.source == "../affine.onnx"
 
 
 def test_nothing_is_left_in_a_folder_that_could_not_be_guessed(tmp_path: Path) -> None:
@@ -178,3 +192,12 @@ def test_an_input_that_is_not_said_in_full_is_refused(tmp_path: Path, text: str)
     make_affine(tmp_path)
     with pytest.raises(ConfigError, match="does not say what an input is"):
         api.init("affine.onnx", folder=tmp_path, inputs=[text])
+
+
+def test_a_pickle_is_opened_only_with_trust_and_the_file_says_so(tmp_path: Path) -> None:
+    (tmp_path / "model.pkl").write_bytes(pickle.dumps(LogisticRegression().fit([[0.0], [1.0]], [0, 1])))
+    with pytest.raises(SourceError, match="is a pickle") as caught:
+        api.init("model.pkl", folder=tmp_path)
+    assert "give --trust" in caught.value.hint and "[model]" not in caught.value.hint
+    api.init("model.pkl", folder=tmp_path, trust=True)
+    assert load_project(tmp_path).deployment.model.trust is True

@@ -1,5 +1,6 @@
 """A build after one input changed: the new one is seen, whatever the cache holds."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,13 @@ from onnx import TensorProto, helper, numpy_helper
 from safetensors.torch import save_file
 
 from ferryman import api
+from ferryman.build.cache import Cache
+from ferryman.build.run import open_workshop
+from ferryman.build.workshop import Workshop
+from ferryman.core.deployment import load_project
+from ferryman.core.plugins import find
+from ferryman.core.progress import silent
+from ferryman.core.toolchain import toolchains
 
 PLAIN = """
 [model]
@@ -125,3 +133,44 @@ def test_columns_in_another_order_are_matched_by_the_names_of_training(tmp_path:
     built = api.build(tmp_path)
     assert built.proof.source_value is not None
     assert built.proof.source_value > 0.9
+
+
+@pytest.fixture
+def workshop(tmp_path: Path) -> Workshop:
+    (tmp_path / "ferryman.toml").write_text(PLAIN.format(source="linear.onnx", more=""))
+    _write_linear(tmp_path / "linear.onnx", np.ones((3, 2), np.float32))
+    return open_workshop(load_project(tmp_path), Cache(tmp_path / "cache"), silent)
+
+
+def test_another_toolchain_makes_another_artifact_and_runs_it_otherwise(
+    workshop: Workshop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    exported = replace(workshop.source, format="ncnn")
+
+    def keys() -> list[object]:
+        return [workshop.step_key(find("steps", "ncnn").cls(), workshop.source), workshop.run_by(exported)]
+
+    before, of_onnx = keys(), workshop.run_by(workshop.source)
+    assert keys() == before
+    ncnn = toolchains()["ncnn"]
+    monkeypatch.setitem(toolchains(), "ncnn", replace(ncnn, python=(*ncnn.python, "another==1.0")))
+    assert all(now != then for now, then in zip(keys(), before, strict=True))
+    assert workshop.run_by(workshop.source) == of_onnx
+
+
+def test_two_signatures_of_one_folder_are_two_models(workshop: Workshop) -> None:
+    keys = []
+    for name in ("one", "two"):
+        source = replace(workshop.source, format="tf-savedmodel", loader={"signature": name})
+        keys.append(replace(workshop, source=source)._examination_key(source))
+    assert keys[0] != keys[1]
+
+
+def test_machine_code_for_this_processor_is_not_taken_for_another(
+    workshop: Workshop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps = [find("steps", "aotinductor").cls(march=march) for march in ("native", "x86-64-v3")]
+    native, portable = (workshop.step_key(step, workshop.source) for step in steps)
+    monkeypatch.setattr("ferryman.build.workshop.describe_processor", lambda: ("this one", "avx2"))
+    assert workshop.step_key(steps[0], workshop.source) != native
+    assert workshop.step_key(steps[1], workshop.source) == portable

@@ -7,6 +7,7 @@ import pytest
 
 from ferryman import api
 from ferryman.core.proof import CandidateProof
+from ferryman.optimize.int8 import StaticInt8
 from tests.build.conftest import Build
 from tests.bundle.making import save
 
@@ -40,6 +41,29 @@ def test_the_repair_keeps_the_decode_tail_in_float_and_every_try_is_recorded(bui
     assert repaired.reason == ""
 
 
+def test_a_repair_that_changes_nothing_of_the_model_is_no_try(build: Build, project: Path) -> None:
+    user = "\n[build.options.int8]\nexclude_nodes = ['decode', 'list_boxes', 'list_classes', 'sigmoid', 'join']"
+    tried = int8_of(build(build=f"{ONNX}{user}", contract="max_score_shift = 0")).attempts
+    assert [attempt.label for attempt in tried][:2] == ["as configured", "head kept in float"]
+
+
+def test_the_proof_names_the_nodes_that_stay_in_float_and_why(build: Build) -> None:
+    repaired = int8_of(build(build=ONNX))
+    (tail,) = repaired.kept_in_float
+    assert tail.why.startswith("decode tail")
+    assert tail.nodes == ("decode", "list_boxes", "list_classes", "sigmoid", "join")
+    refused = int8_of(build(build=f"{ONNX}\nrepair = false"))
+    assert refused.kept_in_float == ()
+
+
+def test_the_calibration_of_confidences_stands_beside_the_metric(build: Build) -> None:
+    repaired = int8_of(build(build=ONNX, contract="max_calibration_shift = 0.02"))
+    assert repaired.calibration is not None
+    assert abs(repaired.calibration.shift) < 0.02
+    clause = next(clause for clause in repaired.clauses if clause.name == "max_calibration_shift")
+    assert clause.holds
+
+
 def test_collapsed_confidences_are_refused_even_where_the_metric_holds(build: Build) -> None:
     refused = int8_of(build(build=f"{ONNX}\nrepair = false", contract="max_drop = 1.0"))
     assert refused.status == "refused"
@@ -67,7 +91,8 @@ def test_what_nothing_repairs_climbs_the_whole_ladder_without_trying_anything_tw
         "head kept in float",
         "head kept in float, percentile calibrator",
         "head kept in float, entropy calibrator",
-    ]
+    ], "mse may find the very ranges of another, and is then no try of its own"
+    assert any(label.startswith("only ") and label.endswith(" in INT8") for label in labels[5:7]), labels
     assert any(label.endswith("most sensitive layer in float") for label in labels)
     assert len(labels) == len(set(labels))
     assert refused.status == "refused"
@@ -75,6 +100,15 @@ def test_what_nothing_repairs_climbs_the_whole_ladder_without_trying_anything_tw
 
 
 @pytest.mark.slow
+@pytest.mark.slow
+def test_a_step_s_own_remedies_are_tried_after_the_head(build: Build, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(StaticInt8, "remedies", (("one scale a tensor", {"per_channel": False}),), raising=False)
+    refused = int8_of(build(build=ONNX, contract="max_drop = 0.0\nmax_score_shift = 0.0"))
+    labels = [attempt.label for attempt in refused.attempts]
+    assert labels[:4] == ["as configured", "decode tail kept in float", "head kept in float", "one scale a tensor"]
+    assert refused.attempts[3].options == {"per_channel": False}
+
+
 def test_openvino_is_offered_no_calibrator_that_it_does_not_have(build: Build) -> None:
     built = build(build='candidates = ["openvino-int8"]', contract="max_score_shift = 1e-9")
     attempts = built.proof.candidates[0].attempts

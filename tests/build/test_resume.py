@@ -13,7 +13,7 @@ from ferryman import api
 from tests.build.making import write_toml
 from tests.cli.running import ferryman
 
-STAGES = ["source model on the samples", "onnx-int8: quantize", "latency", "onnx-int8: memory and cold start", "bundle"]
+STAGES = ["source model on the samples", "onnx-int8: quantize", "onnx-int8: memory and cold start", "latency", "bundle"]
 
 
 def build_until(project: Path, cache: Path, stage: str) -> int:

@@ -45,6 +45,8 @@ def test_the_bundle_answers_as_the_source_does(build: Build, project: Path) -> N
     found = [score for score in answer["scores"] if score > 0.6]
     assert len(found) == len(truth)
     assert api.verify(built.bundle.path).holds
+    assert set(built.proof.data) == {"evaluation", "calibration"}
+    assert all(len(digest.partition("-")[0]) == 64 for digest in built.proof.data.values())
 
 
 def test_a_second_build_runs_nothing(build: Build) -> None:

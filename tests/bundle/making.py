@@ -172,6 +172,7 @@ def bundle_model(
     """Write a bundle of an ONNX model, its golden answers asked of the model itself."""
     artifact = describe(model)
     deployment = parse_deployment({"model": {"name": name, "source": model.name}, "task": task}, origin="test")
+    deployment = deployment.model_copy(update={"task": deployment.task.resolved(model.parent)})
     session = runtime_for("onnx").require()().load(artifact, threads=1)
     bound = find("tasks", deployment.task.kind).require()(deployment.task, artifact.signature)
     golden = [Golden(f"item-{n}", item, infer_items(bound, session, [item])[0]) for n, item in enumerate(items)]
@@ -199,7 +200,7 @@ def bundle_table(destination: Path) -> Bundle:
     """Write a bundle of a table's model."""
     model = make_table_model(destination.parent / "table-model")
     rows: list[Item] = [{"width": 1.0, "height": 2.0, "weight": 0.5}, {"width": 0.0, "height": 0.0, "weight": 3.0}]
-    task = {"kind": "tabular", "columns": list(COLUMNS), "labels": ["light", "heavy"]}
+    task = {"kind": "tabular", "columns": list(COLUMNS), "labels": ["light", "heavy"], "missing": False}
     return bundle_model(destination, model, task, rows, name="table")
 
 

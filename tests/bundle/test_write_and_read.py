@@ -41,6 +41,30 @@ def parts_of(bundle: Bundle) -> dict[str, Any]:  # keywords of write_bundle
     }
 
 
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("../outside.json", "outside of the bundle"), ("/tmp/outside", "outside of the bundle"),
+        ("golden/samples.json", "named 'golden/samples.json', where the bundle's own lie"),
+        ("proof.json", "named 'proof.json'"), ("model/affine.onnx", "named 'model/affine.onnx'"),
+    ],
+)  # fmt: skip
+def test_a_task_s_file_lies_in_a_place_of_its_own(tmp_path: Path, name: str, said: str) -> None:
+    bundle = bundle_affine(tmp_path / "bundle")
+    file = tmp_path / "carried"
+    file.write_text("carried")
+
+    class Carrying(type(bundle.deployment.task)):  # type: ignore[misc]  # the spec's class is found by its kind
+        def packed(self) -> Any:
+            return self, {name: file}
+
+    spec = Carrying.model_validate(bundle.deployment.task.model_dump())
+    deployment = bundle.deployment.model_copy(update={"task": spec})
+    with pytest.raises(BundleError, match=said):
+        write_bundle(tmp_path / "new", **{**parts_of(bundle), "deployment": deployment})
+    assert sorted(os.listdir(tmp_path)) == ["bundle", "carried", "model-of-bundle"]
+
+
 def contents(folder: Path) -> dict[str, bytes]:
     return {file.relative_to(folder).as_posix(): file.read_bytes() for file in files_of(folder)}
 

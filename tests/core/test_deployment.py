@@ -102,7 +102,7 @@ def test_a_file_that_is_not_text_is_refused(tmp_path: Path) -> None:
 def test_the_schema_has_every_task_and_a_sentence_for_every_key() -> None:
     schema = deployment_schema()
     kinds = {task["properties"]["kind"]["const"] for task in schema["properties"]["task"]["oneOf"]}
-    assert kinds == {"tensor", "tabular", "classify", "detect"}
+    assert kinds == {"tensor", "tabular", "classify", "detect", "text-classify", "embed"}
     for definition in ("ModelSection", "Contract", "BuildSection", "DataSection"):
         for key, described in schema["$defs"][definition]["properties"].items():
             assert described.get("description"), f"{definition}.{key} has no description"

@@ -40,7 +40,7 @@ def rows(count: int, *, batch: int = 1) -> list[Tensors]:
     return [{"row": generator.normal(size=(batch, 16)).astype(np.float32)} for _ in range(count)]
 
 
-def make_convolutions(path: Path, *, opset: int = 17, batch: int | str = "batch") -> Artifact:
+def make_convolutions(path: Path, *, opset: int = 17, batch: int | str = "batch", size: int = SIZE) -> Artifact:
     """Write stem (conv, BN, ReLU), depthwise, pointwise, add, concat, pool, two 1x1 heads and their decoding."""
     from onnx import TensorProto, helper, save
 
@@ -68,8 +68,8 @@ def make_convolutions(path: Path, *, opset: int = 17, batch: int | str = "batch"
     graph = helper.make_graph(
         nodes,
         "detector",
-        [helper.make_tensor_value_info("images", TensorProto.FLOAT, [batch, 3, SIZE, SIZE])],
-        [helper.make_tensor_value_info("output", TensorProto.FLOAT, [batch, 10, SIZE // 2, SIZE // 2])],
+        [helper.make_tensor_value_info("images", TensorProto.FLOAT, [batch, 3, size, size])],
+        [helper.make_tensor_value_info("output", TensorProto.FLOAT, [batch, 10, size // 2, size // 2])],
         weights.tensors,
     )
     save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=7), path)

@@ -6,6 +6,7 @@ import pytest
 from ferryman.core.errors import ConfigError, DataError, StepError
 from ferryman.core.signature import Tensors
 from ferryman.optimize.int8 import StaticInt8
+from ferryman.runtimes._tensorrt_build import has_unsigned_int8
 from ferryman.runtimes.onnx import OnnxSession
 from tests.optimize.making import (
     answer,
@@ -28,7 +29,7 @@ def _quantized(path: Path) -> set[str]:
     return {node.name for node in model.graph.node if node.op_type == "Conv" and node.input[1] in made}
 
 
-@pytest.mark.parametrize("calibrator", ["minmax", "entropy", "percentile"])
+@pytest.mark.parametrize("calibrator", ["minmax", "entropy", "percentile", "mse"])
 def test_answers_stay_near_the_float_model(tmp_path: Path, calibrator: str) -> None:
     source = make_convolutions(tmp_path / "model.onnx")
     step = StaticInt8(calibrator=calibrator, percentile=99.9)
@@ -67,6 +68,28 @@ def test_activations_can_be_signed(tmp_path: Path) -> None:
     quantized = StaticInt8(activation="int8").run(source, context_of(tmp_path / "work", pictures(32)))
     points = {tensor.name: tensor for tensor in onnx.load(quantized.path).graph.initializer}
     assert points["images_zero_point"].data_type == onnx.TensorProto.INT8
+
+
+@pytest.mark.parametrize("calibrator", ["minmax", "mse"])
+def test_symmetric_int8_is_signed_without_zero_points_and_answers_as_well(tmp_path: Path, calibrator: str) -> None:
+    import onnx
+
+    source = make_convolutions(tmp_path / "model.onnx")
+    step = StaticInt8(symmetric=True, calibrator=calibrator)
+    quantized = step.run(source, context_of(tmp_path / "work", pictures(32)))
+    assert _quantized(quantized.path)
+    assert not has_unsigned_int8(quantized.path)
+    graph = onnx.load(quantized.path).graph
+    assert not [tensor.name for tensor in graph.initializer if tensor.data_type == onnx.TensorProto.INT32]
+    item = pictures(1, seed=99)[0]
+    want, got = answer(source, item), answer(quantized, item)
+    assert np.abs(got - want).max() < 0.08 * np.abs(want).max()
+    assert not np.array_equal(got, want)
+
+
+def test_symmetric_int8_has_no_biases_to_correct() -> None:
+    with pytest.raises(ConfigError, match="correct_bias"):
+        StaticInt8(symmetric=True, correct_bias=True)
 
 
 def test_batch_normalization_is_folded_before_quantizing(tmp_path: Path) -> None:
@@ -177,7 +200,7 @@ def test_other_samples_are_not_served_from_the_cache(tmp_path: Path) -> None:
 
 def test_too_few_samples_are_refused_with_both_numbers(tmp_path: Path) -> None:
     source = make_convolutions(tmp_path / "model.onnx")
-    with pytest.raises(DataError, match="at least 32 calibration samples; there are 5"):
+    with pytest.raises(DataError, match=r"^int8 needs at least 32 calibration samples; there are 5"):
         StaticInt8().run(source, context_of(tmp_path / "work", pictures(5)))
     assert not (tmp_path / "work").exists()
 

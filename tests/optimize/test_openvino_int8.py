@@ -107,7 +107,7 @@ def replace_progress(context: StepContext, listen: object) -> StepContext:
 
 
 def test_too_few_samples_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="at least 32 calibration samples; there are 3"):
+    with pytest.raises(DataError, match=r"^openvino-int8 needs at least 32 calibration samples; there are 3"):
         OpenVINOInt8().run(_converted(tmp_path), context_of(tmp_path / "work", pictures(3)))
     assert not (tmp_path / "work").exists()
 

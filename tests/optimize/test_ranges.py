@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from ferryman.optimize._ranges import BINS, Ranges
+from ferryman.optimize._clip import BINS
+from ferryman.optimize._ranges import Ranges
 
 
 def _ranges(values: "np.typing.NDArray[np.float64]") -> Ranges:
@@ -41,6 +42,28 @@ def test_entropy_keeps_the_range_of_values_behind_a_relu() -> None:
     low, high = _ranges(values).limits("entropy", 99.99)["tensor"]
     assert low == 0.0
     assert high > 2.0
+
+
+def test_mse_cuts_an_outlier_that_would_cost_all_others_their_precision() -> None:
+    values = np.append(np.random.default_rng(0).normal(size=2_000_000), 60.0)
+    low, high = _ranges(values).limits("mse", 99.99)["tensor"]
+    assert 3 < high < 30
+    assert low < -3
+    assert _error(values, low, high) < 0.5 * _error(values, values.min(), values.max())
+
+
+def test_mse_keeps_zero_in_the_range_and_nothing_below_a_relu() -> None:
+    values = np.maximum(np.random.default_rng(0).normal(size=50_000), 0)
+    low, high = _ranges(values).limits("mse", 99.99)["tensor"]
+    assert low == 0.0
+    assert high > 2.0
+
+
+def _error(values: "np.typing.NDArray[np.float64]", low: float, high: float) -> float:
+    scale = (high - low) / 255
+    zero = np.round(-low / scale)
+    levels = np.clip(np.round(values / scale) + zero, 0, 255)
+    return float((((levels - zero) * scale - values) ** 2).mean())
 
 
 def test_a_constant_tensor_keeps_its_value() -> None:

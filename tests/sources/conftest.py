@@ -9,6 +9,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from ferryman.core.deployment import ModelSection
+from ferryman.core.isolated import isolated
 from ferryman.core.step import StepContext
 
 MakeSection = Callable[..., ModelSection]
@@ -60,3 +61,32 @@ def save_onnx(tmp_path: Path) -> Callable[[Any], Path]:
         return path
 
     return save
+
+
+@pytest.fixture(scope="session")
+def tensorflow_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Give a folder of real models that TensorFlow and Keras wrote; needs their toolchain."""
+    folder = tmp_path_factory.mktemp("tensorflow")
+    with isolated("tensorflow", Path(__file__).parent / "tensorflow_maker.py") as worker:
+        worker.ask("small", folder=str(folder))
+        worker.ask("signatures", folder=str(folder))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def keras_digits(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """Train a classifier of scikit-learn's digits with Keras; gives folder, test pictures, truth, its own accuracy."""
+    digits = pytest.importorskip("sklearn.datasets").load_digits()
+    pictures = (digits.images * 255 / 16).round().astype(np.float32)[..., None]
+    labels = digits.target.astype(np.int64)
+    folder = tmp_path_factory.mktemp("digits")
+    with isolated("tensorflow", Path(__file__).parent / "tensorflow_maker.py") as worker:
+        told = worker.ask(
+            "train",
+            folder=str(folder),
+            pictures=pictures[:1200],
+            labels=labels[:1200],
+            test=pictures[1200:],
+            truth=labels[1200:],
+        )
+    return {"folder": folder, "test": pictures[1200:], "truth": labels[1200:], "accuracy": told["accuracy"]}

@@ -10,7 +10,7 @@ import pytest
 
 from ferryman.core.deployment import ModelSection
 from ferryman.core.errors import ConfigError, SourceError
-from ferryman.sources.detect import open_source
+from ferryman.sources.detect import digest_source, open_source
 
 MakeSection = Callable[..., ModelSection]
 
@@ -45,8 +45,11 @@ def test_an_empty_file_and_a_folder_are_described(tmp_path: Path, section: MakeS
     (tmp_path / "model.onnx").touch()
     with pytest.raises(SourceError, match="an empty file"):
         open_source(tmp_path / "model.onnx", section(), tmp_path)
-    with pytest.raises(SourceError, match="a folder"):
+    with pytest.raises(SourceError, match="a folder of no known kind") as caught:
         open_source(tmp_path, section(), tmp_path)
+    assert "model.onnx" in caught.value.hint
+    with pytest.raises(SourceError, match="a folder, and no 'onnx' model"):
+        open_source(tmp_path, section(format="onnx"), tmp_path)
     with pytest.raises(SourceError, match="not there"):
         open_source(tmp_path / "absent", section(), tmp_path)
 
@@ -88,6 +91,20 @@ def test_every_format_refuses_what_it_can_not_read(
     inputs = [{"name": "x", "dtype": "float32", "shape": ["batch", 3]}]
     with pytest.raises(SourceError):
         open_source(path, section(format=name, factory="json:dumps", inputs=inputs, trust=True), tmp_path)
+
+
+def test_a_link_to_a_folder_inside_of_a_models_folder_is_refused(tmp_path: Path, section: MakeSection) -> None:
+    folder, other = tmp_path / "model", tmp_path / "other"
+    folder.mkdir()
+    other.mkdir()
+    (other / "weights").write_bytes(b"one")
+    (folder / "linked_file").symlink_to(other / "weights")
+    before = digest_source(folder, section(), tmp_path)
+    (other / "weights").write_bytes(b"two")
+    assert digest_source(folder, section(), tmp_path) != before, "a linked file counts with what it leads to"
+    (folder / "variables").symlink_to(other)
+    with pytest.raises(SourceError, match=r"variables is a link to a folder"):
+        digest_source(folder, section(), tmp_path)
 
 
 class Bomb:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from ferryman.core.artifact import digest_path
 from ferryman.core.errors import SourceError
 from ferryman.sources.fetch import fetch
 
@@ -101,12 +102,21 @@ def test_a_missing_folder_is_named(tmp_path: Path) -> None:
     assert str(tmp_path / "models") in caught.value.hint
 
 
-def test_a_folder_is_not_a_model(tmp_path: Path) -> None:
+def test_a_folder_is_given_as_it_is_and_pinned_by_all_that_is_in_it(tmp_path: Path) -> None:
+    folder = tmp_path / "models"
+    folder.mkdir()
+    (folder / "saved_model.pb").write_bytes(b"model")
+    digest = digest_path(folder)
+    assert fetch("models", tmp_path, cache=tmp_path, sha256=digest) == folder
+    (folder / "weights").write_bytes(b"others")
+    with pytest.raises(SourceError, match=r"\[model\] sha256 is"):
+        fetch("models", tmp_path, cache=tmp_path, sha256=digest)
+
+
+def test_an_empty_folder_is_not_a_model(tmp_path: Path) -> None:
     (tmp_path / "models").mkdir()
-    (tmp_path / "models" / "a.onnx").write_bytes(b"model")
-    with pytest.raises(SourceError, match="is a folder") as caught:
+    with pytest.raises(SourceError, match="is an empty folder"):
         fetch("models", tmp_path, cache=tmp_path)
-    assert "a.onnx" in caught.value.hint
 
 
 def test_an_empty_file_is_not_a_model(tmp_path: Path) -> None:

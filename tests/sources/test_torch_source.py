@@ -386,3 +386,9 @@ def test_a_module_that_fixes_its_batch_is_explained(project: Path, tmp_path: Pat
         TorchToOnnx().run(source, StepContext(tmp_path / "step"))
     assert "write the number" in caught.value.hint
     assert not list((tmp_path / "step").glob("*"))
+
+
+def test_a_file_of_something_else_is_not_called_weights_that_lack_a_factory(tmp_path: Path) -> None:
+    torch.save({"model": print}, tmp_path / "odd.pt")
+    with pytest.raises(SourceError, match=r"refers to .*print"):
+        open_source(tmp_path / "odd.pt", ModelSection(name="odd", source="odd.pt"), tmp_path)

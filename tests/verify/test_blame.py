@@ -81,3 +81,9 @@ def test_nan_counts_as_nothing_but_noise() -> None:
     wanted = np.ones((1, 2, 5), np.float32)
     got = np.full((1, 2, 5), np.nan, np.float32)
     assert sqnr_db(wanted, got) == -40.0
+
+
+def test_where_no_stage_loses_anything_none_is_named() -> None:
+    noises = stage_noise((_Recorded(_tensors()), ARTIFACT), (_Recorded(_tensors()), ARTIFACT), [{}])
+    assert len(noises) == len(STAGES)
+    assert first_divergence(noises) is None

@@ -63,6 +63,16 @@ def test_a_fixed_batch_is_filled_up_and_the_filling_is_not_answered(table: tuple
     assert len(answer_samples(task, session, prepared).answers) == 10
 
 
+def test_samples_are_given_in_the_batch_of_a_model_that_takes_one(table: tuple[Task, Session]) -> None:
+    task, _ = table
+    prepared = PreparedSamples(task, named(ROWS[:10]), max_batch=None)
+    assert prepared.sized(None) is prepared
+    assert prepared.sized(4) is prepared.sized(4)
+    assert [batch.inputs["rows"].shape for batch in prepared.sized(4)] == [(4, 3)] * 3
+    full = PreparedSamples(task, named(ROWS), max_batch=None)
+    assert {batch.inputs["rows"].shape for batch in full.sized(1024)} == {(1024, 3)}, "the last one is filled up"
+
+
 def test_pictures_go_one_by_one(colour: tuple[Task, Session]) -> None:
     task, session = colour
     pictures: list[Item] = [plain_picture(250, 10, 10), plain_picture(10, 250, 10), plain_picture(10, 10, 250)]

@@ -15,6 +15,8 @@ def test_memory_is_the_fresh_processs_own_and_not_its_parents(tmp_path: Path) ->
     ballast = np.ones(400_000_000 // 8)
     artifact = describe(make_affine(tmp_path))
     footprint = measure_footprint(artifact, {"values": np.ones((1, 3), np.float32)}, threads=1)
+    assert footprint.rss_mb is not None
+    assert footprint.cold_start_s is not None
     assert 20 < footprint.rss_mb < 300, f"beside {ballast.nbytes / 1e6:.0f} MB here"
     assert footprint.size_mb == artifact.size_bytes / 1e6
     assert 0.05 < footprint.cold_start_s < 60
@@ -32,7 +34,7 @@ def test_texts_and_every_other_datatype_reach_the_fresh_process(tmp_path: Path) 
         "in_FP32": np.array([[1, 2]], np.float32),
         "in_FP64": np.array([[1, 2]], np.float64),
     }
-    assert measure_footprint(describe(make_zoo(tmp_path)), inputs, threads=1).rss_mb > 20
+    assert (measure_footprint(describe(make_zoo(tmp_path)), inputs, threads=1).rss_mb or 0) > 20
 
 
 def test_a_model_that_can_not_be_loaded_is_an_error_with_its_last_words(tmp_path: Path) -> None:

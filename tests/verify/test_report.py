@@ -41,6 +41,19 @@ def test_a_refusal_says_which_promise_broke_and_where_the_error_starts() -> None
     assert "Conv '/backbone/stem/conv' is the first stage that diverges: 8.1 dB from inputs of 38.2 dB" in told
 
 
+def test_a_refusal_says_where_a_part_of_the_samples_was_enough() -> None:
+    proof = detector_proof()
+    assert "enough" not in render_table(proof, width=160, color=False)
+    given_up = [
+        candidate.model_copy(update={"accuracy": candidate.accuracy.model_copy(update={"samples": 22})})
+        if candidate.name == "onnx-int8" and candidate.accuracy
+        else candidate
+        for candidate in proof.candidates
+    ]
+    shown = render_table(proof.model_copy(update={"candidates": tuple(given_up)}), width=160, color=False)
+    assert "22 of 128 samples were enough to see that" in " ".join(shown.split())
+
+
 def test_repairs_are_told_in_order_with_their_figures() -> None:
     table = render_table(detector_proof(), width=160, color=False)
     tries = [line.strip() for line in table.splitlines() if re.match(r"  \d [✓✗]", line)]

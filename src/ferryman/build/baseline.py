@@ -28,7 +28,8 @@ def describe(inputs: Iterable[Tensors], answers: Sequence[Answer]) -> dict[str, 
 
 
 def _describe_input(values: list[Array]) -> JsonValue:
-    channels = values[0].shape[1] if values[0].ndim > 1 and values[0].shape[1] <= 64 else 0
+    is_even = len({value.shape[1:] for value in values}) == 1  # texts differ in length
+    channels = values[0].shape[1] if is_even and values[0].ndim > 1 and values[0].shape[1] <= 64 else 0
     if not channels:
         return {"all": _spread(np.concatenate([value.ravel()[:100_000] for value in values]))}
     return {

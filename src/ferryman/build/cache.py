@@ -14,7 +14,7 @@ from typing import Any
 
 from pydantic import JsonValue
 
-from ferryman.core.artifact import Artifact, digest_file, digest_path
+from ferryman.core.artifact import Artifact, digest_file, digest_path, files_of
 from ferryman.core.errors import FerrymanError
 from ferryman.core.plugins import KINDS, plugins
 from ferryman.core.scratch import scratch_folder
@@ -75,6 +75,11 @@ class Cache:
         if stored is None:
             raise FerrymanError(f"{home} changed while it was written", hint="is another build using this cache?")
         return stored
+
+    def find(self, kind: str, key: JsonValue) -> Artifact | None:
+        """Give the artifact that was made for this key before; None where there is none to be used."""
+        digest = digest_key([kind, key])
+        return _read_artifact(self.folder / "artifacts" / f"{kind}-{digest[:24]}") if self._usable(digest) else None
 
     def _usable(self, digest: str) -> bool:
         return not self._fresh or digest in self._made
@@ -150,12 +155,17 @@ def package_versions() -> dict[str, str]:
     return found
 
 
-def _code_digest() -> str:
-    root = Path(__file__).resolve().parents[1]
+_ROOT = Path(__file__).resolve().parents[1]
+_SHOWN = ("__pycache__", "cli", "server", "client", "demo")
+"""Folders of what no result depends on."""
+
+
+def _code_digest(root: Path = _ROOT) -> str:
+    """Give a digest of our own files, not of Python alone: converters and engines are JavaScript, too."""
     total = hashlib.sha256()
-    for path in sorted(root.rglob("*.py")):
-        if path.parent.name not in ("cli", "server", "client", "demo") and "report" not in path.name:
-            total.update(digest_file(path).encode())
+    for path in files_of(root):
+        if path.parent.name not in _SHOWN and "report" not in path.name:
+            total.update(path.relative_to(root).as_posix().encode() + b"\0" + digest_file(path).encode())
     return total.hexdigest()
 
 

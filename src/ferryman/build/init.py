@@ -1,9 +1,11 @@
 """Write a first ferryman.toml for a model: what it is, what it seems to do, and what the user has to check."""
 
+import os
 import re
 import tempfile
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypedDict
@@ -12,7 +14,7 @@ from pydantic import ValidationError
 
 from ferryman.core.artifact import Artifact
 from ferryman.core.deployment import ModelSection, parse_deployment
-from ferryman.core.errors import ConfigError
+from ferryman.core.errors import ConfigError, SourceError
 from ferryman.core.progress import silent
 from ferryman.core.signature import TensorSpec
 from ferryman.sources.detect import open_source
@@ -52,6 +54,8 @@ class InitChoices(TypedDict, total=False):
     target: str | None
     factory: str | None
     inputs: Sequence[str]
+    signature: str | None
+    trust: bool
     force: bool
     dry_run: bool
 
@@ -68,6 +72,8 @@ class InitSettings:
     target: str | None = None
     factory: str | None = None
     inputs: Sequence[str] = ()
+    signature: str | None = None
+    trust: bool = False
     force: bool = False
     dry_run: bool = False
 
@@ -77,6 +83,11 @@ def write_deployment(source: str, settings: InitSettings) -> Initialised:
     path = settings.folder / "ferryman.toml"
     if path.exists() and not (settings.force or settings.dry_run):
         raise ConfigError(f"{path} is already there", hint="--force writes it anew, --dry-run only prints it")
+    with _folder_made(settings.folder, is_kept=not settings.dry_run):
+        return _write(_from_folder(source, settings.folder), path, settings)
+
+
+def _write(source: str, path: Path, settings: InitSettings) -> Initialised:
     with tempfile.TemporaryDirectory(prefix="ferryman-init-") as scratch:
         found = fetch(source, settings.folder, cache=Path(scratch), sha256=None, progress=silent)
         name = settings.name or _name_of(found)
@@ -86,9 +97,36 @@ def write_deployment(source: str, settings: InitSettings) -> Initialised:
     text = _render(model, guess, settings)
     _check(text)
     if not settings.dry_run:
-        settings.folder.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")
     return Initialised(path, text, list(guess.reasons), list(guess.questions), artifact, _next_step(path, settings))
+
+
+@contextmanager
+def _folder_made(folder: Path, *, is_kept: bool) -> Iterator[None]:
+    """Make the project's folder, so that paths from it lead somewhere; what was made goes again where all fails."""
+    if folder.exists() and not folder.is_dir():
+        raise ConfigError(f"{folder} is no folder", hint="--folder says where ferryman.toml is written")
+    made = [one for one in (folder, *folder.parents) if not one.exists()]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"{folder} can't be made: {error.strerror}", hint="--folder says where to write") from None
+    is_done = False
+    try:
+        yield
+        is_done = is_kept
+    finally:
+        for one in [] if is_done else made:
+            with suppress(OSError):
+                one.rmdir()
+
+
+def _from_folder(source: str, folder: Path) -> str:
+    """Give a model's path as ferryman.toml needs it: from `folder`, also where it was given from the current folder."""
+    given = Path(source) if "\0" not in source and "://" not in source else None
+    if given is None or source.startswith("~") or given.is_absolute() or (folder / given).exists():
+        return source
+    return os.path.relpath(given, folder) if given.exists() else source
 
 
 def _next_step(path: Path, settings: InitSettings) -> str:
@@ -106,6 +144,8 @@ def _open(found: Path, model: ModelSection, scratch: Path) -> Artifact:
             if f"[model] {key} is missing" in str(error):
                 raise ConfigError(str(error), hint=hint) from None
         raise
+    except SourceError as error:  # there is no file yet to set it in
+        raise SourceError(str(error), hint=error.hint.replace("set [model] trust = true", "give --trust")) from None
 
 
 def _table_header(settings: InitSettings) -> TableHeader:
@@ -123,8 +163,9 @@ def _table_header(settings: InitSettings) -> TableHeader:
 
 def _section(name: str, source: str, settings: InitSettings) -> ModelSection:
     inputs = tuple(_input_spec(text) for text in settings.inputs) or None
+    given = {"factory": settings.factory, "inputs": inputs, "signature": settings.signature, "trust": settings.trust}
     try:
-        return ModelSection(name=name, source=source, factory=settings.factory, inputs=inputs)
+        return ModelSection.model_validate({"name": name, "source": source, **given})
     except ValidationError as error:
         if error.errors()[0]["loc"] == ("source",):
             raise ConfigError(
@@ -151,7 +192,9 @@ def _name_of(path: Path) -> str:
 
 
 def _render(model: ModelSection, guess: Guess, settings: InitSettings) -> str:
-    given = model.model_dump(exclude_none=True, include={"name", "source", "factory", "inputs"})
+    given = model.model_dump(exclude_none=True, include={"name", "source", "factory", "inputs", "signature"})
+    if model.trust:
+        given["trust"] = True
     lines = ["[model]", *(f"{key} = {_toml(value)}" for key, value in given.items()), "", "[task]"]
     lines += [f"# {_one_line(reason)}" for reason in guess.reasons]
     lines += [f"{_key(key)} = {_toml(value)}" for key, value in guess.spec_toml.items()]
@@ -183,6 +226,8 @@ _DATA_EXAMPLES = {
     "tabular": ("rows.csv", '{ items = "labelled.csv", target = "label" }'),
     "tensor": ("inputs.npz", '{ items = "labelled.npz", target = "y" }'),
     "classify": ("calibration/*.jpg", '{ items = "val/*/*.jpg" }'),
+    "text-classify": ("texts.csv", '{ items = "labelled.csv", target = "label" }'),
+    "embed": ("texts.csv", '{ items = "pairs.csv", target = "likeness" }'),
 }
 _CONTRACT = (
     "max_drop = 0.01          # of the metric, absolute, against this model",

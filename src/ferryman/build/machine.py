@@ -18,8 +18,20 @@ def describe_machine() -> dict[str, str]:
     }
 
 
+@cache
+def describe_processor() -> tuple[str, str]:
+    """Give the processor and what it can do: machine code that is made for one may not run on another.
+
+    The name alone doesn't tell: a virtual machine may hide instructions that its processor has.
+    """
+    return _processor(), _listed("flags") or _listed("Features")
+
+
 def _processor() -> str:
+    return _listed("model name") or platform.processor() or platform.machine()
+
+
+def _listed(key: str) -> str:
     listing = Path("/proc/cpuinfo")
     lines = listing.read_text(encoding="utf-8").splitlines() if listing.exists() else []
-    named = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return next(named, platform.processor() or platform.machine())
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith(key)), "")

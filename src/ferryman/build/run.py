@@ -9,22 +9,27 @@ from pydantic import JsonValue
 
 from ferryman.build.baseline import describe
 from ferryman.build.cache import Cache, package_versions
-from ferryman.build.plan import Candidate, Plan, make_plan, uncalibrated
-from ferryman.build.repair import Options, Outcome, Repairer
-from ferryman.build.samples import gather_samples, golden_samples
-from ferryman.build.verdict import Result, conclude, measure, untried
+from ferryman.build.doubt import doubt_source
+from ferryman.build.exports import check_targets, missing_exports
+from ferryman.build.in_graph import add_in_graph, check_in_graph, describe_in_graph, has_in_graph
+from ferryman.build.plan import Plan, make_plan
+from ferryman.build.samples import check_calibration, gather_samples, golden_samples, list_served
+from ferryman.build.search import Clock, assess, weigh
+from ferryman.build.verdict import conclude, measure
 from ferryman.build.workshop import Workshop
 from ferryman.bundle.write import write_bundle
-from ferryman.core.artifact import Artifact
+from ferryman.core.artifact import CARRIED, Artifact
 from ferryman.core.bundle import Bundle
 from ferryman.core.deployment import Project
-from ferryman.core.errors import DataError, FerrymanError
+from ferryman.core.errors import ConfigError, DataError
 from ferryman.core.progress import Progress, silent
-from ferryman.core.proof import CandidateProof, Proof
+from ferryman.core.proof import Proof
 from ferryman.core.task import bind_task
 from ferryman.sources.detect import digest_source, open_source
 from ferryman.sources.fetch import fetch
-from ferryman.tasks.tabular import TabularSpec, fill_columns
+from ferryman.tasks.javascript.module import render_page
+from ferryman.tasks.tabular import TabularSpec, TabularTask, fill_columns, fill_missing
+from ferryman.verify.in_graph import is_in_graph
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,23 +47,49 @@ class Built:
 def plan_project(project: Project, cache: Cache, *, progress: Progress = silent) -> Plan:
     """Open the source and list the candidates; runs no step."""
     workshop = open_workshop(project, cache, progress)
-    return _plan(workshop)
+    return weigh(workshop, _plan(workshop))
 
 
-def build_project(project: Project, output: Path, cache: Cache, *, progress: Progress = silent) -> Built:
+def build_project(
+    project: Project,
+    output: Path,
+    cache: Cache,
+    *,
+    time_budget_s: float | None = None,
+    progress: Progress = silent,
+) -> Built:
     """Build a bundle at `output`; raises UserError for what the user has to mend first.
 
-    When no candidate keeps the contract, the source model as it is goes into the bundle and `holds` is False.
+    `time_budget_s` goes before `build.time_budget_s`, and is not written into the bundle.
+
+    When no candidate keeps the contract, the source model as it is goes into the bundle and `holds` is False, as it is
+    where a format that was asked for could not be exported, or a target has no winner.
     """
     started = time.monotonic()
     workshop = open_workshop(project, cache, progress)
+    list_served(workshop)  # raises where there are none: now, not after all the work
+    check_in_graph(workshop)
+    plan = _plan(workshop)
+    check_calibration(workshop, plan)
     _refuse_useless_metric(workshop)
-    results = _assess(workshop, _plan(workshop))
+    if doubt := doubt_source(workshop):  # told at the end, too: but that may be hours from here
+        progress("source model", note=f"warning: {doubt}")
+    results = assess(workshop, plan, _clock(workshop, started, time_budget_s))
     results = measure(workshop, results)
-    proof, chosen = conclude(workshop, results)
+    proof, chosen, exports = conclude(workshop, results)
+    proof, exports = add_in_graph(workshop, proof, chosen, exports)
     progress("bundle")
-    bundle = _bundle(workshop, chosen, proof, output)
-    return Built(bundle, proof, proof.holds, time.monotonic() - started, cache.hits, cache.misses)
+    bundle = _bundle(workshop, chosen, exports, proof, output)
+    holds = proof.holds and not missing_exports(workshop.deployment, results)
+    holds = holds and all(choice.winner for choice in proof.targets.values())
+    holds = holds and has_in_graph(workshop.deployment, proof)
+    return Built(bundle, proof, holds, time.monotonic() - started, cache.hits, cache.misses)
+
+
+def _clock(workshop: Workshop, started: float, given_s: float | None) -> Clock:
+    if given_s is not None:
+        return Clock(started, given_s, f"--time-budget {given_s:g}s")
+    return Clock(started, workshop.deployment.build.time_budget_s)
 
 
 def _open(project: Project, cache: Cache, progress: Progress) -> Artifact:
@@ -71,6 +102,7 @@ def _open(project: Project, cache: Cache, progress: Progress) -> Artifact:
 
 def open_workshop(project: Project, cache: Cache, progress: Progress) -> Workshop:
     """Open the source model, bind its task and list the user's samples."""
+    check_targets(project.deployment)
     source = _open(project, cache, progress)
     spec = project.deployment.task.resolved(project.folder)
     if isinstance(spec, TabularSpec):
@@ -78,6 +110,9 @@ def open_workshop(project: Project, cache: Cache, progress: Progress) -> Worksho
     deployment = project.deployment.model_copy(update={"task": spec})
     task = bind_task(spec, source.signature)
     calibration, samples = gather_samples(Project(project.folder, deployment), source.signature)
+    if isinstance(spec, TabularSpec) and isinstance(task, TabularTask):
+        spec = fill_missing(spec, task, [*samples.items, *(calibration.items if calibration else ())])
+        deployment = deployment.model_copy(update={"task": spec})
     return Workshop(deployment, source, task, samples, calibration, cache, progress)
 
 
@@ -94,75 +129,25 @@ def _refuse_useless_metric(workshop: Workshop) -> None:
 
 def _plan(workshop: Workshop) -> Plan:
     count = len(workshop.calibration.items) if workshop.calibration else 0
-    return make_plan(workshop.source.format, workshop.deployment.build, calibration=count)
+    source = workshop.source
+    return make_plan(source.format, workshop.deployment.build, calibration=count, precision=source.precision)
 
 
-def _assess(workshop: Workshop, plan: Plan) -> list[Result]:
-    deadline = time.monotonic() + workshop.deployment.build.budget_s
-    graph = _float_graph(workshop, plan)
-    results: list[Result] = []
-    learned: Options = {}
-    for candidate in plan.candidates:
-        if candidate.unavailable:
-            results.append(Result(candidate, untried(candidate, status="unavailable", reason=candidate.unavailable)))
-            continue
-        workshop.progress(candidate.name)
-        outcome = Repairer(workshop, candidate, graph, deadline=deadline).run(learned)
-        result = _settle(workshop, candidate, outcome)
-        results.append(result)
-        if result.proof.status == "repaired" and outcome.accepted:
-            learned = outcome.accepted.options
-    return results
-
-
-def _float_graph(workshop: Workshop, plan: Plan) -> Artifact | None:
-    """Make the ONNX graph that steps start from and node names refer to; None where nothing can make one."""
-    if workshop.source.format == "onnx":
-        return workshop.base
-    everything = uncalibrated(plan.source_format, workshop.deployment.build)
-    route = next((c for c in everything if c.format == "onnx" and c.precision == "fp32"), None)
-    if route is None or route.unavailable:
-        return None
+def _page(workshop: Workshop, name: str, export: Artifact) -> dict[str, str]:
+    """Give the page that tries a model in a browser, for a format that runs there; of one with its task, what it is."""
+    if is_in_graph(export):
+        return describe_in_graph(workshop.deployment, name, export)
+    if not (export.path / "engine.js").is_file():
+        return {}
+    title = f"{workshop.deployment.model.name}: {name}"
     try:
-        return workshop.make(route)
-    except FerrymanError:
-        return None  # the candidate itself will say why
+        return render_page(workshop.deployment.task, export.signature, title=title)
+    except ConfigError as error:  # a plug-in's task, which has no JavaScript: the model is exported all the same
+        workshop.progress("bundle", note=f"{name} has no page: {error}")
+        return {}
 
 
-def _settle(workshop: Workshop, candidate: Candidate, outcome: Outcome) -> Result:
-    """Turn the tries at a candidate into its line in the proof."""
-    trial = outcome.accepted or min(outcome.trials, key=lambda trial: trial.badness)
-    attempts = tuple(trial.attempt for trial in outcome.trials)
-    proof = CandidateProof(
-        name=candidate.name,
-        format=candidate.format,
-        precision=candidate.precision,
-        steps=candidate.steps,
-        status="failed" if outcome.trials[0].applies else "unavailable",
-        reason=attempts[0].error,
-        attempts=attempts,
-        divergence=outcome.divergence,
-    )
-    if trial.artifact is None:
-        return Result(candidate, proof)
-    examined = workshop.examine(trial.artifact, candidate.name)
-    held = "accepted" if len(attempts) == 1 else "repaired"
-    proof = proof.model_copy(
-        update={
-            "digest": trial.artifact.digest,
-            "status": held if outcome.accepted else "refused",
-            "reason": "" if outcome.accepted else trial.attempt.why,
-            "parity": examined.parity,
-            "agreement": examined.agreement,
-            "accuracy": examined.accuracy,
-            "score_histogram": examined.score_histogram,
-            "clauses": tuple(trial.clauses),
-        }
-    )
-    return Result(candidate, proof, trial.artifact if outcome.accepted else None)
-
-
-def _bundle(workshop: Workshop, artifact: Artifact, proof: Proof, output: Path) -> Bundle:
+def _bundle(workshop: Workshop, artifact: Artifact, exports: dict[str, Artifact], proof: Proof, output: Path) -> Bundle:
     golden = golden_samples(workshop, artifact)
     some = list(range(min(len(workshop.samples.items), 64)))
 
@@ -171,15 +156,21 @@ def _bundle(workshop: Workshop, artifact: Artifact, proof: Proof, output: Path) 
         return cast(JsonValue, describe(inputs, workshop.answers(artifact, some)))
 
     spec = cast(JsonValue, workshop.deployment.task.model_dump(mode="json"))
-    key: JsonValue = [artifact.digest, workshop.samples.digest, spec]
+    key: JsonValue = [workshop.run_by(artifact), workshop.samples.digest, spec]
     baseline = workshop.cache.values("baseline", key, measure)
     return write_bundle(
         output,
         deployment=workshop.deployment,
-        artifact=replace(artifact, loader={}),
+        artifact=_carried(artifact),
         proof=proof,
         golden=golden,
         tolerance=dict(workshop.task.tolerance),
         baseline=baseline,
         versions=package_versions(),
+        exports={name: _carried(export) for name, export in exports.items()},
+        pages={name: _page(workshop, name, export) for name, export in exports.items()},
     )
+
+
+def _carried(artifact: Artifact) -> Artifact:
+    return replace(artifact, loader={key: value for key, value in artifact.loader.items() if key in CARRIED})

@@ -19,9 +19,11 @@ BASELINE = "baseline.json"
 VERSIONS = "versions.json"
 SAMPLES = "golden/samples.json"
 MODEL = "model"
+EXPORTS = "exports"
+TASK = "task"
 PARTS = (DEPLOYMENT, PROOF, ARTIFACT, BASELINE, VERSIONS, SAMPLES)
 MEASURED = (PROOF,)
-MANIFEST_LIMIT_BYTES = 16 * 1024 * 1024
+MANIFEST_LIMIT_BYTES = ATTACHED_LIMIT_BYTES = 16 * 1024 * 1024
 _NOT_FINITE = ("nan", "inf", "-inf")
 
 
@@ -52,7 +54,9 @@ def check_name(name: str, *, origin: str) -> None:
         )
 
 
-def write_manifest(name: str, artifact: Artifact, model: str, files: Mapping[str, FileEntry]) -> Manifest:
+def write_manifest(
+    name: str, artifact: Artifact, model: str, files: Mapping[str, FileEntry], exports: Mapping[str, str]
+) -> Manifest:
     """List a bundle's files and give them their digest."""
     manifest = Manifest(
         spec_version=SPEC_VERSION,
@@ -63,6 +67,7 @@ def write_manifest(name: str, artifact: Artifact, model: str, files: Mapping[str
         model=model,
         files=dict(sorted(files.items())),
         measured=MEASURED,
+        exports=dict(exports),
     )
     return manifest.model_copy(update={"digest": identity_digest(manifest)})
 
@@ -70,16 +75,18 @@ def write_manifest(name: str, artifact: Artifact, model: str, files: Mapping[str
 def identity_digest(manifest: Manifest) -> str:
     """Give the sha256 of all that a manifest says, but for the files that hold timings."""
     identity = manifest.model_dump(mode="json", exclude={"digest"})
+    if not manifest.exports:
+        del identity["exports"]  # it had no such word before there were exports
     left_out = {*manifest.measured, TUNING}  # a tuning is added after the build
     identity["files"] = {name: entry for name, entry in identity["files"].items() if name not in left_out}
     return hashlib.sha256(encode_json(identity)).hexdigest()
 
 
-def model_digest(manifest: Manifest) -> str:
-    """Give the artifact's digest as `core.artifact.digest_path` would, from the manifest alone."""
-    if manifest.model in manifest.files:
-        return manifest.files[manifest.model].sha256
-    prefix = manifest.model + "/"
+def content_digest(manifest: Manifest, model: str) -> str:
+    """Give the digest of a model's file or folder as `core.artifact.digest_path` would, from the manifest alone."""
+    if model in manifest.files:
+        return manifest.files[model].sha256
+    prefix = model + "/"
     total = hashlib.sha256()
     inner = {name.removeprefix(prefix): entry for name, entry in manifest.files.items() if name.startswith(prefix)}
     for name in sorted(inner, key=PurePosixPath):

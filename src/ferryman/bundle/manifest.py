@@ -6,6 +6,8 @@ from typing import Any
 from pydantic import ValidationError
 
 from ferryman.bundle.layout import (
+    ARTIFACT,
+    EXPORTS,
     MANIFEST,
     MANIFEST_LIMIT_BYTES,
     MEASURED,
@@ -14,7 +16,7 @@ from ferryman.bundle.layout import (
     decode_json,
     identity_digest,
 )
-from ferryman.core.bundle import SPEC_VERSION, Manifest
+from ferryman.core.bundle import ATTACHED, SPEC_VERSION, Manifest
 from ferryman.core.errors import BundleError
 
 _AGAIN = "copy it again from where it was built, or build it again"
@@ -65,8 +67,12 @@ def _check_version(raw: Any, *, origin: str) -> None:  # JSON
 def _check_names(manifest: Manifest, *, origin: str) -> None:
     for name in (*manifest.files, manifest.model):
         check_name(name, origin=origin)
-    if MANIFEST in manifest.files:
-        raise BundleError(f"{origin} lists itself", hint=_AGAIN)
+    for name, place in manifest.exports.items():
+        check_name(name, origin=origin)
+        if "/" in name or place != f"{EXPORTS}/{name}" or f"{place}/{ARTIFACT}" not in manifest.files:
+            raise BundleError(f"{origin} doesn't list {place}/{ARTIFACT}", hint=_AGAIN)
+    if own := sorted({MANIFEST, *ATTACHED} & manifest.files.keys()):
+        raise BundleError(f"{origin} lists {own[0]}, which is no part of a bundle", hint=_AGAIN)
     if manifest.measured != MEASURED:
         raise BundleError(
             f"{origin} leaves {list(manifest.measured)} out of its digest; only {list(MEASURED)} may be", hint=_AGAIN

@@ -8,6 +8,7 @@ from pathlib import Path
 from ferryman.bundle._swap import explain, replace_file
 from ferryman.bundle.layout import MANIFEST
 from ferryman.bundle.read import load_bundle
+from ferryman.core.bundle import ATTACHED
 from ferryman.core.errors import BundleError
 
 
@@ -25,7 +26,8 @@ def pack(folder: Path, destination: Path) -> Path:
             os.fdopen(descriptor, "wb") as stream,
             tarfile.open(fileobj=stream, mode="w", format=tarfile.PAX_FORMAT) as tar,
         ):
-            for file in (MANIFEST, *sorted(bundle.manifest.files)):
+            attached = [name for name in ATTACHED if (bundle.path / name).is_file()]
+            for file in (MANIFEST, *attached, *sorted(bundle.manifest.files)):
                 _add(tar, bundle.path / file, file)
         staged.chmod(0o644)
         replace_file(staged, destination)

@@ -17,13 +17,14 @@ from ferryman.bundle.layout import (
     PROOF,
     SAMPLES,
     VERSIONS,
+    check_name,
+    content_digest,
     decode_json,
-    model_digest,
 )
 from ferryman.bundle.manifest import read_manifest
 from ferryman.bundle.unpack import unpack
-from ferryman.core.artifact import Artifact, digest_file
-from ferryman.core.bundle import TUNING, Bundle, Golden, Manifest, Tuning
+from ferryman.core.artifact import CARRIED, Artifact, digest_file
+from ferryman.core.bundle import ATTACHED, TUNING, Bundle, Golden, Manifest, Tuning
 from ferryman.core.deployment import Deployment, parse_deployment
 from ferryman.core.errors import BundleError, ConfigError
 from ferryman.core.proof import Proof
@@ -57,6 +58,7 @@ def load_bundle(path: Path, *, unpack_into: Path | None = None) -> Bundle:
         baseline=_read_table(folder, BASELINE),
         versions=_read_table(folder, VERSIONS),
         tuning=_read_tuning(folder, manifest),
+        exports={name: _read_export(folder, manifest, name) for name in manifest.exports},
     )
 
 
@@ -73,7 +75,7 @@ def _unpack_sound(file: Path, into: Path | None) -> Path:
 
 def _check_files(folder: Path, manifest: Manifest) -> None:
     found = _list_plain_files(folder)
-    if extra := sorted(found - {*manifest.files, MANIFEST}):
+    if extra := sorted(found - {*manifest.files, MANIFEST, *ATTACHED}):
         raise BundleError(f"{folder / extra[0]} does not belong to the bundle", hint="remove it, or build again")
     for name, entry in manifest.files.items():
         if name not in found:
@@ -123,28 +125,53 @@ def _read_deployment(folder: Path, manifest: Manifest) -> Deployment:
         raise BundleError(str(error), hint="it may need a newer ferryman, or a task's plug-in") from None
     if deployment.model.name != manifest.name:
         raise BundleError(f"{DEPLOYMENT} is of '{deployment.model.name}', not '{manifest.name}'", hint=_AGAIN)
-    return deployment
+    return deployment.model_copy(update={"task": deployment.task.unpacked(folder)})
 
 
 def _read_artifact(folder: Path, manifest: Manifest) -> Artifact:
-    raw = _read_table(folder, ARTIFACT)
+    artifact = _parse_artifact(folder / manifest.model, _read_table(folder, ARTIFACT), origin=ARTIFACT)
+    if (artifact.format, artifact.precision) != (manifest.format, manifest.precision):
+        raise BundleError(f"{ARTIFACT} says {artifact.format}-{artifact.precision}, {MANIFEST} differs", hint=_AGAIN)
+    if artifact.digest != content_digest(manifest, manifest.model):
+        raise BundleError(f"{manifest.model} is not the model that {ARTIFACT} describes", hint=_AGAIN)
+    return artifact
+
+
+def _read_export(folder: Path, manifest: Manifest, name: str) -> Artifact:
+    origin = f"{manifest.exports[name]}/{ARTIFACT}"
+    raw = _read_table(folder, origin)
+    model = raw.get("model")
+    if not isinstance(model, str) or not model.startswith(f"{manifest.exports[name]}/"):
+        raise BundleError(f"{origin} names a model outside of its folder: {model!r}", hint=_AGAIN)
+    check_name(model, origin=origin)
+    if not any(file == model or file.startswith(f"{model}/") for file in manifest.files):
+        raise BundleError(f"{origin} names a model that the bundle doesn't hold: {model!r}", hint=_AGAIN)
+    artifact = _parse_artifact(folder / model, raw, origin=origin)
+    if artifact.digest != content_digest(manifest, model):
+        raise BundleError(f"{model} is not the model that {origin} describes", hint=_AGAIN)
+    return artifact
+
+
+def _parse_artifact(path: Path, raw: dict[str, Any], *, origin: str) -> Artifact:  # raw JSON
+    loader = raw.get("loader") or {}  # what more a loader needs (a factory, trust in a pickle) is its builder's own
+    if (
+        not isinstance(loader, dict)
+        or set(loader) - CARRIED
+        or not all(isinstance(one, str) for one in loader.values())
+    ):
+        raise BundleError(f"{origin} tells its loader to do more than load: {loader!r:.80}", hint=_AGAIN)
     try:
-        artifact = Artifact(
-            path=folder / manifest.model,
+        return Artifact(
+            path=path,
             format=raw["format"],
-            signature=_parse(Signature, raw["signature"], origin=ARTIFACT),
+            signature=_parse(Signature, raw["signature"], origin=origin),
             digest=raw["digest"],
             precision=raw["precision"],
             made_by=tuple(raw["made_by"]),
-            loader=dict(raw["loader"]),
+            loader=loader,
         )
     except (KeyError, TypeError, ValueError) as error:
-        raise BundleError(f"{ARTIFACT} is not an artifact: {error!r}", hint=_AGAIN) from None
-    if (artifact.format, artifact.precision) != (manifest.format, manifest.precision):
-        raise BundleError(f"{ARTIFACT} says {artifact.format}-{artifact.precision}, {MANIFEST} differs", hint=_AGAIN)
-    if artifact.digest != model_digest(manifest):
-        raise BundleError(f"{manifest.model} is not the model that {ARTIFACT} describes", hint=_AGAIN)
-    return artifact
+        raise BundleError(f"{origin} is not an artifact: {error!r}", hint=_AGAIN) from None
 
 
 def _read_proof(folder: Path) -> Proof:

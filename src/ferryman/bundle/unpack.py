@@ -7,9 +7,9 @@ import tempfile
 from pathlib import Path
 
 from ferryman.bundle._swap import staged_folder
-from ferryman.bundle.layout import MANIFEST, MANIFEST_LIMIT_BYTES
+from ferryman.bundle.layout import ATTACHED_LIMIT_BYTES, MANIFEST, MANIFEST_LIMIT_BYTES
 from ferryman.bundle.manifest import parse_manifest
-from ferryman.core.bundle import FileEntry, Manifest
+from ferryman.core.bundle import ATTACHED, FileEntry, Manifest
 from ferryman.core.errors import BundleError
 
 _CHUNK_BYTES = 1024 * 1024
@@ -38,20 +38,39 @@ def _take(archive: tarfile.TarFile, file: Path, into: Path) -> Path:
         raise BundleError(f"{file}: {MANIFEST} claims {first.size} bytes", hint="this is not a manifest")
     payload = _read(archive, first, file)
     manifest = parse_manifest(payload, origin=f"{file}: {MANIFEST}")
-    folder = into / hashlib.sha256(payload).hexdigest()
+    attached, first = _take_attached(archive, file)
+    about = b"".join(name.encode() + b"\0" + hashlib.sha256(attached[name]).digest() for name in sorted(attached))
+    folder = into / hashlib.sha256(payload + about).hexdigest()  # the same bundle, signed anew, is another folder
     if (folder / MANIFEST).is_file():
-        _take_members(archive, manifest, file, None)
+        _take_members(archive, first, manifest, file, None)
         return folder
     with staged_folder(folder) as staged:
-        (staged / MANIFEST).write_bytes(payload)
-        _take_members(archive, manifest, file, staged)
+        for name, content in {MANIFEST: payload, **attached}.items():
+            (staged / name).write_bytes(content)
+        _take_members(archive, first, manifest, file, staged)
     return folder
 
 
-def _take_members(archive: tarfile.TarFile, manifest: Manifest, file: Path, folder: Path | None) -> None:
-    """Check every member, and write it below `folder` where one is given."""
+def _take_attached(archive: tarfile.TarFile, file: Path) -> tuple[dict[str, bytes], tarfile.TarInfo | None]:
+    """Read what is about the bundle and no part of it, which lies before its files; gives the first of those, too."""
+    attached: dict[str, bytes] = {}
+    while (member := archive.next()) is not None and member.name in ATTACHED:
+        if member.name in attached or not _is_plain(member):
+            raise BundleError(f"{file}: {member.name!r} is there twice, or no plain file", hint=_AGAIN)
+        if member.size > ATTACHED_LIMIT_BYTES:
+            raise BundleError(
+                f"{file}: {member.name} claims {member.size} bytes", hint="nothing about a bundle is so long"
+            )
+        attached[member.name] = _read(archive, member, file)
+    return attached, member
+
+
+def _take_members(
+    archive: tarfile.TarFile, member: tarfile.TarInfo | None, manifest: Manifest, file: Path, folder: Path | None
+) -> None:
+    """Check every member from `member` on, and write it below `folder` where one is given."""
     left = dict(manifest.files)
-    while (member := archive.next()) is not None:
+    while member is not None:
         entry = left.pop(member.name, None)
         _check_member(member, entry, manifest, file)
         stream = archive.extractfile(member)
@@ -70,6 +89,7 @@ def _take_members(archive: tarfile.TarFile, manifest: Manifest, file: Path, fold
             raise BundleError(f"{file} is truncated: {member.name} has {size} of {entry.size} bytes", hint=_AGAIN)
         if total.hexdigest() != entry.sha256:
             raise BundleError(f"{file}: {member.name} was changed: its digest is not the manifest's", hint=_AGAIN)
+        member = archive.next()
     if left:
         raise BundleError(f"{file} is truncated: {min(left)} is missing", hint=_AGAIN)
 

@@ -6,7 +6,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ferryman.core.errors import SourceError
 from ferryman.core.signature import Signature
+
+CARRIED = frozenset({"signature"})
+"""What of an artifact's `loader` goes with it into a bundle: names of what is in the file, nothing that could run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,9 +49,15 @@ def digest_file(path: Path) -> str:
 
 
 def digest_path(path: Path) -> str:
-    """Give the sha256 of a file, or of a folder's relative names and files' digests in sorted order."""
+    """Give the sha256 of a file, or of a folder's relative names and files' digests in sorted order.
+
+    Raises SourceError for a folder that holds a link to another: what loads a model follows it, and its files would
+    not count. Links to files count with the bytes that they lead to.
+    """
     if not path.is_dir():
         return digest_file(path)
+    if linked := next((child for child in sorted(path.rglob("*")) if child.is_symlink() and child.is_dir()), None):
+        raise SourceError(f"{linked} is a link to a folder inside of a model's folder", hint="copy its files there")
     total = hashlib.sha256()
     for child in files_of(path):
         total.update(child.relative_to(path).as_posix().encode() + b"\0" + digest_file(child).encode() + b"\n")

@@ -1,6 +1,6 @@
 """What is shipped: the chosen artifact with everything that others need to rely on it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,11 @@ from ferryman.core.task import Answer, Item
 
 SPEC_VERSION = 1
 TUNING = "tuning.json"
+SIGNATURE = "model.sig"
+BOM = "bom.cdx.json"
+PROVENANCE = "provenance.json"
+ATTACHED = (BOM, SIGNATURE, PROVENANCE)
+"""Files that may lie beside a bundle's own: about it, no part of it, and so not in its manifest."""
 
 
 class FileEntry(BaseModel):
@@ -42,6 +47,9 @@ class Manifest(BaseModel):
     model: str = Field(description="path of the model's file or folder in the bundle")
     files: dict[str, FileEntry]
     measured: tuple[str, ...] = Field(description="files with timings, left out of `digest`")
+    exports: dict[str, str] = Field(
+        default_factory=dict, description="candidates in other formats: the path of each one's folder in the bundle"
+    )
 
 
 class Choice(BaseModel):
@@ -101,6 +109,7 @@ class Tuning(BaseModel):
     curve: tuple[CurvePoint, ...]
     trials: tuple[Trial, ...]
     seconds: float
+    doubts: tuple[str, ...] = Field((), description="signs that the machine was disturbed, and the choice means little")
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +135,7 @@ class Bundle:
     baseline: dict[str, Any]  # JSON statistics, each task's own
     versions: dict[str, str]
     tuning: Tuning | None = None
+    exports: dict[str, Artifact] = field(default_factory=dict)
 
     def threads(self, asked: int = 0) -> int:
         """Give the cores of one inference: as asked, else as the bundle was built, else all there are."""

@@ -19,6 +19,15 @@ class DriftPolicy(BaseModel):
     false_alarms: str = Field("1 per 30 days", pattern=r"^\d+ per \d+ (hour|day|week)s?$")
 
 
+class TargetPromise(BaseModel):
+    """Hold what one target of `build.targets` asks for on top of the contract."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    max_size_mb: Positive | None = Field(None, description="Largest size of its model's files, in 10^6 bytes.")
+    prefer: Preference | None = Field(None, description="Which of the candidates that run there is best.")
+
+
 class Contract(BaseModel):
     """Hold the promises of ferryman.toml's `[contract]`; None where nothing is promised."""
 
@@ -31,6 +40,15 @@ class Contract(BaseModel):
         "share of the source's own.",
     )
     max_score_shift: Share = Field(0.05, description="Largest mean change of confidence against the source model.")
+    max_box_shift: Share = Field(
+        0.15,
+        description="Largest mean change of boxes against the source model's (1 - IoU), where no labels tell the drop.",
+    )
+    max_calibration_shift: Share | None = Field(
+        None,
+        description="Largest rise of the expected calibration error: how far confidences are from the share of answers "
+        "that are right, on average, against the source model's.",
+    )
     max_error: Positive = Field(
         1e-3, description="Largest relative tensor error of a candidate that keeps the source's precision."
     )
@@ -41,6 +59,9 @@ class Contract(BaseModel):
     max_cold_start_s: Positive | None = Field(None, description="Longest time from process start to first answer.")
     drift: DriftPolicy = Field(default_factory=DriftPolicy, description="How often a false drift alarm may come.")
     prefer: Preference = Field("latency", description="Of the candidates that keep the promise, which is best.")
+    targets: dict[str, TargetPromise] = Field(
+        default_factory=dict, description="What a target of build.targets asks for beside: [contract.targets.browser]."
+    )
 
 
 class Clause(BaseModel):
@@ -58,12 +79,23 @@ class Clause(BaseModel):
 _UNITS = {
     "max_drop": "",
     "max_score_shift": "",
+    "max_box_shift": "",
+    "max_calibration_shift": "",
     "max_error": "",
     "p99_ms": "ms",
     "max_size_mb": "MB",
     "max_rss_mb": "MB",
     "max_cold_start_s": "s",
 }
+
+
+_NOISE = 1e-9
+"""What sums of floats are off by: 1 - 0.99 is 0.010000000000000009, and keeps a promise of 0.01."""
+
+
+def tolerated(promised: float) -> float:
+    """Give the largest figure that keeps a promise: what is promised, and the noise of floats."""
+    return promised + _NOISE * (1 + abs(promised))
 
 
 def judge(contract: Contract, measured: Mapping[str, float | None]) -> list[Clause]:
@@ -74,7 +106,7 @@ def judge(contract: Contract, measured: Mapping[str, float | None]) -> list[Clau
         if promised is None or name not in measured:
             continue
         value = measured[name]
-        holds = None if value is None else bool(value <= promised)
+        holds = None if value is None else bool(value <= tolerated(promised))
         clauses.append(Clause(name=name, promised=promised, measured=value, unit=unit, holds=holds))
     return clauses
 

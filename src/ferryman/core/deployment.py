@@ -2,9 +2,10 @@
 
 import difflib
 import tomllib
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SerializeAsAny, ValidationError
 from pydantic_core import ErrorDetails
@@ -13,6 +14,7 @@ from ferryman.core.contract import Contract
 from ferryman.core.errors import ConfigError, PlanError
 from ferryman.core.plugins import find, plugins
 from ferryman.core.signature import TensorSpec
+from ferryman.core.target import target_schema
 from ferryman.core.task import TaskSpec
 
 
@@ -34,9 +36,14 @@ class ModelSection(Section):
     inputs: tuple[TensorSpec, ...] | None = Field(
         None, description="Name, dtype and shape of each input, for sources that don't say (torch modules)."
     )
+    signature: str | None = Field(
+        None, description="Which of its signatures is served, for a SavedModel that has several."
+    )
     trust: bool = Field(False, description="Allow a source that runs code when it is opened (pickle, joblib).")
     sha256: str | None = Field(None, pattern=r"^[0-9a-f]{64}$", description="What the source file's digest must be.")
-    license: str | None = Field(None, description="SPDX id of the weights' licence.")
+    license: str | None = Field(
+        None, description="SPDX expression of the weights' licence (Apache-2.0); it goes into the bill of materials."
+    )
 
 
 class EvaluationSection(Section):
@@ -58,6 +65,9 @@ class DataSection(Section):
     calibration_limit: Annotated[int, Field(gt=0)] = Field(200, description="Take at most so many, evenly spread.")
     evaluation: EvaluationSection | None = Field(None, description="Labelled data for the metric.")
     golden: Annotated[int, Field(ge=1, le=64)] = Field(4, description="Samples kept in the bundle with their answers.")
+    license: str | None = Field(
+        None, description="SPDX expression of the data's licence (CC-BY-4.0); it goes into the bill of materials."
+    )
 
 
 class BuildSection(Section):
@@ -66,9 +76,29 @@ class BuildSection(Section):
     candidates: tuple[str, ...] | None = Field(
         None, description="Only these, as '<format>-<precision>' (onnx-int8); all that are installed by default."
     )
+    formats: tuple[str, ...] = Field(
+        (), description="Formats to export beside the model that is served, each verified: litert, coreml, tfjs ..."
+    )
+    targets: tuple[str, ...] = Field(
+        (), description="Kinds of place to find a winner for: server, edge, browser, phone; each tries what runs there."
+    )
+    in_graph: Literal["pre", "pre+post"] | None = Field(
+        None,
+        description="Export each ONNX and OpenVINO model once more, taking pictures: with what the task does "
+        "before it, or also after it, in its graph.",
+    )
+    time_budget_s: Annotated[float, Field(gt=0)] | None = Field(
+        None, description="Time to try candidates in, in seconds: cheapest first; what holds is measured after it."
+    )
     repair: bool = Field(True, description="Repair a candidate that breaks the contract.")
     budget_s: Annotated[float, Field(gt=0)] = Field(900.0, description="Time for repairs, in seconds.")
     threads: Annotated[int, Field(ge=0, le=1024)] = Field(0, description="Cores for one inference; 0: all there are.")
+    step_time_s: Annotated[float, Field(gt=0)] = Field(
+        1800.0, description="Time that a converter in a toolchain may take, in seconds."
+    )
+    step_memory_mb: Annotated[int, Field(ge=0)] = Field(
+        0, description="Memory that a converter in a toolchain may take; 0: four fifths of the machine's."
+    )
     seed: int = Field(0, description="Seed of everything random.")
     options: dict[str, dict[str, Any]] = Field(  # each step's own options
         default_factory=dict, description="Options of a step, by its name: [build.options.int8]."
@@ -96,8 +126,8 @@ class Deployment(Section):
     data: DataSection = DataSection()
     contract: Contract = Contract()
     build: BuildSection = BuildSection()
-    targets: dict[str, dict[str, Any]] = Field(  # each target's own settings
-        default_factory=dict, description="Where it goes: one section a target, [targets.NAME]."
+    targets: dict[str, dict[str, Any]] = Field(  # each kind's own keys: `targets_of_project` reads them
+        default_factory=dict, description="Places that `ferryman deploy` carries a bundle to, a section each."
     )
 
 
@@ -107,6 +137,7 @@ class Project:
 
     folder: Path
     deployment: Deployment
+    targets: Mapping[str, Any] = field(default_factory=dict)  # core.target.Target: plug-ins
 
 
 def load_project(path: Path) -> Project:
@@ -124,7 +155,29 @@ def load_project(path: Path) -> Project:
         raise ConfigError(
             f"{file} is not valid TOML: {error}", hint="strings need quotes; see https://toml.io"
         ) from None
-    return Project(folder=file.resolve().parent, deployment=parse_deployment(raw, origin=str(file)))
+    deployment = parse_deployment(raw, origin=str(file))
+    targets = {name: read_target(name, said, origin=str(file)) for name, said in deployment.targets.items()}
+    return Project(folder=file.resolve().parent, deployment=deployment, targets=targets)
+
+
+def read_target(name: str, raw: dict[str, Any], *, origin: str) -> Any:  # raw TOML; gives a core.target.Target
+    """Check a `[targets.NAME]` section; raises ConfigError with every mistake, as `parse_deployment` does."""
+    kind = raw.get("kind", name)
+    known = plugins("targets")
+    if kind not in known:
+        nearest = difflib.get_close_matches(str(kind), known, n=1)
+        meant = f"; did you mean '{nearest[0]}'?" if nearest else ""
+        raise ConfigError(
+            f"{origin}: [targets.{name}]: there is no kind of target '{kind}'{meant}",
+            hint=f"kind = one of {', '.join(known)}",
+        )
+    try:
+        return known[kind].cls.model_validate({**raw, "kind": kind})
+    except ValidationError as error:
+        lines = [_explain(detail, raw, f"targets.{name}.", known[kind].cls) for detail in error.errors()]
+        raise ConfigError(
+            f"{origin}: " + f"\n{origin}: ".join(lines), hint="ferryman schema prints every key"
+        ) from None
 
 
 def parse_deployment(raw: dict[str, Any], *, origin: str) -> Deployment:  # raw TOML or JSON
@@ -138,11 +191,11 @@ def parse_deployment(raw: dict[str, Any], *, origin: str) -> Deployment:  # raw 
         ) from None
 
 
-def _explain(detail: ErrorDetails, raw: dict[str, Any]) -> str:  # raw TOML
+def _explain(detail: ErrorDetails, raw: dict[str, Any], prefix: str = "", model: Any = None) -> str:  # raw TOML
     where = [part for part in detail["loc"] if part != "task" or detail["loc"][0] == "task"]
-    key = ".".join(str(part) for part in where)
+    key = prefix + ".".join(str(part) for part in where)
     if detail["type"] == "extra_forbidden":
-        known = _known_keys(tuple(where[:-1]), raw)
+        known = _known_keys(tuple(where[:-1]), raw, model or Deployment)
         nearest = difflib.get_close_matches(str(where[-1]), known, n=1, cutoff=0.5)
         meant = f"; did you mean '{nearest[0]}'?" if nearest else ""
         return f"unknown key '{key}'{meant} (known here: {', '.join(known)})"
@@ -154,8 +207,8 @@ def _explain(detail: ErrorDetails, raw: dict[str, Any]) -> str:  # raw TOML
     return f"key '{key}'{shown}: {message[:1].lower()}{message[1:]}"
 
 
-def _known_keys(where: tuple[int | str, ...], raw: dict[str, Any]) -> list[str]:  # raw TOML
-    model: Any = Deployment  # walks through annotations of several kinds
+def _known_keys(where: tuple[int | str, ...], raw: dict[str, Any], model: Any) -> list[str]:  # raw TOML
+    """Walk from `model` through annotations of several kinds."""
     for part in where:
         if part == "task" and model is Deployment:
             kind = raw.get("task", {}).get("kind")
@@ -181,5 +234,9 @@ def deployment_schema() -> dict[str, Any]:  # JSON schema
         schema.setdefault("$defs", {}).update(spec.pop("$defs", {}))
         spec["properties"]["kind"] = {"const": plugin.name, "type": "string"}
         tasks.append(spec)
+    sections = [
+        target_schema(plugin.cls, plugin.name, schema.setdefault("$defs", {})) for plugin in plugins("targets").values()
+    ]
+    schema["properties"]["targets"]["additionalProperties"] = {"anyOf": sections}
     schema["properties"]["task"] = {"oneOf": tasks, "description": "What the tensors mean."}
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema, "title": "ferryman.toml"}

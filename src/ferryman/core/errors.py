@@ -7,10 +7,15 @@ FerrymanError               ours: exit code 1
 │   ├── DataError           calibration or evaluation data
 │   ├── InputError          one picture, row, tensor or request
 │   ├── BundleError         a bundle that is damaged, altered or too new
+│   ├── ImageError          an image, layer or layout that is damaged or not allowed
+│   ├── RegistryError       a registry that can't be reached, or refuses
+│   │   └── NotInRegistry   one that has no such name
+│   ├── Untrusted           what is unsigned, altered or signed by another than is trusted
 │   ├── PlanError           no way from this format to that one
 │   └── MissingExtra        a plug-in whose packages are not installed
 ├── StepError               a conversion that failed
 │   └── NotApplicable       one that has nothing to do for this model
+├── DeployError             a place that refuses what is carried there, or where it doesn't come up
 ├── ContractBroken          the contract doesn't hold: exit code 3
 ├── NotFound                no such model or version in this server
 ├── NotReady                the model is loading, or the server drains
@@ -60,6 +65,22 @@ class BundleError(UserError):
     """Refuse a bundle."""
 
 
+class ImageError(UserError):
+    """Refuse an image, an artifact, or a part of one."""
+
+
+class RegistryError(UserError):
+    """Say that a registry can't be reached, or what it refused."""
+
+
+class NotInRegistry(RegistryError):
+    """Say that a registry has nothing under a name."""
+
+
+class Untrusted(UserError):
+    """Refuse a bundle or an image that nobody who is trusted vouches for as it is."""
+
+
 class PlanError(UserError):
     """Say that no chain of installed steps leads to a format."""
 
@@ -74,6 +95,10 @@ class StepError(FerrymanError):
 
 class NotApplicable(StepError):
     """Say that a step has nothing to gain on this model: no failure, but no candidate either."""
+
+
+class DeployError(FerrymanError):
+    """Report a place that refuses what is carried there, or where it doesn't come up, with its last words."""
 
 
 class ContractBroken(FerrymanError):

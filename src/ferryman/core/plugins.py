@@ -7,21 +7,34 @@ from importlib.util import find_spec
 from typing import Any
 
 from ferryman.core.errors import MissingExtra, PlanError
+from ferryman.core.toolchain import find_toolchain
 
-KINDS = ("sources", "steps", "runtimes", "tasks")
+KINDS = ("sources", "steps", "runtimes", "tasks", "targets")
 
 
 @dataclass(frozen=True, slots=True)
 class Plugin:
-    """Describe one installed plug-in; `missing` are the packages that it needs and that are not there."""
+    """Describe one installed plug-in."""
 
     kind: str
     name: str
     package: str
     summary: str
-    missing: tuple[str, ...]
     extra: str
     cls: Any  # the plug-in's class: a Source, Step, Runtime or TaskFactory
+
+    @property
+    def missing(self) -> tuple[str, ...]:
+        """Give what it needs and is not there: Python modules, or a toolchain."""
+        modules = tuple(module for module in getattr(self.cls, "needs", ()) if find_spec(module) is None)
+        if not self._lacks_toolchain:
+            return modules
+        return (*modules, f"the toolchain {find_toolchain(self.cls.toolchain).title}")
+
+    @property
+    def _lacks_toolchain(self) -> bool:
+        name = getattr(self.cls, "toolchain", "")
+        return bool(name) and not find_toolchain(name).is_installed
 
     @property
     def is_available(self) -> bool:
@@ -31,6 +44,8 @@ class Plugin:
     @property
     def install_command(self) -> str:
         """Give the command that adds what is missing."""
+        if self._lacks_toolchain:
+            return f"ferryman toolchain add {self.cls.toolchain}"
         return f'pip install "ferryman[{self.extra}]"' if self.extra else f"pip install {' '.join(self.missing)}"
 
     def require(self) -> Any:  # as `cls`
@@ -44,13 +59,11 @@ class Plugin:
 
 
 def _describe(kind: str, entry: EntryPoint, cls: Any) -> Plugin:  # cls: a plug-in's class
-    needs = tuple(getattr(cls, "needs", ()))
     return Plugin(
         kind=kind,
         name=entry.name,
         package=entry.dist.name if entry.dist else "?",
         summary=(cls.__doc__ or "").strip().split("\n")[0],
-        missing=tuple(module for module in needs if find_spec(module) is None),
         extra=getattr(cls, "extra", ""),
         cls=cls,
     )
@@ -84,6 +97,17 @@ def find(kind: str, name: str) -> Plugin:
     if name not in known:
         raise PlanError(f"no {kind[:-1]} is called '{name}'", hint=f"installed: {', '.join(known)}")
     return known[name]
+
+
+def is_served(format_name: str) -> bool:
+    """Tell whether some runtime, installed or not, serves a format; others only verify."""
+    return any(plugin.cls.serves and format_name in plugin.cls.formats for plugin in plugins("runtimes").values())
+
+
+def targets_of(format_name: str) -> tuple[str, ...]:
+    """Give the kinds of place where a format runs, as the runtimes that load it say."""
+    loaders = [plugin.cls for plugin in plugins("runtimes").values() if format_name in plugin.cls.formats]
+    return tuple(dict.fromkeys(name for cls in loaders for name in getattr(cls, "targets", ())))
 
 
 def runtime_for(format_name: str, *, serves: bool = False) -> Plugin:

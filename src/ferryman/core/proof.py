@@ -39,6 +39,35 @@ class Accuracy(Record):
     figures: dict[str, float] = Field(default_factory=dict)
 
 
+class Reliability(Record):
+    """Hold how well confidences tell the share of answers that are right: the expected calibration error, and its bins.
+
+    A bin is (mean confidence, share that is right, answers), of equal width; empty ones are left out.
+    """
+
+    error: float
+    bins: tuple[tuple[float, float, int], ...] = ()
+
+
+class Calibration(Record):
+    """Hold the reliability of a candidate's confidences beside that of the source's; for boxes at an IoU of 0.5."""
+
+    source: Reliability
+    candidate: Reliability
+
+    @property
+    def shift(self) -> float:
+        """Give the rise of the expected calibration error."""
+        return self.candidate.error - self.source.error
+
+
+class Kept(Record):
+    """Name nodes that stay in float, and why."""
+
+    why: str
+    nodes: tuple[str, ...]
+
+
 class Latency(Record):
     """Hold latencies in milliseconds, taken turn by turn with the source's runs.
 
@@ -59,10 +88,13 @@ class Latency(Record):
 
 
 class Footprint(Record):
-    """Hold what a fresh process needs: peak resident memory and seconds from start to first answer."""
+    """Hold what a fresh process needs: peak resident memory and seconds from start to first answer.
 
-    rss_mb: float
-    cold_start_s: float
+    Both are None where the model is for another place than this.
+    """
+
+    rss_mb: float | None = None
+    cold_start_s: float | None = None
     size_mb: float
 
 
@@ -86,6 +118,7 @@ class Attempt(Record):
     figures: dict[str, float] = Field(default_factory=dict)
     holds: bool
     seconds: float = 0.0
+    is_cached: bool = Field(False, description="an earlier build made it: the seconds are not those of the work")
     error: str = ""
 
 
@@ -97,7 +130,7 @@ class CandidateProof(Record):
     precision: str
     digest: str = ""
     steps: tuple[str, ...] = ()
-    status: str = Field(description="accepted, repaired, refused, failed or unavailable")
+    status: str = Field(description="accepted, repaired, refused, failed, unavailable, on device or not tried")
     reason: str = ""
     parity: Parity | None = None
     agreement: dict[str, float] = Field(default_factory=dict)
@@ -107,9 +140,22 @@ class CandidateProof(Record):
     clauses: tuple[Clause, ...] = ()
     divergence: Divergence | None = None
     attempts: tuple[Attempt, ...] = ()
+    calibration: Calibration | None = None
+    kept_in_float: tuple[Kept, ...] = ()
+    targets: tuple[str, ...] = Field((), description="the kinds of place where its format runs")
+    dominated_by: tuple[str, ...] | None = Field(
+        None, description="candidates that are better, and worse in nothing, beyond noise; none of a front's own"
+    )
     score_histogram: tuple[tuple[float, ...], tuple[float, ...]] | None = Field(
         None, description="counts of confidences in 20 bins of [0, 1]: the source's, this candidate's"
     )
+
+
+class TargetChoice(Record):
+    """Hold the winner of one kind of place (empty where none keeps the contract), and what decided."""
+
+    winner: str = ""
+    why: str
 
 
 class Proof(Record):
@@ -129,3 +175,14 @@ class Proof(Record):
     machine: dict[str, str]
     versions: dict[str, str]
     notes: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = Field((), description="what the reader must not miss: a doubtful source, what lacks")
+    exports: dict[str, str] = Field(
+        default_factory=dict, description="the candidate that was exported for each format that build.formats asks for"
+    )
+    targets: dict[str, TargetChoice] = Field(
+        default_factory=dict, description="the winner of each of build.targets, and why"
+    )
+    reference: str = Field("", description="the export in full precision that the others are compared with")
+    data: dict[str, str] = Field(
+        default_factory=dict, description="the digest of each set of data that was used: evaluation, calibration"
+    )

@@ -21,7 +21,8 @@ class Session(Protocol):
     """Answer with one loaded model. Safe to call from several threads at once.
 
     A class attribute `releases_gil = True` says that other Python threads run during `infer`: then a server calls it
-    from several at once. Where it is missing, a server starts more processes instead.
+    from several at once. Where it is missing, a server starts more processes instead. One that reaches its engine in
+    another process tells in an attribute `inference_s` what the engine itself took for the last answer.
     """
 
     signature: Signature
@@ -34,13 +35,19 @@ class Session(Protocol):
 
 
 class Runtime(Protocol):
-    """Load artifacts of some formats. `serves` is False where it exists only to measure a source against."""
+    """Load artifacts of some formats. `serves` is False where it exists only to measure a source against.
+
+    `targets` are the kinds of place where its formats run, in plain words ("server", "edge", "browser", "phone"):
+    `build.targets` looks for a winner among them. Where it is empty, its formats are asked for by name alone.
+    One whose files are programs, that run as they are loaded, has `runs_code = True`: it asks for the user's trust.
+    """
 
     name: ClassVar[str]
     formats: ClassVar[frozenset[str]]
     needs: ClassVar[tuple[str, ...]]
     extra: ClassVar[str]
     serves: ClassVar[bool]
+    targets: ClassVar[tuple[str, ...]]
 
     def load(self, artifact: Artifact, *, threads: int) -> Session:
         """Load `artifact`; `threads` is the number of cores that one call may use."""

@@ -9,7 +9,27 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+_MEMORY = "/dev/shm"  # noqa: S108 - only where nothing else can be written
 _RANDOM = "[a-z0-9_]+"  # what tempfile puts between prefix and suffix
+
+
+def choose_temporary_folder() -> None:
+    """Have temporary files in memory (/dev/shm) where no usual place can be written, as in a read-only container."""
+    try:
+        tempfile.gettempdir()
+    except FileNotFoundError:
+        if os.access(_MEMORY, os.W_OK):
+            os.environ["TMPDIR"] = tempfile.tempdir = _MEMORY  # other programs look there, too
+
+
+def user_cache() -> Path:
+    """Give the user's cache folder; a temporary one for a user without a home, as a container's may be."""
+    base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    try:
+        return Path(base).expanduser().absolute()
+    except RuntimeError:  # neither HOME nor a line in the list of users
+        choose_temporary_folder()
+        return Path(tempfile.tempdir or _MEMORY) / f"ferryman-{os.getuid()}"
 
 
 @contextmanager

@@ -1,6 +1,6 @@
 """What goes into a model and what comes out: names, dtypes, shapes."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated
 
 import numpy as np
@@ -13,6 +13,11 @@ Array = NDArray[np.generic]
 Tensors = Mapping[str, Array]
 Dimension = Annotated[int, Field(ge=0)] | str
 """A fixed size, or the name of one that varies ("batch")."""
+
+
+def dtype_name(value: Array) -> str:
+    """Give an array's dtype as a TensorSpec names it."""
+    return "string" if value.dtype.kind in "OUS" else value.dtype.name
 
 
 class TensorSpec(BaseModel):
@@ -29,18 +34,21 @@ class TensorSpec(BaseModel):
         """Tell whether the first dimension varies."""
         return bool(self.shape) and isinstance(self.shape[0], str)
 
+    def fits(self, shape: Sequence[int]) -> bool:
+        """Tell whether a tensor of this shape may be given."""
+        return len(shape) == len(self.shape) and all(
+            isinstance(want, str) or want == got for want, got in zip(self.shape, shape, strict=True)
+        )
+
     def check(self, value: Array) -> None:
         """Raise InputError unless `value` has this dtype and a shape that fits."""
-        dtype = "string" if value.dtype.kind in "OUS" else value.dtype.name
+        dtype = dtype_name(value)
         if dtype != self.dtype:
             raise InputError(
                 f"input '{self.name}' has dtype {dtype}; the model takes {self.dtype}",
                 hint=f"convert it to {self.dtype} before sending it",
             )
-        fits = len(value.shape) == len(self.shape) and all(
-            isinstance(want, str) or want == got for want, got in zip(self.shape, value.shape, strict=True)
-        )
-        if not fits:
+        if not self.fits(value.shape):
             raise InputError(
                 f"input '{self.name}' has shape {list(value.shape)}; the model takes {list(self.shape)}",
                 hint="a name in the shape stands for any size, a number for exactly that size",

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import ClassVar, Protocol
 
 from ferryman.core.artifact import Artifact
+from ferryman.core.limits import Limits
 from ferryman.core.progress import Progress, silent
 from ferryman.core.signature import Tensors
 
@@ -17,6 +18,7 @@ class StepContext:
     `calibration` yields model inputs (batch of 1, or the model's fixed batch); it may decode pictures on access.
     `calibration_digest` names its content, where the caller knows it. `cache` is a folder that outlives this run: a
     step keeps there what it derives from equal bytes alone, so that tries which differ in their options share it.
+    `limits` bound what runs in a process of its own.
     """
 
     workspace: Path
@@ -26,6 +28,7 @@ class StepContext:
     progress: Progress = field(default=silent)
     calibration_digest: str = ""
     cache: Path | None = None
+    limits: Limits = field(default=Limits())
 
 
 class Step(Protocol):
@@ -33,7 +36,12 @@ class Step(Protocol):
 
     A step is a frozen dataclass: its fields are its options (in ferryman.toml and in the cache key), so `run`
     depends on nothing but them, the source's bytes and the calibration tensors, and writes equal bytes each time.
-    `precision` is what the step makes of an "fp32" artifact; None keeps what there is.
+    `precision` is what the step makes of an "fp32" artifact; None keeps what there is. A step that runs in a toolchain
+    names it in a class attribute `toolchain`; one with `on_request = True` is taken only where a candidate is named.
+    One with `imports = True` is the only way from what was trained to what is served: it is taken, toolchain or not.
+    `cost_s` is about how many seconds it takes, for a build that has a time budget: by default a guess.
+    `remedies` are pairs of words and options that a build tries, in order, where the step's result breaks the contract.
+    Where an attribute (or a property) `on_machine` is True, the result depends on this machine's processor, too.
     """
 
     name: ClassVar[str]

@@ -31,6 +31,14 @@ class TaskSpec(BaseModel):
         """Give this spec with what it names in files (labels) read from `folder`, so that it stands by itself."""
         return self
 
+    def packed(self) -> tuple[Self, Mapping[str, Path]]:
+        """Give this spec as a bundle holds it, and the files that go along: names under `task/`, and where they lie."""
+        return self, {}
+
+    def unpacked(self, folder: Path) -> Self:
+        """Give a spec that a bundle holds, knowing the bundle's folder: its files are found there, and nowhere else."""
+        return self
+
 
 @dataclass(frozen=True, slots=True)
 class Batch:
@@ -80,10 +88,15 @@ class Measurement:
     higher_is_better: bool
     resampled: Callable[[NDArray[np.int64]], NDArray[np.float64]]
     figures: dict[str, float] = field(default_factory=dict)
+    outcomes: tuple[NDArray[np.float64], NDArray[np.bool_]] | None = None
+    """Where answers have confidences: each of them, [N], and whether what it was given for is true, [N]."""
 
 
 class Task(Protocol):
-    """Give one model's tensors their meaning. Built from its spec and the model's signature; holds no other state."""
+    """Give one model's tensors their meaning. Built from its spec and the model's signature; holds no other state.
+
+    A class attribute `rows_a_call` bounds how many of its items go in one call where the model takes any number.
+    """
 
     kind: ClassVar[str]
     Spec: ClassVar[type[TaskSpec]]
@@ -120,12 +133,12 @@ def bind_task(spec: TaskSpec, signature: Signature) -> Task:
 
 
 def infer_items(task: Task, session: Session, items: Sequence[Item]) -> list[Answer]:
-    """Answer items with a loaded model, in calls of the model's batch where that is fixed."""
-    size = session.signature.max_batch or max(len(items), 1)
+    """Answer items with a loaded model, in calls of the model's batch where that is fixed, else of the task's."""
+    size = session.signature.max_batch or getattr(task, "rows_a_call", 0) or max(len(items), 1)
     answers: list[Answer] = []
     for start in range(0, len(items), size):
         chunk = list(items[start : start + size])
-        padded = chunk + [chunk[-1]] * (size - len(chunk))
+        padded = chunk + [chunk[-1]] * ((session.signature.max_batch or 0) - len(chunk))
         batch = task.preprocess(padded)
         answers.extend(task.postprocess(session.infer(batch.inputs), batch)[: len(chunk)])
     return answers

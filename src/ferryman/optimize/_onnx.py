@@ -9,8 +9,10 @@ from typing import Any
 
 from ferryman.core.artifact import Artifact, digest_file
 from ferryman.core.errors import SourceError, StepError
+from ferryman.core.privacy import forbid_telemetry
 
 Model = Any  # onnx.ModelProto: onnx isn't imported at module level
+Node = Any  # onnx.NodeProto
 
 STANDARD_DOMAINS = frozenset({"", "ai.onnx", "ai.onnx.ml"})
 _LARGEST_BYTES = 2**31 - 1  # protobuf's limit
@@ -55,6 +57,7 @@ def serialize(model: Model, step: str) -> bytes:
 
 def verify_loads(content: bytes, step: str) -> None:
     """Raise StepError unless ONNX Runtime loads these bytes."""
+    forbid_telemetry()
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -64,6 +67,20 @@ def verify_loads(content: bytes, step: str) -> None:
         onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     except Exception as error:
         raise StepError(f"{step}: ONNX Runtime refuses the result: {reason_of(error)}") from error
+
+
+def open_engine(content: bytes, threads: int) -> Any:  # onnxruntime.InferenceSession
+    """Load a model to run calibration samples through it; raises StepError."""
+    forbid_telemetry()
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    options.intra_op_num_threads = threads
+    try:
+        return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    except Exception as error:
+        raise StepError(f"int8: the model can't be calibrated: {reason_of(error)}") from error
 
 
 def infer_shapes(model: Model) -> Model:
@@ -97,6 +114,7 @@ def fold(model: Model) -> Model:
 
     Gives the model unchanged where the passes fail or would write operators that only ONNX Runtime knows.
     """
+    forbid_telemetry()
     import onnxruntime
 
     options = onnxruntime.SessionOptions()

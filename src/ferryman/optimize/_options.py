@@ -17,7 +17,7 @@ class StaticOptions:
     `exclude_tail` keeps what follows the last weighted layer of each branch in float, `exclude_head` those layers too.
     """
 
-    calibrators: ClassVar[tuple[str, ...]] = ("minmax", "entropy", "percentile")
+    calibrators: ClassVar[tuple[str, ...]] = ("minmax", "entropy", "percentile", "mse")
 
     calibrator: str = "minmax"
     percentile: float = 99.99
@@ -41,6 +41,17 @@ class StaticOptions:
             raise ConfigError(f"min_samples = {self.min_samples}", hint="calibration needs at least one sample")
 
 
+@dataclass(frozen=True)
+class QdqOptions(StaticOptions):
+    """Say beside that which 8 bits activations get; weights have signed ones."""
+
+    activation: str = "uint8"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_choice("activation", self.activation, ("uint8", "int8"))
+
+
 def check_choice(key: str, value: str, known: Sequence[str]) -> None:
     """Raise ConfigError unless `value` is one of `known`."""
     if value not in known:
@@ -49,12 +60,19 @@ def check_choice(key: str, value: str, known: Sequence[str]) -> None:
         raise ConfigError(f"{key} = '{value}'{meant}", hint=f"known: {', '.join(known)}")
 
 
-def check_samples(calibration: Sequence[Tensors], least: int, signature: Signature) -> None:
+def check_not_negative(options: object, *names: str) -> None:
+    """Raise ConfigError where one of these options is below 0."""
+    for name in names:
+        if getattr(options, name) < 0:
+            raise ConfigError(f"{name} = {getattr(options, name)}", hint="it must be 0 or more")
+
+
+def check_samples(calibration: Sequence[Tensors], least: int, signature: Signature, step: str) -> None:
     """Raise DataError unless there are `least` samples and the first fits the model."""
     if len(calibration) < least:
         raise DataError(
-            f"INT8 needs at least {least} calibration samples; there are {len(calibration)}",
-            hint="add unlabelled inputs to [data] calibration, or lower min_samples and expect worse ranges",
+            f"{step} needs at least {least} calibration samples; there are {len(calibration)}",
+            hint="add unlabelled inputs to [data] calibration, or lower min_samples and expect worse answers",
         )
     try:
         signature.check(calibration[0])

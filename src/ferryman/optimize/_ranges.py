@@ -1,4 +1,4 @@
-"""Find the range of each tensor on calibration data: min-max, percentile or least information lost."""
+"""Find the range of each tensor on calibration data, and how its values are spread between."""
 
 import hashlib
 import os
@@ -13,16 +13,12 @@ from numpy.typing import NDArray
 from ferryman.core.errors import DataError, StepError
 from ferryman.core.signature import Tensors
 from ferryman.core.step import StepContext
-from ferryman.optimize._onnx import Model, reason_of, serialize
+from ferryman.optimize._clip import BINS, Counts, Floats, clip
+from ferryman.optimize._onnx import Model, open_engine, reason_of, serialize
 
-BINS = 2048
 HISTOGRAM_SAMPLES = 64
-_LEVELS = 128  # what is left of a tensor's magnitudes in 8 bits with a sign
 _VALUES_PER_SAMPLE = 32768  # of one tensor in a histogram: a percentile needs no more
 _ELEMENTS_AT_ONCE = 2**26  # 256 MiB of float32 fetched in one run
-
-Floats = NDArray[np.float64]
-Counts = NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,10 +37,7 @@ class Ranges:
             low, high = float(self.low[index]), float(self.high[index])
             if self.histogram is not None and high > low:
                 counts = self.histogram[index]
-                if calibrator == "percentile":
-                    low, high = _percentile(counts, low, high, percentile)
-                else:
-                    low, high = _least_loss(counts, low, high)
+                low, high = clip(counts, low, high, calibrator=calibrator, percentile=percentile)
             found[name] = (low, high)
         return found
 
@@ -100,7 +93,7 @@ def _extremes(model: Model, tensors: Sequence[str], context: StepContext) -> tup
             augmented.graph.node.append(onnx.helper.make_node(op, [name], [output], name=output, keepdims=0))
             augmented.graph.output.append(onnx.ValueInfoProto(name=output))
     low, high = np.full(len(tensors), np.inf), np.full(len(tensors), -np.inf)
-    engine = _engine(serialize(augmented, "int8"), context.threads)
+    engine = open_engine(serialize(augmented, "int8"), context.threads)
     for outputs in _run(engine, [output.name for output in augmented.graph.output], context, "find ranges"):
         values = np.array([float(value) for value in outputs]).reshape(-1, 2)
         low, high = np.minimum(low, values[:, 0]), np.maximum(high, values[:, 1])
@@ -116,7 +109,7 @@ def _histogram(content: bytes, tensors: Sequence[str], low: Floats, high: Floats
     present = {output.name for output in augmented.graph.output}
     shown = [name for name in tensors if name not in inputs]
     augmented.graph.output.extend(onnx.ValueInfoProto(name=name) for name in shown if name not in present)
-    engine = _engine(serialize(augmented, "int8"), context.threads)
+    engine = open_engine(serialize(augmented, "int8"), context.threads)
     counts = np.zeros((len(tensors), BINS), dtype=np.int64)
     rows = {name: row for row, name in enumerate(tensors)}
     for part in _parts(augmented, shown):
@@ -153,18 +146,6 @@ def _parts(model: Model, names: Sequence[str]) -> Iterator[list[str]]:
     yield part
 
 
-def _engine(content: bytes, threads: int) -> Any:  # onnxruntime.InferenceSession
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4
-    options.intra_op_num_threads = threads
-    try:
-        return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
-    except Exception as error:
-        raise StepError(f"int8: the model can't be calibrated: {reason_of(error)}") from error
-
-
 def _run(engine: Any, outputs: list[str], context: StepContext, stage: str) -> Iterator[list[Any]]:
     """Yield the arrays that `engine`, an onnxruntime.InferenceSession, answers to each sample."""
     total = len(context.calibration)
@@ -180,45 +161,6 @@ def _run(engine: Any, outputs: list[str], context: StepContext, stage: str) -> I
         except Exception as error:
             raise DataError(f"calibration sample {index} does not fit the model: {reason_of(error)}") from error
         context.progress(stage, done=index + 1, total=total)
-
-
-def _percentile(counts: Counts, low: float, high: float, percentile: float) -> tuple[float, float]:
-    """Cut half of what is over the percentile from each side."""
-    share = np.cumsum(counts) / max(1, int(counts.sum()))
-    outside = (1 - percentile / 100) / 2
-    width = (high - low) / BINS
-    first = int(np.searchsorted(share, outside, side="right"))
-    last = int(np.searchsorted(share, 1 - outside, side="left"))
-    return low + first * width, low + (min(last, BINS - 1) + 1) * width
-
-
-def _least_loss(counts: Counts, low: float, high: float) -> tuple[float, float]:
-    """Clip at the magnitude that loses least information (Kullback-Leibler), as TensorRT's entropy calibration does."""
-    most = max(abs(low), abs(high))
-    centers = np.abs(low + (np.arange(BINS) + 0.5) * ((high - low) / BINS))
-    bins = np.minimum((centers * (BINS / most)).astype(np.int64), BINS - 1)
-    magnitudes = np.bincount(bins, weights=counts, minlength=BINS).astype(np.float64)
-    magnitudes[0] = min(magnitudes[0], magnitudes[1:].max())  # ReLU's zeros cost nothing, and would outweigh the rest
-    ends = range(_LEVELS, BINS + 1, 16)
-    limit = min(ends, key=lambda end: _divergence(magnitudes, end)) / BINS * most
-    return max(low, -limit), min(high, limit)
-
-
-def _divergence(magnitudes: Floats, end: int) -> float:
-    inside = magnitudes[:end]
-    wanted = inside.copy()
-    wanted[-1] += magnitudes[end:].sum()
-    level = np.arange(end) * _LEVELS // end
-    filled = inside > 0
-    totals = np.bincount(level, weights=inside, minlength=_LEVELS)
-    members = np.bincount(level, weights=filled, minlength=_LEVELS)
-    spread = np.where(filled, totals[level] / np.maximum(members[level], 1), 0.0)
-    if not spread.sum():
-        return float("inf")
-    present = wanted > 0
-    reference = wanted[present] / wanted.sum()
-    kept = np.maximum(spread[present] / spread.sum(), 1e-9)
-    return float(np.sum(reference * np.log(reference / kept)))
 
 
 def _digest(calibration: Sequence[Tensors]) -> str:

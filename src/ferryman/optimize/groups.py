@@ -51,6 +51,11 @@ def head_nodes(model_path: Path) -> list[str]:
     return [layer.name for layer in layers if layer.name in head]
 
 
+def quantizable_nodes(model_path: Path) -> list[str]:
+    """Name the nodes that INT8 has something to do with, in graph order."""
+    return [layer.name for layer in _layers(model_path) if layer.kind]
+
+
 def _layers(model_path: Path) -> list[Layer]:
     model = load(model_path)
     name_nodes(model)

@@ -7,6 +7,7 @@ from typing import ClassVar
 
 from ferryman.core.artifact import Artifact
 from ferryman.core.errors import NotApplicable, StepError
+from ferryman.core.privacy import forbid_telemetry
 from ferryman.core.step import StepContext
 from ferryman.optimize._graph import layers_of
 from ferryman.optimize._onnx import fold, infer_shapes, load, name_nodes, raise_opset, reason_of, write
@@ -39,6 +40,8 @@ class DynamicInt8:
     def run(self, source: Artifact, context: StepContext) -> Artifact:
         """Write model.onnx; raises StepError where the model has no matrix products with weights."""
         import onnx
+
+        forbid_telemetry()
         from onnxruntime.quantization import QuantType, quantize_dynamic
         from onnxruntime.quantization.quant_utils import add_pre_process_metadata
 

@@ -1,16 +1,13 @@
 """Quantize an OpenVINO model to INT8 with NNCF."""
 
-import contextlib
-import logging
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from ferryman.core.artifact import Artifact
 from ferryman.core.errors import FerrymanError, StepError
-from ferryman.core.privacy import forbid_telemetry
 from ferryman.core.signature import Array, Tensors
 from ferryman.core.step import StepContext
+from ferryman.optimize._nncf import import_nncf, quiet
 from ferryman.optimize._openvino import members_of, name_new_nodes, read, reason_of, write
 from ferryman.optimize._options import StaticOptions, check_samples, choose
 
@@ -19,7 +16,8 @@ from ferryman.optimize._options import StaticOptions, check_samples, choose
 class OpenVINOInt8(StaticOptions):
     """Quantize weights and activations of an OpenVINO model to INT8 with NNCF, with ranges from calibration data.
 
-    "minmax" takes the mean of each sample's extremes, "percentile" the mean of its percentiles.
+    "minmax" takes the mean of each sample's extremes, "percentile" the mean of its percentiles. `most_samples` bounds
+    how many of the samples are read: NNCF reads each several times.
     """
 
     name: ClassVar[str] = "openvino-int8"
@@ -31,6 +29,8 @@ class OpenVINOInt8(StaticOptions):
     extra: ClassVar[str] = "openvino"
     calibrators: ClassVar[tuple[str, ...]] = ("minmax", "percentile")
 
+    most_samples: int | None = None
+
     def run(self, source: Artifact, context: StepContext) -> Artifact:
         """Write the folder model; raises DataError for too few samples, StepError where nothing can be quantized."""
         model = read(source.path)
@@ -38,7 +38,7 @@ class OpenVINOInt8(StaticOptions):
         chosen = choose([entry.layer for entry in members], self, None, self.name)
         kept = {layer.name for layer in chosen}
         ignored = [node for entry in members if entry.layer.name not in kept for node in entry.nodes]
-        check_samples(context.calibration, self.min_samples, source.signature)
+        check_samples(context.calibration, self.min_samples, source.signature, self.name)
         known = {node.get_friendly_name() for node in model.get_ops()}
         quantized = _quantize(model, ignored, self, context)
         name_new_nodes(quantized, known)
@@ -47,8 +47,8 @@ class OpenVINOInt8(StaticOptions):
 
 
 def _quantize(model: Any, ignored: list[str], options: OpenVINOInt8, context: StepContext) -> Any:  # openvino.Model
-    nncf = _import_nncf()
-    total = len(context.calibration)
+    nncf = import_nncf()
+    total = min(len(context.calibration), options.most_samples or len(context.calibration))
     seen: set[int] = set()
 
     def feed(index: int) -> dict[str, Array]:
@@ -56,7 +56,7 @@ def _quantize(model: Any, ignored: list[str], options: OpenVINOInt8, context: St
         context.progress("find ranges", done=len(seen), total=total)
         return dict(_sample(context, index))
 
-    with _quiet():
+    with quiet():
         try:
             return nncf.quantize(
                 model,
@@ -100,31 +100,3 @@ def _advanced(nncf: Any, options: OpenVINOInt8) -> Any:  # the module; nncf.Adva
     if not options.per_channel:
         extra["weights_quantization_params"] = QuantizationParameters(per_channel=False)
     return nncf.AdvancedQuantizationParameters(**extra)
-
-
-def _import_nncf() -> Any:  # the module
-    """Import NNCF, which makes its own class that of every logger created later, and put that back."""
-    forbid_telemetry()
-    before = logging.getLoggerClass()
-    try:
-        import nncf
-    finally:
-        logging.setLoggerClass(before)
-    return nncf
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep NNCF's log and progress bars from the terminal, as long as it works."""
-    import rich
-    from nncf.common.logging import nncf_logger
-
-    console = rich.get_console()
-    level, quiet = nncf_logger.level, console.quiet
-    nncf_logger.setLevel(logging.CRITICAL)
-    console.quiet = True
-    try:
-        yield
-    finally:
-        nncf_logger.setLevel(level)
-        console.quiet = quiet

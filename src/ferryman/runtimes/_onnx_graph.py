@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from ferryman.core.errors import FerrymanError, InputError, SourceError
+from ferryman.core.privacy import forbid_telemetry
 from ferryman.core.runtime import Stage
 from ferryman.core.signature import Array, Tensors
 
@@ -38,6 +39,7 @@ def list_stages(path: Path) -> list[Stage]:
 
 def trace_stages(path: Path, inputs: Sequence[Tensors], tensors: Sequence[str]) -> Iterator[dict[str, Array]]:
     """Run an ONNX file with `tensors` as outputs, one input at a time."""
+    forbid_telemetry()
     import onnx
     import onnxruntime
 

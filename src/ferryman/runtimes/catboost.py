@@ -18,6 +18,7 @@ class CatBoostRuntime:
     needs: ClassVar[tuple[str, ...]] = ("catboost",)
     extra: ClassVar[str] = "catboost"
     serves: ClassVar[bool] = False
+    targets: ClassVar[tuple[str, ...]] = ()
 
     def load(self, artifact: Artifact, *, threads: int) -> Session:
         """Load the model; each call uses so many threads."""

@@ -18,6 +18,7 @@ class LightGBMRuntime:
     needs: ClassVar[tuple[str, ...]] = ("lightgbm",)
     extra: ClassVar[str] = "lightgbm"
     serves: ClassVar[bool] = False
+    targets: ClassVar[tuple[str, ...]] = ()
 
     def load(self, artifact: Artifact, *, threads: int) -> Session:
         """Load the booster with so many threads."""

@@ -8,6 +8,7 @@ import numpy as np
 
 from ferryman.core.artifact import Artifact
 from ferryman.core.errors import FerrymanError, InputError, SourceError
+from ferryman.core.privacy import forbid_telemetry
 from ferryman.core.runtime import Stage
 from ferryman.core.signature import Array, Signature, Tensors, TensorSpec
 from ferryman.runtimes._onnx_graph import list_stages, trace_stages
@@ -30,6 +31,7 @@ class OnnxRuntime:
     needs: ClassVar[tuple[str, ...]] = ("onnxruntime",)
     extra: ClassVar[str] = ""
     serves: ClassVar[bool] = True
+    targets: ClassVar[tuple[str, ...]] = ("server", "edge")
 
     def load(self, artifact: Artifact, *, threads: int) -> "OnnxSession":
         """Load an ONNX file; raises SourceError where ONNX Runtime refuses it."""
@@ -56,6 +58,7 @@ class OnnxSession:
     releases_gil: ClassVar[bool] = True
 
     def __init__(self, path: Path, *, threads: int) -> None:
+        forbid_telemetry()
         import onnxruntime
 
         self._refusals = _errors_of(onnxruntime)
@@ -63,6 +66,8 @@ class OnnxSession:
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
         options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
+        # A plan of a call's whole memory makes it no faster, and keeps up to twice as much (25 MB of YOLOv8n's 43 MB).
+        options.enable_mem_pattern = False
         options.log_severity_level = 4  # what goes wrong comes as an exception; the log would say it twice
         # Threads that spin between calls take the cores from the other models of a server.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")

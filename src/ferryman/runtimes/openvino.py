@@ -1,5 +1,7 @@
 """Run OpenVINO models on the CPU."""
 
+import io
+import platform
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
@@ -7,24 +9,57 @@ from typing import Any, ClassVar
 import numpy as np
 
 from ferryman.core.artifact import Artifact
-from ferryman.core.errors import InputError, SourceError
+from ferryman.core.engine import EngineRequest
+from ferryman.core.errors import ConfigError, InputError, SourceError, StepError
 from ferryman.core.privacy import forbid_telemetry
 from ferryman.core.runtime import Stage
 from ferryman.core.signature import Array, Signature, Tensors
 from ferryman.runtimes._openvino_graph import add_stages, list_stages
 
+_BLOB = "model.blob"
+
 
 class OpenVINORuntime:
-    """Run OpenVINO models on the CPU."""
+    """Run OpenVINO models on the CPU; compile ONNX models for this machine's."""
 
     name: ClassVar[str] = "openvino"
     formats: ClassVar[frozenset[str]] = frozenset({"openvino"})
     needs: ClassVar[tuple[str, ...]] = ("openvino",)
     extra: ClassVar[str] = "openvino"
     serves: ClassVar[bool] = True
+    targets: ClassVar[tuple[str, ...]] = ("server", "edge")
+    builds_from: ClassVar[frozenset[str]] = frozenset({"onnx"})
+    is_accelerator: ClassVar[bool] = False
+    recipe: ClassVar[int] = 1
+
+    def identity(self) -> dict[str, str]:
+        """Name the processor and OpenVINO's version: another one of either reads no compiled model."""
+        engine = _engine()
+        return {
+            "device": str(engine.get_property("CPU", "FULL_DEVICE_NAME")),
+            "capabilities": " ".join(sorted(engine.get_property("CPU", "OPTIMIZATION_CAPABILITIES"))),
+            "machine": platform.machine(),
+            "openvino": _version(),
+        }
+
+    def build(self, source: Artifact, folder: Path, request: EngineRequest) -> None:
+        """Write an ONNX model as this machine's processor runs it, computed in float32."""
+        if request.options:
+            raise ConfigError(f"openvino engines have no option '{min(request.options)}'", hint="remove it")
+        engine = _engine()
+        try:
+            compiled = engine.compile_model(engine.read_model(source.path), "CPU", _settings(request.threads))
+            exported = compiled.export_model()
+        except (RuntimeError, ValueError) as error:
+            raise StepError(
+                f"OpenVINO can't compile {source.path.name}: {_line(error)}", hint="ONNX Runtime serves it"
+            ) from error
+        (folder / _BLOB).write_bytes(exported.getvalue() if isinstance(exported, io.BytesIO) else exported)
 
     def load(self, artifact: Artifact, *, threads: int) -> "OpenVINOSession":
-        """Load a folder with model.xml and model.bin; raises SourceError where OpenVINO refuses it."""
+        """Load a folder with model.xml and model.bin, or what `build` wrote; raises SourceError for what is refused."""
+        if (artifact.path / _BLOB).is_file():
+            return OpenVINOSession(_import(artifact.path / _BLOB, threads), artifact.signature)
         engine, model = _read(artifact.path)
         return OpenVINOSession(_compile(engine, model, artifact.path, threads), artifact.signature)
 
@@ -93,23 +128,47 @@ class OpenVINOSession:
         self._compiled = None
 
 
-def _read(path: Path) -> tuple[Any, Any]:  # openvino.Core, openvino.Model
+def _engine() -> Any:  # openvino.Core
     forbid_telemetry()
     import openvino
 
+    return openvino.Core()
+
+
+def _version() -> str:
+    import openvino
+
+    return str(openvino.get_version())
+
+
+def _read(path: Path) -> tuple[Any, Any]:  # openvino.Core, openvino.Model
     file = path / "model.xml"
     missing = [name for name in ("model.xml", "model.bin") if not (path / name).is_file()]
     if missing:
         raise SourceError(f"{path} has no {missing[0]}", hint="an OpenVINO artifact is a folder with both files")
-    engine = openvino.Core()
+    engine = _engine()
     try:
         return engine, engine.read_model(file)
     except (RuntimeError, ValueError) as error:
         raise SourceError(f"OpenVINO can't read {file}: {_line(error)}", hint="convert it again") from error
 
 
+def _import(file: Path, threads: int) -> Any:  # openvino.CompiledModel
+    try:
+        return _engine().import_model(io.BytesIO(file.read_bytes()), "CPU", _settings(threads))
+    except (RuntimeError, ValueError) as error:
+        raise SourceError(f"OpenVINO can't read {file}: {_line(error)}", hint="remove it: it is built anew") from error
+
+
 def _compile(engine: Any, model: Any, path: Path, threads: int) -> Any:  # openvino's Core, Model, CompiledModel
-    settings = {
+    try:
+        return engine.compile_model(model, "CPU", _settings(threads))
+    except RuntimeError as error:
+        raise SourceError(f"OpenVINO refuses {path}: {_line(error)}", hint="convert it again") from error
+
+
+def _settings(threads: int) -> dict[str, Any]:  # OpenVINO's properties
+    return {
         "PERFORMANCE_HINT": "LATENCY",
         "INFERENCE_NUM_THREADS": threads,
         # Processors with bfloat16 would otherwise use it unasked, with other answers than those that were verified.
@@ -117,10 +176,6 @@ def _compile(engine: Any, model: Any, path: Path, threads: int) -> Any:  # openv
         # Two models of a server would be pinned to the same cores.
         "ENABLE_CPU_PINNING": False,
     }
-    try:
-        return engine.compile_model(model, "CPU", settings)
-    except RuntimeError as error:
-        raise SourceError(f"OpenVINO refuses {path}: {_line(error)}", hint="convert it again") from error
 
 
 def _native(value: Array) -> Array:

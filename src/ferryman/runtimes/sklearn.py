@@ -22,6 +22,7 @@ class SklearnRuntime:
     needs: ClassVar[tuple[str, ...]] = ("sklearn", "skops")
     extra: ClassVar[str] = "sklearn"
     serves: ClassVar[bool] = False
+    targets: ClassVar[tuple[str, ...]] = ()
 
     def load(self, artifact: Artifact, *, threads: int) -> Session:
         """Load the estimator; `threads` is up to the estimator's own n_jobs."""

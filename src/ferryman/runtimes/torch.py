@@ -26,6 +26,7 @@ class TorchRuntime:
     needs: ClassVar[tuple[str, ...]] = ("torch",)
     extra: ClassVar[str] = "torch"
     serves: ClassVar[bool] = False
+    targets: ClassVar[tuple[str, ...]] = ()
 
     def load(self, artifact: Artifact, *, threads: int) -> Session:
         """Load the model in evaluation mode; raises SourceError where torch can't."""

@@ -19,6 +19,7 @@ class XGBoostRuntime:
     needs: ClassVar[tuple[str, ...]] = ("xgboost",)
     extra: ClassVar[str] = "xgboost"
     serves: ClassVar[bool] = False
+    targets: ClassVar[tuple[str, ...]] = ()
 
     def load(self, artifact: Artifact, *, threads: int) -> Session:
         """Load the booster with so many threads."""

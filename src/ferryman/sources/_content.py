@@ -1,11 +1,14 @@
 """Tell what a file is from its first bytes, without a framework and without running anything in it."""
 
+import re
 import struct
 import zipfile
+import zlib
 from pathlib import Path
 from typing import BinaryIO
 
 _HEAD_BYTES = 65536
+_PICKLE_BYTES = 16 << 20
 _MAGICS: tuple[tuple[bytes, str], ...] = (
     (b"version https://git-lfs.github.com/spec/", "a git LFS pointer (run: git lfs pull)"),
     (b"\x89HDF\r\n\x1a\n", "an HDF5 file (Keras or older PyTables)"),
@@ -52,6 +55,18 @@ def is_pickle(path: Path) -> bool:
 def is_torch_legacy_pickle(path: Path) -> bool:
     """Tell whether a pickle starts with the magic number of torch.save before version 1.6."""
     return is_pickle(path) and b"\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19" in read_head(path, 64)
+
+
+def is_ultralytics(path: Path) -> bool:
+    """Tell whether this is a zip of torch.save whose pickle names classes of Ultralytics; nothing is unpickled."""
+    pickles = [name for name in zip_names(path) if name.endswith("/data.pkl")]
+    if len(pickles) != 1:
+        return False
+    try:
+        with zipfile.ZipFile(path) as archive, archive.open(pickles[0]) as stream:
+            return re.search(rb"(c|\x8c.)ultralytics\.[\w.]+", stream.read(_PICKLE_BYTES), re.DOTALL) is not None
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError, EOFError, zlib.error):
+        return False
 
 
 def safetensors_header_bytes(path: Path) -> int | None:

@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 from ferryman.core.errors import SourceError
+from ferryman.core.privacy import forbid_telemetry
 from ferryman.sources._onnx_graph import Model, graphs_of
 
 _OLDEST_OPSET = 9
@@ -55,6 +56,7 @@ def check_operators(model: Model) -> None:
 
 
 def _runtime_operators() -> set[tuple[str, str]]:
+    forbid_telemetry()
     from onnxruntime.capi.onnxruntime_pybind11_state import get_all_operator_schema
 
     return {(schema.domain, schema.name) for schema in get_all_operator_schema()}

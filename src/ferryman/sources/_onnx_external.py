@@ -37,7 +37,7 @@ def inline_external_data(model: Model, folder: Path) -> list[str]:
 
 def digest_external_data(path: Path) -> list[str]:
     """Give the digests of the other files that tensors lie in; what can't be read is for `open` to refuse."""
-    if b"location" not in path.read_bytes():
+    if path.is_dir() or b"location" not in path.read_bytes():
         return []
     import onnx
 

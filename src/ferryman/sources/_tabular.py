@@ -74,8 +74,8 @@ def finish(model: Model, source: Artifact, context: StepContext, step: str) -> A
     del model.graph.output[len(wanted) :]
     for value, spec in zip(list(model.graph.output), wanted, strict=True):
         _shape_output(model, value, spec)
-    _number_tensors(model)
-    _tidy(model)
+    number_tensors(model)
+    tidy(model)
     path = context.workspace / "model.onnx"
     digest = write_model(model, path)
     return Artifact(path, "onnx", source.signature, digest, source.precision, (*source.made_by, step))
@@ -109,7 +109,7 @@ def _shape_output(model: Model, value: Any, spec: TensorSpec) -> None:  # onnx.V
     value.CopyFrom(onnx.helper.make_tensor_value_info(spec.name, elem_type, list(spec.shape)))
 
 
-def _number_tensors(model: Model) -> None:
+def number_tensors(model: Model) -> None:
     """Name inner tensors after the node that makes them: converters number them through a whole process."""
     kept = {value.name for value in (*model.graph.input, *model.graph.output)}
     names = dict.fromkeys(kept | {""}, "") | {name: name for name in kept}
@@ -122,7 +122,8 @@ def _number_tensors(model: Model) -> None:
     rename_tensors(model, names)
 
 
-def _tidy(model: Model) -> None:
+def tidy(model: Model) -> None:
+    """Drop what equal models may differ in, or nothing uses; name nodes and graphs by their place."""
     strip_metadata(model)
     merge_opsets(model)
     if not any(entry.domain == "" for entry in model.opset_import):

@@ -20,7 +20,7 @@ def export_program(program: Program, signature: Signature) -> Model:
     """Turn an exported program into a graph."""
     with _quiet_export("the exported program"):
         onnx_program = _modern(program, signature)
-    return _tidy(onnx_program, signature)
+    return tidy(onnx_program, signature)
 
 
 def export_weights(module: Module, signature: Signature) -> Model:
@@ -36,7 +36,7 @@ def export_weights(module: Module, signature: Signature) -> Model:
         # Not left to torch.onnx, which on failure goes on to looser ways that keep wrong guesses of sizes.
         program = torch.export.export(module, _examples(signature), dynamic_shapes=shapes, strict=False)
         onnx_program = _modern(program, signature)
-    return _tidy(onnx_program, signature)
+    return tidy(onnx_program, signature)
 
 
 def export_torchscript(module: Module, signature: Signature) -> Model:
@@ -59,7 +59,7 @@ def export_torchscript(module: Module, signature: Signature) -> Model:
             dynamic_axes=axes,
             **_names(signature),
         )
-    return _tidy(onnx.load_from_string(buffer.getvalue()), signature)
+    return tidy(onnx.load_from_string(buffer.getvalue()), signature)
 
 
 def _modern(program: Program, signature: Signature) -> Model:
@@ -118,7 +118,7 @@ def _hint(error: BaseException) -> str:
     return "export the model to ONNX or .pt2 yourself and name that file as the source"
 
 
-def _tidy(model: Model, signature: Signature) -> Model:
+def tidy(model: Model, signature: Signature) -> Model:
     """Name dimensions as in the signature, everywhere, and drop what tells of the exporting machine."""
     renamed: dict[str, str] = {}
     for value, spec in _pairs(model, signature):

@@ -1,4 +1,4 @@
-"""Bring a trained model's file here: from a path, or over http(s) with resume and digest check."""
+"""Bring a trained model's file or folder here: from a path, or over http(s) with resume and digest check."""
 
 import difflib
 import hashlib
@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO
 from urllib.parse import SplitResult, unquote, urlsplit
 
-from ferryman.core.artifact import digest_file
+from ferryman.core.artifact import digest_file, digest_path
 from ferryman.core.errors import SourceError
 from ferryman.core.progress import Progress, silent
 
@@ -21,7 +21,7 @@ _CHUNK_BYTES = 1 << 20
 
 
 def fetch(source: str, folder: Path, *, cache: Path, sha256: str | None = None, progress: Progress = silent) -> Path:
-    """Give the local file of a model: a path relative to `folder`, or an http(s) URL downloaded into `cache`.
+    """Give a model's local file or folder: a path relative to `folder`, or an http(s) URL downloaded into `cache`.
 
     Raises SourceError for what is missing, empty, unreachable or has another digest than `sha256`.
     """
@@ -54,11 +54,9 @@ def _local(source: str, folder: Path) -> Path:
 
 def _check_readable(path: Path, source: str) -> None:
     if path.is_dir():
-        names = sorted(child.name for child in path.iterdir())[:5]
-        raise SourceError(
-            f"source '{source}' is a folder, not a model file",
-            hint=f"name one file in it, such as {', '.join(names)}" if names else "the folder is empty",
-        )
+        if not any(path.iterdir()):
+            raise SourceError(f"source '{source}' is an empty folder", hint="copy or export the model again")
+        return
     if not path.is_file():
         raise SourceError(f"there is no file '{source}' (looked for {path})", hint=_nearest(path))
     with path.open("rb") as stream:
@@ -75,7 +73,7 @@ def _nearest(path: Path) -> str:
 
 
 def _checked(path: Path, sha256: str | None, source: str) -> Path:
-    if sha256 is not None and (digest := digest_file(path)) != sha256:
+    if sha256 is not None and (digest := digest_path(path)) != sha256:
         raise SourceError(
             f"source '{source}' has sha256 {digest}; [model] sha256 is {sha256}",
             hint="this is another file than the one that was pinned: correct the source or the digest",

@@ -11,10 +11,16 @@ from ferryman.core.errors import ConfigError, SourceError
 from ferryman.core.factory import digest_factory, factory_folder
 from ferryman.core.signature import Signature, TensorSpec
 from ferryman.core.step import StepContext
-from ferryman.sources._content import is_torch_legacy_pickle, looks_like, safetensors_header_bytes, zip_names
+from ferryman.sources._content import (
+    is_torch_legacy_pickle,
+    is_ultralytics,
+    looks_like,
+    safetensors_header_bytes,
+    zip_names,
+)
 from ferryman.sources._onnx_graph import write_model
 from ferryman.sources._torch_export import export_program, export_torchscript, export_weights
-from ferryman.sources._torch_load import load_module, load_program, load_torchscript, load_weights
+from ferryman.sources._torch_load import load_module, load_program, load_torchscript, load_weights, read_state
 from ferryman.sources._torch_program import program_signature
 from ferryman.sources._torch_shapes import probe_signature
 
@@ -94,11 +100,12 @@ class WeightsSource:
     extra: ClassVar[str] = "torch"
 
     def recognises(self, path: Path) -> bool:
-        """Tell whether this is a safetensors file or what torch.save writes, and not TorchScript."""
+        """Tell whether this is a safetensors file or what torch.save writes; neither TorchScript nor Ultralytics."""
         if safetensors_header_bytes(path) is not None or is_torch_legacy_pickle(path):
             return True
         names = zip_names(path)
-        return any(name.endswith("/data.pkl") for name in names) and not _is_torchscript(names)
+        is_saved = any(name.endswith("/data.pkl") for name in names) and not _is_torchscript(names)
+        return is_saved and not is_ultralytics(path)
 
     def open(self, path: Path, model: ModelSection, workspace: Path) -> Artifact:
         """Make the module, load the weights and call it on example inputs; nothing in the file is run.
@@ -106,6 +113,7 @@ class WeightsSource:
         The artifact's digest covers the weights, the factory's module file and the inputs.
         """
         if model.factory is None:
+            read_state(path)  # raises for a file that holds something else
             raise ConfigError(
                 f"{path} holds weights only: [model] factory is missing",
                 hint="add factory = 'package.module:function', a function that makes the module without arguments",

@@ -42,7 +42,12 @@ def _trade_off(proof: Proof, contract: Contract) -> str:
     plot = scatter(known, max_ms=contract.p99_ms, max_drop=contract.max_drop, labels=labels)
     present = {point.kind for point in known}
     legend = "".join(f'<span class="k-{kind}"><i></i>{name}</span>' for kind, name in _LEGEND if kind in present)
-    return _card("Accuracy and latency", "green: the contract's region", plot, f'<div class="legend">{legend}</div>')
+    return _card(
+        "Accuracy and latency",
+        "green: the contract's region · dots: size · line: the front",
+        plot,
+        f'<div class="legend">{legend}</div>',
+    )
 
 
 def _point(candidate: CandidateProof, proof: Proof, *, is_tail: bool) -> Point | None:
@@ -60,6 +65,8 @@ def _point(candidate: CandidateProof, proof: Proof, *, is_tail: bool) -> Point |
         change=-drop,
         change_low=-(high if is_number(high) else drop),
         change_high=-(low if is_number(low) else drop),
+        size_mb=candidate.footprint.size_mb if candidate.footprint else None,
+        is_on_front=candidate.dominated_by == (),
     )
 
 

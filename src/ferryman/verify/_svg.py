@@ -32,7 +32,7 @@ class Scale:
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """Hold one candidate's place: latency and change of the metric with its interval."""
+    """Hold one candidate's place: latency and change of the metric with its interval; its dot's area is its size."""
 
     name: str
     kind: str
@@ -40,6 +40,8 @@ class Point:
     change: float
     change_low: float
     change_high: float
+    size_mb: float | None = None
+    is_on_front: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +81,8 @@ def scatter(points: Sequence[Point], *, max_ms: float | None, max_drop: float, l
         *(_tick_up(up(tick), f"{round(tick, 9):+g}" if tick else "0", left) for tick in ticks(up.low, up.high)),
         *(_tick_across(across(tick), significant(tick), bottom, top) for tick in ticks(0, across.high)),
         f'<line class="source" x1="{left}" x2="{WIDTH - 8}" y1="{up(0):.1f}" y2="{up(0):.1f}"/>',
-        *(_draw_point(point, spot, up) for point, spot in zip(points, spots, strict=True)),
+        _front([spot for point, spot in zip(points, spots, strict=True) if point.is_on_front]),
+        *_draw_points(points, spots, up),
     ]
     taken = [(x - 7, y - 7, x + 7, y + 7) for x, y in spots]
     for point, spot in zip(points, spots, strict=True):
@@ -93,15 +96,42 @@ def scatter(points: Sequence[Point], *, max_ms: float | None, max_drop: float, l
     return _figure(parts, height, f"{labels[1]} over {labels[0]}")
 
 
-def _draw_point(point: Point, spot: tuple[float, float], up: Scale) -> str:
+def _front(spots: Sequence[tuple[float, float]]) -> str:
+    """Draw steps along those that nothing to their left is above; on the front for its size alone is no step."""
+    steps: list[tuple[float, float]] = []
+    for x, y in sorted(spots):
+        if not steps or y < steps[-1][1]:
+            steps.append((x, y))
+    if len(steps) < 2:
+        return ""
+    (x, y), *others = steps
+    return f'<path class="front" d="M{x:.1f} {y:.1f}' + "".join(f"H{a:.1f}V{b:.1f}" for a, b in others) + '"/>'
+
+
+def _draw_points(points: Sequence[Point], spots: Sequence[tuple[float, float]], up: Scale) -> list[str]:
+    """Draw the large dots first, so that they hide no small one."""
+    drawn = [(_radius(point, points), point, spot) for point, spot in zip(points, spots, strict=True)]
+    drawn.sort(key=lambda one: -one[0])
+    return [_draw_point(point, spot, up, radius) for radius, point, spot in drawn]
+
+
+def _radius(point: Point, points: Sequence[Point]) -> float:
+    largest = max((one.size_mb for one in points if one.size_mb and is_number(one.size_mb)), default=0.0)
+    if not point.size_mb or not is_number(point.size_mb) or not largest:
+        return 5.0
+    return max(9.0 * math.sqrt(point.size_mb / largest), 3.0)
+
+
+def _draw_point(point: Point, spot: tuple[float, float], up: Scale, radius: float) -> str:
     x, y = spot
     title = f"{point.name}: {significant(point.latency_ms)} ms, change {significant(point.change)}"
+    title += f", {significant(point.size_mb)} MB" if point.size_mb else ""
     if up(point.change) > up.start:
         sign = f'<path class="arrow" d="M{x - 6:.1f} {y - 5:.1f}h12l-6 11z"/>'
     else:
         reach = (max(up(point.change_high), up.end), min(up(point.change_low), up.start))
         sign = f'<line class="whisker" x1="{x:.1f}" x2="{x:.1f}" y1="{reach[0]:.1f}" y2="{reach[1]:.1f}"/>'
-        sign += f'<circle cx="{x:.1f}" cy="{y:.1f}" r="5"/>'
+        sign += f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{radius:.1f}"/>'
     return f'<g class="k-{text(point.kind)}"><title>{text(title)}</title>{sign}</g>'
 
 

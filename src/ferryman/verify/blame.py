@@ -86,10 +86,11 @@ def _ratio_db(signal: NDArray[np.float64], noise: NDArray[np.float64]) -> float:
 
 
 def first_divergence(noises: Sequence[StageNoise]) -> Divergence | None:
-    """Name the first stage below DIVERGED_DB that lost more than JUMP_DB itself; else the one that lost the most."""
-    if not noises:
+    """Name the first stage below DIVERGED_DB that lost JUMP_DB itself; else the one that lost the most, and so much."""
+    losing = [noise for noise in noises if noise.loss_db >= JUMP_DB]
+    if not losing:
         return None
-    diverged = [noise for noise in noises if noise.sqnr_db < DIVERGED_DB and noise.loss_db >= JUMP_DB]
+    diverged = [noise for noise in losing if noise.sqnr_db < DIVERGED_DB]
     culprit = diverged[0] if diverged else max(noises, key=lambda noise: noise.loss_db)
     worst = sorted(noises, key=lambda noise: noise.loss_db, reverse=True)[:_WORST_SHOWN]
     return Divergence(

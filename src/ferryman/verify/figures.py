@@ -5,13 +5,24 @@ import unicodedata
 from collections.abc import Iterable
 
 from ferryman.core.contract import Clause, broken
-from ferryman.core.proof import Attempt, CandidateProof, Divergence, Proof
+from ferryman.core.proof import Attempt, CandidateProof, Divergence, Kept, Proof
 
+_MOST_NAMED = 4
 NOT_MEASURED = "\N{EN DASH}"
-STATUS_SIGNS = {"accepted": "✓", "repaired": "↻", "refused": "✗", "failed": "✗", "unavailable": NOT_MEASURED}
+STATUS_SIGNS = {
+    "accepted": "✓",
+    "repaired": "↻",
+    "refused": "✗",
+    "failed": "✗",
+    "unavailable": NOT_MEASURED,
+    "on device": NOT_MEASURED,
+    "not tried": NOT_MEASURED,
+}
 CLAUSE_WORDS = {
     "max_drop": "metric drop",
     "max_score_shift": "score shift",
+    "max_box_shift": "box shift",
+    "max_calibration_shift": "calibration",
     "max_error": "tensor error",
     "p99_ms": "p99 latency",
     "max_size_mb": "size",
@@ -112,6 +123,13 @@ def diverges(divergence: Divergence) -> str:
     )
 
 
+def kept_nodes(kept: Kept) -> str:
+    """Say which nodes stay in float, and why."""
+    named = ", ".join(plain(node) for node in kept.nodes[:_MOST_NAMED])
+    more = f" and {len(kept.nodes) - _MOST_NAMED} more" if len(kept.nodes) > _MOST_NAMED else ""
+    return f"in float: {len(kept.nodes)} nodes, the {plain(kept.why)}: {named}{more}"
+
+
 def attempt_figures(attempt: Attempt) -> str:
     """Write what an attempt measured, or its error."""
     if attempt.error:
@@ -119,14 +137,26 @@ def attempt_figures(attempt: Attempt) -> str:
     return "  ".join(f"{figure_word(name)} {significant(value)}" for name, value in attempt.figures.items())
 
 
+def attempt_time(attempt: Attempt) -> str:
+    """Say how long an attempt took, or that nothing had to be made."""
+    return "from the cache" if attempt.is_cached else f"{figure(attempt.seconds, 0)} s"
+
+
 def figure_word(name: str) -> str:
     """Give the human word for an attempt's figure."""
     return CLAUSE_WORDS.get(name, plain(name))
 
 
-def reasons(candidate: CandidateProof) -> list[str]:
-    """Say why a candidate is not simply accepted: the promises that it breaks, else its own words."""
+def reasons(candidate: CandidateProof, proof: Proof | None = None) -> list[str]:
+    """Say why a candidate is not simply accepted: the promises that it breaks, else its own words.
+
+    With its proof also whether fewer samples than others had were enough to refuse it.
+    """
     over = [broken_clause(clause) for clause in broken(list(candidate.clauses))]
+    if over and proof and candidate.accuracy:
+        most = max(other.accuracy.samples for other in proof.candidates if other.accuracy)
+        if candidate.accuracy.samples < most:
+            over.append(f"{candidate.accuracy.samples} of {most} samples were enough to see that")
     return over or ([plain(candidate.reason)] if candidate.reason else [])
 
 

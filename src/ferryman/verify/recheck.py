@@ -32,6 +32,7 @@ class Verified:
     clauses: tuple[Clause, ...]
     holds: bool
     notes: tuple[str, ...]
+    warnings: tuple[str, ...] = ()
 
 
 def verify_bundle(bundle: Bundle, *, threads: int, progress: Progress = silent) -> Verified:
@@ -61,6 +62,7 @@ def verify_bundle(bundle: Bundle, *, threads: int, progress: Progress = silent) 
         clauses=clauses,
         holds=bundle.proof.holds and golden_ok and not broken(list(clauses)),
         notes=(*_notes_of_proof(bundle, stored), *notes, *_notes_of_golden(bundle, checks)),
+        warnings=bundle.proof.warnings,
     )
 
 
@@ -114,5 +116,5 @@ def _measure(
     progress("memory and cold start in a fresh process")
     prints = measure_footprint(bundle.artifact, prepared[0], threads=threads)
     measured |= {"max_rss_mb": prints.rss_mb, "max_cold_start_s": prints.cold_start_s}
-    notes = [f"fresh process: {prints.rss_mb:.0f} MB, first answer after {prints.cold_start_s:.2f} s"]
+    notes = [f"fresh process: {prints.rss_mb or 0:.0f} MB, first answer after {prints.cold_start_s or 0:.2f} s"]
     return measured, notes

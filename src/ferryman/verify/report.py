@@ -6,16 +6,19 @@ from ferryman.core.bundle import Bundle
 from ferryman.core.contract import Clause, broken
 from ferryman.core.proof import CandidateProof, Proof
 from ferryman.core.signature import TensorSpec
+from ferryman.verify._front import front_lines, target_lines
 from ferryman.verify.columns import Cell, Column, Paint, fit, rows, wrap
 from ferryman.verify.figures import (
     NOT_MEASURED,
     STATUS_SIGNS,
     attempt_figures,
+    attempt_time,
     diverges,
     drop_interval,
     figure,
     in_order,
     joined,
+    kept_nodes,
     load_rps,
     plain,
     reasons,
@@ -28,10 +31,11 @@ from ferryman.verify.figures import (
 )
 
 _LEGEND = (
-    "drop: of the metric against the source · shift: mean change of confidence · error: largest relative change of a "
-    "tensor · vs source: its time as a share of the source's"
+    "drop: of the metric against the source · shift: mean change of confidence · calibration: mean distance of "
+    "confidences from the share that is right · error: largest relative change of a tensor · vs source: its time as a "
+    "share of the source's"
 )
-_STATUS_STYLES = {"accepted": "green", "repaired": "cyan", "refused": "red", "failed": "red", "unavailable": "dim"}
+_STATUS_STYLES = {"accepted": "green", "repaired": "cyan", "refused": "red", "failed": "red"}
 
 
 def render_table(proof: Proof, *, width: int, color: bool) -> str:
@@ -42,12 +46,15 @@ def render_table(proof: Proof, *, width: int, color: bool) -> str:
     if dropped:
         hidden = ", ".join(column.heading for column in dropped)
         lines += [paint(line, "dim") for line in wrap(f"a wider terminal also shows: {hidden}", width)]
-    for candidate in in_order(proof):
-        explained = _why(candidate, width, paint)
+    for candidates in _alike(proof):
+        explained = _why(candidates, proof, width, paint)
         lines += ["", *explained] if explained else []
+    for block in (front_lines(proof, width, paint), target_lines(proof, width, paint)):
+        lines += ["", *block] if block else []
     footer = _footer(proof, width, paint)
     verdict = wrap(f"{'✓' if proof.holds else '✗'} {plain(proof.verdict)}", width)
     lines += ["", *footer, *(paint(line, "bold", "green" if proof.holds else "red") for line in verdict)]
+    lines += _warnings(proof, width, paint)
     return "\n".join(lines) + "\n"
 
 
@@ -73,6 +80,7 @@ def _columns(proof: Proof) -> list[Column]:
         figures("drop", 1, lambda it: figure(it.accuracy.drop if it.accuracy else None, signed=True), "max_drop"),
         figures("95 % of drop", 5, drop_interval),
         figures("shift", 4, lambda it: figure(it.agreement.get("score_shift")), "max_score_shift"),
+        figures("calibration", 8, _calibration, "max_calibration_shift"),
         figures("error", 9, lambda it: significant(_worst_error(it)), "max_error"),
         figures("p50 ms", 2, lambda it: figure(it.latency.p50_ms if it.latency else None, 2)),
         figures("vs source", 2, lambda it: figure(it.latency.ratio if it.latency else None, 2)),
@@ -89,6 +97,10 @@ def _worst_error(candidate: CandidateProof) -> float | None:
     return max(candidate.parity.max_rel.values(), default=None) if candidate.parity else None
 
 
+def _calibration(candidate: CandidateProof) -> str:
+    return figure(candidate.calibration.candidate.error if candidate.calibration else None)
+
+
 def _figure_cell(candidate: CandidateProof, text: str, clause: str) -> Cell:
     """Mark a figure that breaks the contract by sign and colour: not everybody sees red."""
     if any(one.name == clause for one in broken(list(candidate.clauses))):
@@ -99,28 +111,49 @@ def _figure_cell(candidate: CandidateProof, text: str, clause: str) -> Cell:
 def _name_cell(candidate: CandidateProof, proof: Proof) -> Cell:
     if candidate.name == proof.winner:
         return Cell(f"★ {plain(candidate.name)}", "bold")
-    return Cell(f"  {plain(candidate.name)}", "dim" if candidate.status == "unavailable" else "")
+    return Cell(
+        f"  {plain(candidate.name)}", "dim" if candidate.status in ("unavailable", "on device", "not tried") else ""
+    )
 
 
 def _status_cell(candidate: CandidateProof) -> Cell:
     sign = STATUS_SIGNS.get(candidate.status, "?")
-    return Cell(f"{sign} {plain(candidate.status)}", _STATUS_STYLES.get(candidate.status, ""))
+    return Cell(f"{sign} {plain(candidate.status)}", _STATUS_STYLES.get(candidate.status, "dim"))
 
 
-def _why(candidate: CandidateProof, width: int, paint: Paint) -> list[str]:
-    """Explain a candidate that did not simply hold: clauses, the diverging stage, the repairs."""
+def _warnings(proof: Proof, width: int, paint: Paint) -> list[str]:
+    return [paint(line, "bold", "yellow") for one in proof.warnings for line in wrap(f"warning: {plain(one)}", width)]
+
+
+def _alike(proof: Proof) -> list[list[CandidateProof]]:
+    """Put candidates together of which there is one and the same thing to tell."""
+    together: dict[tuple[str, ...], list[CandidateProof]] = {}
+    for candidate in in_order(proof):
+        told = reasons(candidate, proof)
+        has_more = repairs(candidate) or candidate.divergence or candidate.kept_in_float
+        key = (candidate.name,) if has_more or not told else (candidate.status, *told)
+        together.setdefault(key, []).append(candidate)
+    return list(together.values())
+
+
+def _why(alike: Sequence[CandidateProof], proof: Proof, width: int, paint: Paint) -> list[str]:
+    """Explain candidates that did not simply hold: clauses, the diverging stage, the repairs."""
+    candidate = alike[0]
+    names = ", ".join(plain(one.name) for one in alike)
     if candidate.status == "accepted" and not repairs(candidate):
         return []
     sign = STATUS_SIGNS.get(candidate.status, "?")
-    reason = "; ".join(reasons(candidate))
-    text = f"{sign} {plain(candidate.name)} {plain(candidate.status)}{f': {reason}' if reason else ''}"
+    reason = "; ".join(reasons(candidate, proof))
+    text = f"{sign} {names} {plain(candidate.status)}{f': {reason}' if reason else ''}"
     first, *others = wrap(text, width)
     lines = [first.replace(sign, paint(sign, _STATUS_STYLES.get(candidate.status, "")), 1), *others]
     if candidate.divergence:
         lines += wrap(diverges(candidate.divergence), width, indent="  ")
+    for kept in candidate.kept_in_float:
+        lines += wrap(kept_nodes(kept), width, indent="  ")
     for number, attempt in enumerate(repairs(candidate), start=1):
         mark = paint("✓", "green") if attempt.holds else paint("✗", "red")
-        told = f"{plain(attempt.label)}  {attempt_figures(attempt)}  ({figure(attempt.seconds, 0)} s)"
+        told = f"{plain(attempt.label)}  {attempt_figures(attempt)}  ({attempt_time(attempt)})"
         first, *others = wrap(f"{number} # {told}", width, indent="  ")
         lines += [first.replace("#", mark, 1), *others]
         lines += wrap(plain(attempt.why), width, indent="      ") if attempt.why else []
@@ -160,9 +193,11 @@ def render_bundle(bundle: Bundle, *, width: int = 100, color: bool = False) -> s
         *_section("files", _file_lines(bundle), 0, paint),
         *_section("versions", [joined(sorted(bundle.versions.items()))], width, paint),
     ]
+    lines += ["", *target_lines(bundle.proof, width, paint)] if bundle.proof.targets else []
     verdict = f"{'✓' if bundle.proof.holds else '✗'} {plain(bundle.proof.verdict)}"
     styles = ("bold", "green" if bundle.proof.holds else "red")
-    return "\n".join([*lines, "", *(paint(line, *styles) for line in wrap(verdict, width))]) + "\n"
+    lines += ["", *(paint(line, *styles) for line in wrap(verdict, width)), *_warnings(bundle.proof, width, paint)]
+    return "\n".join(lines) + "\n"
 
 
 def _section(title: str, content: Sequence[str], width: int, paint: Paint) -> list[str]:

@@ -6,12 +6,15 @@ from importlib.resources import files
 from ferryman.core.bundle import Bundle
 from ferryman.core.contract import Clause, broken
 from ferryman.core.proof import Attempt, CandidateProof, Divergence, Proof
+from ferryman.verify._apart import render_apart
+from ferryman.verify._front import render_front, render_targets
 from ferryman.verify._golden import render_golden
 from ferryman.verify._plots import render_plots
 from ferryman.verify._svg import text
 from ferryman.verify.figures import (
     NOT_MEASURED,
     STATUS_SIGNS,
+    attempt_time,
     diverges,
     drop_interval,
     figure,
@@ -37,7 +40,10 @@ def render_html(bundle: Bundle) -> str:
         _header(bundle),
         _section("The contract", _contract(_winner(proof))),
         _section("Candidates", _candidates(proof)),
+        _section("How far apart", render_apart(proof)),
+        _section("Targets", render_targets(proof)),
         _section("What it costs, what it keeps", render_plots(bundle)),
+        _section("The front", render_front(proof)),
         _section("Why", _reasons(proof)),
         _section("Golden samples", _golden(bundle)),
         _section("What is in it", _details(bundle)),
@@ -64,11 +70,13 @@ def _header(bundle: Bundle) -> str:
     proof, manifest = bundle.proof, bundle.manifest
     holds = "yes" if proof.holds else "no"
     winner = _winner(proof)
+    warned = "".join(f'<p class="warning">warning: {text(one)}</p>' for one in proof.warnings)
     keys = "".join(_key(*one) for one in _key_figures(proof, winner)) if winner else ""
     return (
         f'<header><p class="eyebrow">Ferryman proof · {text(manifest.format)} {text(manifest.precision)}</p>'
         f"<h1>{text(manifest.name)}</h1>"
         f'<p class="verdict {holds}"><span>{"✓" if proof.holds else "✗"}</span><span>{text(proof.verdict)}</span></p>'
+        f"{warned}"
         f'<p class="digest mono">{text(manifest.digest)}</p><div class="keys">{keys}</div></header>'
     )
 
@@ -132,8 +140,16 @@ def _clause_row(clause: Clause) -> str:
 
 def _candidates(proof: Proof) -> str:
     rate = load_rps(proof)
-    titles: tuple[str, ...] = ("candidate", "verdict", proof.metric or "metric", "drop (95 %)", "score shift", "p50 ms")
-    titles += ("vs source", f"p99 ms at {rate:g}/s" if rate else "p99 ms", "size MB", "memory MB", "cold start s")
+    titles: tuple[str, ...] = ("candidate", "verdict", proof.metric or "metric", "drop (95 %)", "score shift")
+    titles += (
+        "calibration error",
+        "p50 ms",
+        "vs source",
+        f"p99 ms at {rate:g}/s" if rate else "p99 ms",
+        "size MB",
+        "memory MB",
+        "cold start s",
+    )
     head = "".join(f"<th{' class=left' if index < 2 else ''}>{text(title)}</th>" for index, title in enumerate(titles))
     body = "".join(_candidate_row(candidate, proof) for candidate in in_order(proof))
     return f'<div class="card wide"><table><tr>{head}</tr>{body}</table>{_noise(proof)}</div>'
@@ -141,11 +157,13 @@ def _candidates(proof: Proof) -> str:
 
 def _candidate_row(candidate: CandidateProof, proof: Proof) -> str:
     accuracy, latency, footprint = candidate.accuracy, candidate.latency, candidate.footprint
+    calibration = candidate.calibration
     wrong = {clause.name for clause in broken(list(candidate.clauses))}
     cells = [
         (figure(accuracy.value if accuracy else None), ""),
         (figure(accuracy.drop if accuracy else None, signed=True), "max_drop"),
         (figure(candidate.agreement.get("score_shift")), "max_score_shift"),
+        (figure(calibration.candidate.error if calibration else None), "max_calibration_shift"),
         (figure(latency.p50_ms if latency else None, 2), ""),
         (figure(latency.ratio if latency else None, 2), ""),
         (figure(tail_latency(candidate), 1), "p99_ms"),
@@ -154,6 +172,8 @@ def _candidate_row(candidate: CandidateProof, proof: Proof) -> str:
         (figure(footprint.cold_start_s if footprint else None, 2), "max_cold_start_s"),
     ]
     intervals = {"max_drop": f"<small>{text(drop_interval(candidate))}</small>"} if accuracy else {}
+    if calibration:
+        intervals["max_calibration_shift"] = f"<small>source {text(figure(calibration.source.error))}</small>"
     row = "".join(
         f"<td{' class=broken' if clause in wrong else ''}>{text(value)}{intervals.get(clause, '')}</td>"
         for value, clause in cells
@@ -166,7 +186,7 @@ def _candidate_row(candidate: CandidateProof, proof: Proof) -> str:
 
 def _pill(status: str) -> str:
     kind = status if status in STATUS_SIGNS else "unavailable"
-    return f'<span class="pill {kind}">{STATUS_SIGNS[kind]} {text(status)}</span>'
+    return f'<span class="pill {kind.replace(" ", "-")}">{STATUS_SIGNS[kind]} {text(status)}</span>'
 
 
 def _noise(proof: Proof) -> str:
@@ -184,17 +204,17 @@ def _reasons(proof: Proof) -> str:
     stories, lines = [], []
     for candidate in in_order(proof):
         if candidate.divergence or repairs(candidate):
-            stories.append(_story(candidate))
+            stories.append(_story(candidate, proof))
         elif candidate.status != "accepted":
-            told = text("; ".join(reasons(candidate)) or candidate.status)
+            told = text("; ".join(reasons(candidate, proof)) or candidate.status)
             name = f"<td>{text(candidate.name)}</td><td class=left>{_pill(candidate.status)}</td>"
             lines.append(f'<tr>{name}<td class="left text">{told}</td></tr>')
     listed = f'<div class="card wide"><table class="why">{"".join(lines)}</table></div>' if lines else ""
     return "".join(stories) + listed
 
 
-def _story(candidate: CandidateProof) -> str:
-    listed = "".join(f"<li>{text(reason)}</li>" for reason in reasons(candidate))
+def _story(candidate: CandidateProof, proof: Proof) -> str:
+    listed = "".join(f"<li>{text(reason)}</li>" for reason in reasons(candidate, proof))
     rungs = "".join(_rung(number, attempt) for number, attempt in enumerate(repairs(candidate), start=1))
     return (
         f'<div class="card story"><h3>{text(candidate.name)} {_pill(candidate.status)}</h3>'
@@ -227,7 +247,7 @@ def _rung(number: int, attempt: Attempt) -> str:
     return (
         f'<li class="{"yes" if attempt.holds else "no"}"><span class="rung">{number}</span>'
         f"<b>{text(attempt.label)}</b> <small>{'holds' if attempt.holds else 'does not hold'}, "
-        f"{text(figure(attempt.seconds, 0))} s</small>{told}{failed}"
+        f"{text(attempt_time(attempt))}</small>{told}{failed}"
         f'<div class="chips">{figures}{options}</div></li>'
     )
 

@@ -1,0 +1,1 @@
+"""Compile ONNX models with tract, a small inference engine for devices without an accelerator, and run them."""
