@@ -2,11 +2,37 @@
 
 import logging
 import os
+import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
+from xdist.scheduler.loadscope import LoadScopeScheduling
 
+from ferryman.core.toolchain import find_toolchain
+from tests.chaos.counts import REPORT, Report
+
+# What talks to servers runs one after the other, and beside it all else, file by file, where there are two processes.
+SERVING = (
+    "server",
+    "chaos",
+    "conformance_v2",
+    "test_serving_guide.py",
+    "test_readme.py",
+    "cli",
+    "client",
+    "container",
+    "targets",
+    "package",
+    "fleet",
+)
 REPOSITORY = Path(__file__).resolve().parent.parent
+
+# Programs that tests use as independent readers, and how podman must be set up in a container: scripts/containers.
+TOOLS = Path(os.environ.get("FERRYMAN_TOOLS") or Path.home() / ".cache" / "ferryman-tools")
+os.environ["PATH"] = f"{TOOLS / 'bin'}{os.pathsep}{os.environ['PATH']}"
+if (TOOLS / "containers.conf").is_file():
+    os.environ.setdefault("CONTAINERS_CONF", str(TOOLS / "containers.conf"))
 
 
 @pytest.fixture(scope="session")
@@ -23,10 +49,62 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if "shared_data" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.shared)
+        for marker in item.iter_markers("toolchain"):
+            missing = [name for name in marker.args if not find_toolchain(name).is_installed]
+            if missing:
+                reason = f"NOT TESTED: no toolchain {', '.join(missing)}: ferryman toolchain add {' '.join(missing)}"
+                item.add_marker(pytest.mark.skip(reason=reason))
+        for marker in item.iter_markers("tool"):
+            if missing := [name for name in marker.args if shutil.which(name) is None]:
+                reason = f"NOT TESTED: no {', '.join(missing)} here: scripts/containers and scripts/ray install them"
+                item.add_marker(pytest.mark.skip(reason=reason))
     items.sort(key=lambda item: item.get_closest_marker("slow") is not None)
+
+
+class ByRoom(LoadScopeScheduling):  # type: ignore[misc]  # of a package without types
+    """Keep all that talks to servers in one process; other files go to whoever is free, each as a whole."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        """Give the name of what must run in one process."""
+        file = nodeid.split("::", 1)[0]
+        return "serving" if file.split("/")[1] in SERVING else file
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByRoom:  # pytest-xdist tells no types
+    """Divide the tests by room (groups by marker don't reach pytest-xdist 3.8 under pytest 9.2)."""
+    return ByRoom(config, log)
 
 
 @pytest.fixture(autouse=True)
 def warnings_are_logged() -> None:
     """Undo what a framework does to all others: importing OpenVINO raises the root logger's level to ERROR."""
     logging.root.setLevel(logging.WARNING)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Begin with no counts of requests."""
+    config.stash[REPORT] = Report()
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Hand the counts over, where this is one of several processes."""
+    if (output := getattr(session.config, "workeroutput", None)) is not None:
+        output["requests"] = session.config.stash[REPORT].rows
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:  # a process of pytest-xdist, which tells no types
+    """Take the counts of such a process."""
+    node.config.stash[REPORT].rows += getattr(node, "workeroutput", {}).get("requests", [])
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Show what became of the requests, and write it where FERRYMAN_CHAOS_REPORT says."""
+    report = config.stash[REPORT]
+    if not report.rows:
+        return
+    terminalreporter.section("what became of the requests")
+    for line in report.table():
+        terminalreporter.write_line(line)
+    if path := os.environ.get("FERRYMAN_CHAOS_REPORT"):
+        report.write(Path(path))

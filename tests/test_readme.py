@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+import random
 import re
 import shlex
 import signal
@@ -58,11 +59,20 @@ def blocks_of(markdown: str) -> list[Block]:
 BLOCKS = blocks_of(README.read_text(encoding="utf-8"))
 
 
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port
+def free_ports() -> tuple[str, str]:
+    """Give a free port whose next one, the admin's, is free too; of those that no connection is given by the system.
+
+    Minutes pass before a server takes them, and other tests connect meanwhile.
+    """
+    for port in random.sample(range(20_000, 32_000), 1_000):
+        with socket.socket() as first, socket.socket() as second:
+            try:
+                first.bind(("127.0.0.1", port))
+                second.bind(("127.0.0.1", port + 1))
+            except OSError:
+                continue
+            return str(port), str(port + 1)
+    raise AssertionError("no two free ports beside each other")
 
 
 def shape_of(line: str) -> str:
@@ -91,7 +101,7 @@ class Terminal:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.port = str(free_port())
+        self.port, _ = free_ports()
         self.servers: list[subprocess.Popen[bytes]] = []
         self.environment = {
             **os.environ,

@@ -1,8 +1,7 @@
-"""Run what docs/serving.md shows: its commands in order, their output, and its Python."""
+"""Run what docs/serving.md and docs/operating.md show: commands in their order, their output, and Python."""
 
 import re
 import shutil
-import socket
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,11 +15,12 @@ from ferryman.cli.main import main
 from ferryman.core.task import Item
 from ferryman.demo.belt import LABELS, write_dataset
 from tests.bundle.making import bundle_model, make_table_model
-from tests.test_readme import REPOSITORY, Terminal, blocks_of, missing_lines
+from tests.test_readme import REPOSITORY, Terminal, blocks_of, free_ports, missing_lines
 
-GUIDE = REPOSITORY / "docs" / "serving.md"
+GUIDES = [REPOSITORY / "docs" / name for name in ("serving.md", "operating.md")]
+TEXT = "\n".join(guide.read_text(encoding="utf-8") for guide in GUIDES)
 PORTS = ("8080", "8081")  # those that the guide names: for callers, and for steering
-BLOCKS = blocks_of(GUIDE.read_text(encoding="utf-8"))
+BLOCKS = blocks_of(TEXT)
 TASK = {
     "kind": "detect", "decoder": "yolov8", "labels": list(LABELS),
     "input": {"size": [320, 320], "fit": "letterbox", "anchor": "center", "channels": "RGB", "scale": 1 / 255},
@@ -56,19 +56,6 @@ class GuideTerminal(Terminal):
 
     def _is_ready(self) -> bool:
         return "ready: " in (self.folder / "server.log").read_text(encoding="utf-8")
-
-
-def free_ports() -> tuple[str, str]:
-    """Give a free port whose next one is free, too: that is where a server is steered."""
-    while True:
-        with socket.socket() as first, socket.socket() as second:
-            first.bind(("127.0.0.1", 0))
-            port: int = first.getsockname()[1]
-            try:
-                second.bind(("127.0.0.1", port + 1))
-            except (OSError, OverflowError):
-                continue
-            return str(port), str(port + 1)
 
 
 def less_sure(model: Path, path: Path) -> Path:
@@ -116,13 +103,13 @@ def test_every_command_works_and_prints_what_is_shown(terminal: GuideTerminal) -
         elif block.language == "python":
             (terminal.folder / "guide.py").write_text(terminal.localize(block.text), encoding="utf-8")
             printed = terminal.run("python guide.py")
-        else:
+        elif block.language == "text":
             missing = missing_lines(block.text, printed)
-            assert missing == [], f"{GUIDE.name}:{block.line} shows what is not printed:\n{missing}\n---\n{printed}"
+            assert missing == [], f"block at line {block.line} shows what is not printed:\n{missing}\n---\n{printed}"
 
 
 def test_every_block_says_what_it_is() -> None:
-    assert {block.language for block in BLOCKS} <= {"bash", "text", "python"}
+    assert {block.language for block in BLOCKS} <= {"bash", "text", "python", "yaml"}  # which test_alerts.py reads
 
 
 def test_every_option_that_is_named_is_there(capsys: pytest.CaptureFixture[str]) -> None:
@@ -131,15 +118,15 @@ def test_every_option_that_is_named_is_there(capsys: pytest.CaptureFixture[str])
         with pytest.raises(SystemExit):
             main([verb, "--help"])
         known += capsys.readouterr().out
-    shown = "\n".join(line for line in GUIDE.read_text(encoding="utf-8").splitlines() if line.startswith("ferryman "))
-    quoted = " ".join(re.findall(r"`([^`]+)`", re.sub(r"```.*?```", "", GUIDE.read_text(encoding="utf-8"), flags=re.S)))
+    shown = "\n".join(line for line in TEXT.splitlines() if line.startswith("ferryman "))
+    quoted = " ".join(re.findall(r"`([^`]+)`", re.sub(r"```.*?```", "", TEXT, flags=re.S)))
     named = set(re.findall(r"(?<![\w-])--[a-z][\w-]+", f"{shown} {quoted}"))
     assert len(named) > 20
     assert sorted(option for option in named if not re.search(rf"{option}\b", known)) == []
 
 
 def test_every_metric_that_is_named_is_there() -> None:
-    named = set(re.findall(r"`(ferryman_\w+)`", GUIDE.read_text(encoding="utf-8")))
+    named = set(re.findall(r"`(ferryman_\w+)`", TEXT))
     assert named
     folder = REPOSITORY / "src" / "ferryman" / "server"
     source = "\n".join(path.read_text(encoding="utf-8") for path in folder.rglob("*.py"))

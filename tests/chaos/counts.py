@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 _HEADINGS = ("what happened", "sent", "answered", "refused", "failed", "cut", "lost", "wrong", "well after")
 
@@ -137,3 +138,6 @@ def _line(cells: Sequence[str], widths: Sequence[int], note: str) -> str:
     first = cells[0].ljust(widths[0])
     rest = "  ".join(cell.rjust(width) for cell, width in zip(cells[1:], widths[1:], strict=True))
     return f"{first}  {rest}  {note}".rstrip()
+
+
+REPORT = pytest.StashKey[Report]()  # where a run keeps its report

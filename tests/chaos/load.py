@@ -95,11 +95,16 @@ class Caller(asyncio.Protocol):
 
 @dataclass(frozen=True)
 class Target:
-    """Say where and how to ask; `headers` are whole lines, `leaves_when_refused` ends a caller who can't connect."""
+    """Say where and how to ask; `headers` are whole lines, `leaves_when_refused` ends a caller who can't connect.
+
+    TLS is `tls` over HTTP, and `roots` with a `client`'s key and chain over gRPC.
+    """
 
     port: int
     headers: str = ""
     tls: ssl.SSLContext | None = None
+    roots: bytes = b""
+    client: tuple[bytes, bytes] | None = None
     leaves_when_refused: bool = False
     server_may_die: bool = False
 
@@ -143,6 +148,10 @@ class HttpLoad:
         """Ask no more, and wait for the last answers."""
         self._is_stopping = True
         self.wait_until_left()
+
+    def hurt(self) -> None:
+        """Know that the harm is done now."""
+        self.counts.hurt()
 
     def wait_for_answers(self, more: int, *, timeout_s: float = ANSWER_S) -> None:
         """Return when so many more were answered right."""

@@ -21,10 +21,14 @@ class Question:
     values: tuple[float, ...]
     expected: Callable[[str], tuple[float, ...]]
 
+    def body(self) -> dict[str, object]:
+        """Give the request's JSON."""
+        tensor = {"name": self.name, "shape": [1, len(self.values)], "datatype": "FP32", "data": self.values}
+        return {"inputs": [tensor]}
+
     def http(self, headers: str = "") -> bytes:
         """Give the whole HTTP request."""
-        tensor = {"name": self.name, "shape": [1, len(self.values)], "datatype": "FP32", "data": self.values}
-        body = json.dumps({"inputs": [tensor]})
+        body = json.dumps(self.body())
         head = f"POST /v2/models/{self.model}/infer HTTP/1.1\r\nHost: chaos\r\nContent-Type: application/json\r\n"
         return f"{head}{headers}Content-Length: {len(body)}\r\n\r\n{body}".encode()
 

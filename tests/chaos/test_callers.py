@@ -20,6 +20,7 @@ from cryptography.x509.oid import NameOID
 
 from tests.bundle.making import bundle_affine
 from tests.chaos.counts import Report, together
+from tests.chaos.grpc_load import GrpcLoad
 from tests.chaos.load import HttpLoad, Target
 from tests.chaos.questions import affine
 from tests.chaos.serving import serving
@@ -125,16 +126,25 @@ def test_a_certificate_that_expires_while_it_serves_is_renewed_without_a_restart
     options = ("--tls-cert", str(pair.files[0]), "--tls-key", str(pair.files[1]))
     with serving([bundle.path], *options) as server:
         assert "expires in 0.0 days" in server.log()
-        with HttpLoad(Target(server.port, tls=anyone()), affine(), callers=2, pause_s=0.02) as http:
+        over_grpc = Target(server.port, roots=pair.files[0].read_bytes())
+        with (
+            HttpLoad(Target(server.port, tls=anyone()), affine(), callers=2, pause_s=0.02) as http,
+            GrpcLoad(over_grpc, affine(), callers=2, pause_s=0.02) as grpc,
+        ):
+            grpc.wait_for_answers(5)  # over connections that last
             wait_until(lambda: not is_trusted(server.port, pair))
             http.wait_for_answers(30)
+            grpc.wait_for_answers(30)
             http.counts.hurt()
             pair.write(lasts_s=3600)
             wait_until(lambda: is_trusted(server.port, pair))
             renewed_after_s = time.monotonic() - http.counts.hurt_s
             http.wait_for_answers(30)
-    report.add("a certificate expires in service", http.counts, f"renewed {renewed_after_s:.1f} s after the file was")
-    assert http.counts.answered == http.counts.sent, http.counts.examples
+            grpc.wait_for_answers(30)
+    counts = together([http.counts, grpc.counts])
+    note = f"HTTP and gRPC; renewed {renewed_after_s:.1f} s after the file was"
+    report.add("a certificate expires in service", counts, note)
+    assert counts.answered == counts.sent, counts.examples
 
 
 def is_trusted(port: int, pair: Pair) -> bool:

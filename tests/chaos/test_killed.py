@@ -8,6 +8,7 @@ from tests.bundle.making import bundle_affine
 from tests.chaos.counts import Report, together
 from tests.chaos.grpc_load import GrpcLoad
 from tests.chaos.load import HttpLoad, Target
+from tests.chaos.pairs import kill_workers, requests
 from tests.chaos.questions import affine
 from tests.chaos.serving import family, name_of, serving
 from tests.server.running import wait_until
@@ -16,21 +17,10 @@ FACTORS = {"1": 2.0, "2": 3.0}
 
 
 def test_a_killed_worker_costs_refusals_and_no_request(tmp_path: Path, report: Report) -> None:
-    bundle = bundle_affine(tmp_path / "affine")
-    with serving([bundle.path]) as server:
-        target = Target(server.port)
-        with HttpLoad(target, affine()) as http, GrpcLoad(target, affine()) as grpc:
-            for _ in range(3):
-                http.wait_for_answers(100)
-                grpc.wait_for_answers(50)
-                (worker,) = server.workers()
-                os.kill(worker, signal.SIGKILL)
-                http.counts.hurt()
-                grpc.hurt()
-                wait_until(lambda killed=worker: [pid for pid in server.workers() if pid != killed])
-                http.wait_for_answers(20)
-                grpc.wait_for_answers(20)
-        counts = together([http.counts, grpc.counts])
+    with serving([bundle_affine(tmp_path / "affine").path]) as server:
+        with requests(Target(server.port), affine()) as callers:
+            kill_workers(server, callers)
+        counts = callers.counts
         report.add("a worker is killed, three times", counts)
         assert (counts.lost, counts.wrong, counts.failed) == (0, 0, {}), counts.examples
         assert counts.well_after_s < 30

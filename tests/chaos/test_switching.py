@@ -6,6 +6,7 @@ from tests.bundle.making import bundle_affine
 from tests.chaos.counts import Report, together
 from tests.chaos.grpc_load import GrpcLoad
 from tests.chaos.load import HttpLoad, Target
+from tests.chaos.pairs import factor_of, load_version, requests
 from tests.chaos.questions import affine
 from tests.chaos.serving import family, serving
 from tests.server.http.serving import read_answers
@@ -15,21 +16,15 @@ from tests.server.running import wait_until
 RELOADS = 20
 
 
-def factor(version: str) -> float:
-    return float(version) + 1
-
-
 def test_twenty_reloads_refuse_and_lose_nothing(tmp_path: Path, report: Report) -> None:
     repository = tmp_path / "repository"
-    bundle_affine(repository / "affine" / "1", factor=factor("1"))
+    bundle_affine(repository / "affine" / "1", factor=factor_of("1"))
     with serving([repository]) as server:
         target = Target(server.port)
-        with HttpLoad(target, affine(factor)) as http, GrpcLoad(target, affine(factor)) as grpc:
+        with HttpLoad(target, affine(factor_of)) as http, GrpcLoad(target, affine(factor_of)) as grpc:
             http.wait_for_answers(50)
             for version in range(2, RELOADS + 2):
-                bundle_affine(repository / "affine" / str(version), factor=factor(str(version)))
-                status, answer = server.admin("POST", "/v2/repository/models/affine/load", {})
-                assert status == 200, answer
+                load_version(server, repository, str(version))
                 http.wait_for_answers(5)
             wait_until(lambda: len(server.workers()) == 1)
         counts = together([http.counts, grpc.counts])
@@ -39,16 +34,12 @@ def test_twenty_reloads_refuse_and_lose_nothing(tmp_path: Path, report: Report) 
 
 
 def test_sigterm_answers_everything_that_was_accepted(tmp_path: Path, report: Report) -> None:
-    bundle = bundle_affine(tmp_path / "affine")
-    with serving([bundle.path]) as server:
-        target = Target(server.port, leaves_when_refused=True)
-        with HttpLoad(target, affine(), callers=16) as http, GrpcLoad(target, affine()) as grpc:
-            http.wait_for_answers(200)
-            grpc.wait_for_answers(100)
+    with serving([bundle_affine(tmp_path / "affine").path]) as server:
+        with requests(Target(server.port, leaves_when_refused=True), affine(), callers=16) as callers:
+            callers.wait_for_answers(150)
             code = server.stop(timeout_s=40)
-            http.wait_until_left()
-            grpc.wait_until_left()
-        counts = together([http.counts, grpc.counts])
+            callers.wait_until_left()
+        counts = callers.counts
         report.add("SIGTERM", counts, "callers left when nobody took their connection")
         assert code == 0
         assert not family(server.mark)

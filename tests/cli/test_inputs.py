@@ -1,3 +1,4 @@
+import argparse
 import gzip
 import io
 import sys
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 
 from ferryman.cli.inputs import read_items
+from ferryman.cli.options import seconds_or_duration
 from ferryman.core.errors import DataError, InputError
 
 Write = Callable[[str, str], str]
@@ -90,6 +92,17 @@ def test_a_file_that_is_not_text_is_refused(tmp_path: Path) -> None:
         read_items([str(tmp_path / "rows.csv")])
 
 
+def test_an_empty_text_is_no_folder() -> None:
+    with pytest.raises(InputError, match="an empty text or name"):
+        read_items([""], lambda: "text")
+
+
+def test_a_time_is_given_with_a_unit_or_in_seconds_as_in_the_file() -> None:
+    assert seconds_or_duration("60") == seconds_or_duration("60s") == seconds_or_duration("1m")
+    with pytest.raises(argparse.ArgumentTypeError, match="no time"):
+        seconds_or_duration("soon")
+
+
 def test_a_dash_reads_json_from_stdin(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stdin", io.StringIO('{"a": 1}'))
     assert read_items(["-"]) == [("stdin", {"a": 1})]
@@ -98,3 +111,14 @@ def test_a_dash_reads_json_from_stdin(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_folder_is_refused_with_what_can_be_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="is a folder"):
         read_items([str(tmp_path)])
+
+
+@pytest.mark.parametrize("name", ["revue.txt", "texts/one", "rows.json"])
+def test_a_mistyped_file_is_never_taken_as_the_text(name: str) -> None:
+    with pytest.raises(InputError, match=f"there is no file {name}"):
+        read_items([name], lambda: "words")
+
+
+def test_a_word_and_a_sentence_are_texts() -> None:
+    texts = ["splendid", "It ended. Finally!", "and/or so"]
+    assert [item for _, item in read_items(texts, lambda: "words")] == [{"words": text} for text in texts]

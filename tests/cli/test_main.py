@@ -10,6 +10,7 @@ import pytest
 
 from ferryman import __version__
 from ferryman.cli.main import VERBS, main
+from tests.bundle.making import make_table_model
 from tests.cli.running import ferryman
 
 HEAVY = ("numpy", "pydantic", "onnx", "onnxruntime", "torch", "openvino", "cv2", "sklearn", "starlette")
@@ -119,7 +120,7 @@ def test_sigterm_ends_as_ctrl_c_does_with_its_own_code(
     before = signal.getsignal(signal.SIGTERM)
     monkeypatch.setattr(sys, "stdin", Terminating("{}"))
     assert main(["infer", "nowhere", "-"]) == 143
-    assert capsys.readouterr().err == "stopped; run it again to resume\n"
+    assert capsys.readouterr().err == "stopped\n"
     assert signal.getsignal(signal.SIGTERM) is before
 
 
@@ -138,3 +139,19 @@ def test_every_verb_is_in_one_small_file() -> None:
     folder = Path(main.__code__.co_filename).parent
     for verb in VERBS:
         assert len((folder / f"{verb}.py").read_text().splitlines()) <= 80
+
+
+@pytest.mark.parametrize("folder", ["/sys/ferryman", "a-file/within", "a-file"])
+def test_a_place_where_nothing_can_be_written_is_the_users_to_mend(tmp_path: Path, folder: str) -> None:
+    (tmp_path / "a-file").write_text("text", encoding="utf-8")
+    answer = ferryman("init", str(make_table_model(tmp_path)), "--folder", folder, folder=tmp_path)
+    assert answer.returncode == 2
+    assert folder.split("/within")[0] in answer.stderr
+    assert "fault of ferryman" not in answer.stderr
+
+
+def test_options_may_stand_before_between_and_behind_what_a_verb_takes() -> None:
+    for words in (("list", "torch", "--json"), ("--json", "list", "torch"), ("list", "--json", "torch")):
+        answer = ferryman("toolchain", *words)
+        assert answer.returncode == 0, answer.stderr
+        assert [one["name"] for one in json.loads(answer.stdout)["toolchains"]] == ["torch"]

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from ferryman.cli.machine import cpu_quota, describe_cache, describe_cores, describe_cpu, describe_memory
-from ferryman.cli.output import write_file, write_json
+from ferryman.cli.output import check_writable, write_file, write_json
 from ferryman.core.errors import UserError
 
 
@@ -27,6 +27,16 @@ def test_a_file_that_can_not_be_written_is_named_and_leaves_nothing(tmp_path: Pa
     with pytest.raises(UserError, match=r"taken can't be written"):
         write_file(tmp_path / "taken", "text")
     assert [path.name for path in tmp_path.iterdir()] == ["taken"]
+
+
+def test_what_could_not_be_written_later_is_refused_now_and_nothing_is_left_or_changed(tmp_path: Path) -> None:
+    (tmp_path / "kept.html").write_text("kept", encoding="utf-8")
+    for path in (None, tmp_path / "kept.html", tmp_path / "new.html"):
+        check_writable(path)
+    assert [(path.name, path.read_text(encoding="utf-8")) for path in tmp_path.iterdir()] == [("kept.html", "kept")]
+    for path in (tmp_path, tmp_path / "kept.html" / "page.html"):
+        with pytest.raises(UserError, match=f"{path} can't be written"):
+            check_writable(path)
 
 
 def test_the_machine_is_described_without_failing(tmp_path: Path) -> None:

@@ -1,6 +1,9 @@
 import json
 from pathlib import Path
 
+import pytest
+
+from tests.bundle.making import bundle_colour
 from tests.cli.running import ferryman
 
 
@@ -38,6 +41,16 @@ def test_plan_without_a_project_says_how_to_make_one(tmp_path: Path) -> None:
 
 
 def test_infer_names_an_input_that_is_not_there(tmp_path: Path) -> None:
-    answer = ferryman("infer", str(tmp_path), "gone.jpg", folder=tmp_path)
+    bundle = bundle_colour(tmp_path / "colour")
+    answer = ferryman("infer", str(bundle.path), "gone.jpg", folder=tmp_path)
     assert answer.returncode == 2
     assert "gone.jpg doesn't exist" in answer.stderr
+
+
+@pytest.mark.toolchain("torch", "coreml")
+def test_removing_a_toolchain_names_those_that_stand_on_it() -> None:
+    [told] = json.loads(ferryman("toolchain", "remove", "torch", "--dry-run", "--json").stdout)["removed"]
+    assert "coreml" in told["needed_by"]
+    assert "coreml" in ferryman("toolchain", "remove", "torch", "--dry-run").stdout
+    [told] = json.loads(ferryman("toolchain", "remove", "coreml", "--dry-run", "--json").stdout)["removed"]
+    assert told["needed_by"] == []

@@ -93,7 +93,7 @@ def test_an_address_that_is_not_ours_is_a_users_error(tmp_path: Path, host: str)
 def test_a_bundle_that_is_not_there_is_a_users_error(tmp_path: Path) -> None:
     code, words = refusal([tmp_path / "nothing"])
     assert (code, "Traceback" in words) == (2, False)
-    assert "is not a bundle" in words
+    assert f"there is nothing at {tmp_path / 'nothing'}" in words
 
 
 def test_a_bundle_given_twice_is_a_users_error(tmp_path: Path) -> None:

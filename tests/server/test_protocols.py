@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from ferryman.server.data.grpc.messages import INFERENCE, InferRequest, InferResponse
-from tests.server.misbehaving import ANSWER, SLEEP, bundle_misbehaving, with_plugin
+from tests.server.misbehaving import ANSWER, COUNT, SLEEP, bundle_misbehaving, with_plugin
 from tests.server.running import Running, running, wait_until
 
 BUSY_S = 0.6
@@ -35,9 +35,9 @@ def ask(server: Running, code: int, argument: float, **parameters: int) -> tuple
     return server.infer("busy", {"inputs": [tensor], "parameters": parameters})
 
 
-def call(
+def answer_to(
     server: Running, code: int, argument: float, *, timeout_s: float | None = None, **parameters: int
-) -> grpc.StatusCode:
+) -> Any:  # a message
     request = InferRequest(model_name="busy", raw_input_contents=[np.array([[code, argument]], np.float32).tobytes()])
     request.inputs.add(name="order", datatype="FP32", shape=[1, 2])
     for name, value in parameters.items():
@@ -46,12 +46,25 @@ def call(
         method: Any = channel.unary_unary(  # the stubs know no calls of plain messages
             f"/{INFERENCE}/ModelInfer", InferRequest.SerializeToString, InferResponse.FromString
         )
-        try:
-            method(request, timeout=timeout_s)
-        except grpc.RpcError as error:
-            code_of: grpc.StatusCode = error.code()
-            return code_of
+        return method(request, timeout=timeout_s)
+
+
+def call(server: Running, code: int, argument: float, **options: Any) -> grpc.StatusCode:  # those of `answer_to`
+    try:
+        answer_to(server, code, argument, **options)
+    except grpc.RpcError as error:
+        code_of: grpc.StatusCode = error.code()
+        return code_of
     return grpc.StatusCode.OK
+
+
+def turn(server: Running, place: int, priority: int) -> float:
+    """Ask by one protocol or the other which call this is to the model."""
+    if place % 2:
+        status, answer = ask(server, COUNT, 0, priority=priority)
+        assert status == 200, answer
+        return float(answer["outputs"][0]["data"][0])
+    return float(np.frombuffer(answer_to(server, COUNT, 0, priority=priority).raw_output_contents[0], np.float32)[0])
 
 
 def figure(server: Running, name: str, labels: str = "") -> float:
@@ -130,25 +143,17 @@ def test_a_timeout_that_is_none_is_refused(busy: Running, timeout: Any) -> None:
 
 def test_where_requests_wait_the_more_urgent_ones_go_first(busy: Running) -> None:
     wait_until(lambda: settled(busy))
-    order: list[int] = []
     with ThreadPoolExecutor(24) as pool:
-        begun: list[Future[Any]] = [occupied(busy, pool), pool.submit(ask, busy, SLEEP, BUSY_S)]
+        first = [occupied(busy, pool, 2.0), pool.submit(ask, busy, SLEEP, 2.0)]
         wait_until(lambda: figure(busy, "ferryman_in_flight") + figure(busy, "ferryman_waiting") >= 2)
         held = figure(busy, "ferryman_waiting")
+        turns: list[tuple[int, Future[float]]] = []
         for place, priority in enumerate((LOW, NORMAL, HIGH) * 4, start=1):
-            asking: Future[Any] = (
-                pool.submit(ask, busy, SLEEP, 0.05, priority=priority)
-                if place % 2
-                else pool.submit(call, busy, SLEEP, 0.05, priority=priority)
-            )
-            asking.add_done_callback(lambda _, priority=priority: order.append(priority))  # type: ignore[misc] # a default
-            begun.append(asking)
+            turns.append((priority, pool.submit(turn, busy, place, priority)))
             wait_until(lambda place=place: figure(busy, "ferryman_waiting") >= held + place)
-        given = [future.result(30) for future in begun]
-        assert {answer if isinstance(answer, grpc.StatusCode) else answer[0] for answer in given} == {
-            200, grpc.StatusCode.OK,
-        }  # fmt: skip
-    assert order == [HIGH] * 4 + [NORMAL] * 4 + [LOW] * 4
+        assert not first[1].done(), "the queue was being emptied while it was filled"
+        went = sorted((asked.result(30), priority) for priority, asked in turns)
+    assert [priority for _, priority in went] == [HIGH] * 4 + [NORMAL] * 4 + [LOW] * 4
 
 
 def test_a_full_queue_refuses_at_once_over_both_protocols(busy: Running) -> None:

@@ -3,7 +3,7 @@
 import json
 import ssl
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from http.client import HTTPSConnection
 from ipaddress import ip_address
@@ -48,25 +48,31 @@ class Authority:
     def file(self) -> Path:
         return self.folder / "ca.pem"
 
-    def issue(self, name: str, *, to: str = "") -> tuple[Path, Path]:
-        """Write a certificate of `name` and its key into files named `to`."""
+    def issue(self, name: str, *, to: str = "", begins_in: timedelta = timedelta(hours=-1)) -> tuple[Path, Path]:
+        """Write a certificate of `name`, good for 30 days, and its key into files named `to`."""
         key = ec.generate_private_key(ec.SECP256R1())
         names: list[x509.GeneralName] = [x509.DNSName(name), x509.IPAddress(ip_address("127.0.0.1"))]
-        made = _builder(name, self.certificate.subject, key).add_extension(x509.SubjectAlternativeName(names), False)
+        builder = _builder(name, self.certificate.subject, key, begins_in)
+        made = builder.add_extension(x509.SubjectAlternativeName(names), False)
         files = self.folder / f"{to or name}.pem", self.folder / f"{to or name}.key"
         files[1].write_bytes(key.private_bytes(PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()))
         files[0].write_bytes(made.sign(self.key, hashes.SHA256()).public_bytes(PEM))
         return files
 
 
-def _builder(name: str, issuer: x509.Name | None, key: ec.EllipticCurvePrivateKey) -> x509.CertificateBuilder:
+def _builder(
+    name: str, issuer: x509.Name | None, key: ec.EllipticCurvePrivateKey, begins_in: timedelta = timedelta(hours=-1)
+) -> x509.CertificateBuilder:
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-    now = datetime.now(UTC)
-    ends = now - timedelta(hours=1), now + timedelta(days=30)
+    begins = datetime.now(UTC) + begins_in
     builder = (
         x509.CertificateBuilder().subject_name(subject).issuer_name(issuer or subject).public_key(key.public_key())
     )
-    builder = builder.serial_number(x509.random_serial_number()).not_valid_before(ends[0]).not_valid_after(ends[1])
+    builder = (
+        builder.serial_number(x509.random_serial_number())
+        .not_valid_before(begins)
+        .not_valid_after(begins + timedelta(days=30))
+    )
     return builder.add_extension(x509.BasicConstraints(ca=issuer is None, path_length=None), True)
 
 
@@ -215,7 +221,7 @@ def test_a_caller_without_a_key_can_not_hold_memory_that_others_need(tmp_path: P
 
 def test_health_is_open_and_everything_else_is_not(guarded: Guarded) -> None:
     assert [guarded.ask("GET", f"/v2/health/{kind}")[0] for kind in ("live", "ready")] == [200, 200]
-    closed = ("/metrics", "/openapi.json", "/docs", "/v2/models/affine", "/v2/models/affine/config")
+    closed = ("/metrics", "/openapi.json", "/v2/models/affine", "/v2/models/affine/config")
     assert {path: guarded.ask("GET", path)[0] for path in closed} == dict.fromkeys(closed, 401)
     assert {path: guarded.ask("GET", path, bearer="reader")[0] for path in closed} == dict.fromkeys(closed, 200)
 
@@ -313,3 +319,22 @@ def test_with_mutual_tls_only_certificates_of_the_authority_come_in(tmp_path: Pa
                 other.status("affine", AFFINE, bearer="web")
             assert other.call("web") is grpc.StatusCode.UNAVAILABLE
         assert tokens["operator"] not in server.log()
+
+
+def test_who_must_show_a_certificate_to_ask_can_not_ask_at_the_admins_port_without_one(tmp_path: Path) -> None:
+    signer = authority(tmp_path / "tls")
+    certificate, key = signer.issue("localhost", to="server")
+    bundle = bundle_affine(tmp_path / "affine").path
+    with running([bundle], tls_cert=certificate, tls_key=key, client_ca=signer.file, admin_port=0) as server:
+        camera = Guarded(server, signer, tmp_path / "none", {}, signer.issue("camera-3"))
+        assert camera.status("affine", AFFINE) == 200
+        assert camera.ask("POST", "/v2/repository/models/affine/load", {})[0] == 403
+        admin = replace(server, url=server.admin_url)
+        assert admin.infer("affine", AFFINE)[0] == 403
+        with grpc.insecure_channel(admin.address) as channel:
+            call: Any = channel.unary_unary(f"/{INFERENCE}/ModelInfer", InferRequest.SerializeToString, None)
+            with pytest.raises(grpc.RpcError) as refused:  # Any: as above
+                call(InferRequest(model_name="affine"), timeout=20)
+        assert refused.value.code() is grpc.StatusCode.PERMISSION_DENIED
+        for method, path in (("GET", "/admin/status"), ("GET", "/metrics"), ("POST", "/admin/refresh")):
+            assert admin.ask(method, path)[0] == 200, path

@@ -18,8 +18,10 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span
 from websockets.sync.client import connect
 
 from ferryman.bundle.read import load_bundle
+from ferryman.server.data.grpc import frames
 from ferryman.server.data.grpc.messages import INFERENCE, InferRequest, InferResponse, message
 from tests.bundle.making import plain_picture
+from tests.server.grpc.raw import RawClient, headers
 from tests.server.running import Running, running, wait_until
 from tests.server.signals.test_tracing import Collector, collecting
 
@@ -149,6 +151,36 @@ def test_each_request_leaves_a_line_that_says_who_asked_what(bundles: dict[str, 
         assert (refused["path"], refused["status"], refused["version"]) == ("/v2/models/nobody/infer", 404, "")
         assert (page["path"], page["status"], page["model"]) == ("/v2/health/live", 200, "")
         assert "secret" not in server.log()
+
+
+def test_pages_of_a_model_name_it_in_their_lines(bundles: dict[str, Path]) -> None:
+    with watched(bundles) as (server, _):
+        assert server.ask("GET", "/v2/models/affine")[0] == 200
+        assert server.ask("GET", "/v2/models/affine/ready")[0] == 200
+        wait_until(lambda: len(lines(server)) == 2)
+        assert [line["model"] for line in lines(server)] == ["affine", "affine"]
+
+
+def test_what_is_refused_before_it_is_a_request_leaves_a_line_too_and_is_counted(bundles: dict[str, Path]) -> None:
+    with watched(bundles, max_body_bytes=1000) as (server, _):
+        server.raw(b"nonsense\r\n\r\n")
+        server.raw(b"POST /v2/models/affine/infer?key=hidden HTTP/1.1\r\nHost: a\r\nContent-Length: 9999\r\n\r\n")
+        with RawClient(server.host_and_port[1]) as client:
+            client.send(frames.frame(frames.DATA, 0, 0, b"of no stream"))
+            assert client.next(frames.GOAWAY).code == frames.PROTOCOL_ERROR
+        with RawClient(server.host_and_port[1]) as client:
+            client.send(headers(1, "/page?key=hidden", frames.END_HEADERS | frames.END_STREAM, method="GET"))
+            assert client.next(frames.HEADERS).stream == 1
+        wait_until(lambda: len(lines(server)) == 4)
+        told = [(line["status"], line["path"], line["peer"]) for line in lines(server)]
+        here = "127.0.0.1"
+        assert told == [(400, "", here), (413, "/v2/models/affine/infer", here), (1, "", here), (405, "/page", here)]
+        assert all(line["reason"] for line in lines(server))
+        assert "hidden" not in server.log()
+        text = server.ask("GET", "/metrics")[1].decode()
+        counts = {kind: figure(text, "ferryman_refused_total", status=kind) for kind in ("400", "413", "http2")}
+        assert counts == {"400": 1, "413": 1, "http2": 2}
+        assert "ferryman_log_lines_suppressed_total 0" in text
 
 
 def test_what_a_caller_sends_cannot_forge_a_line(bundles: dict[str, Path]) -> None:

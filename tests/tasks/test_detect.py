@@ -53,9 +53,9 @@ def test_boxes_that_are_no_numbers_or_outside_are_left_out() -> None:
 
 def test_a_bad_picture_is_named_by_its_file(tmp_path: Path) -> None:
     (tmp_path / "bad.jpg").write_bytes(b"nothing")
-    with pytest.raises(InputError, match=r"^bad\.jpg: "):
+    with pytest.raises(InputError, match=r"^bad\.jpg is "):
         _task().preprocess([tmp_path / "bad.jpg"])
-    with pytest.raises(InputError, match=r"^picture 2: "):
+    with pytest.raises(InputError, match=r"^picture 2 is "):
         _task().preprocess([encode(".png", noise(5, 5)), b"nothing"])
 
 

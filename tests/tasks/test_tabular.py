@@ -9,7 +9,7 @@ from sklearn import metrics
 from ferryman.core.errors import ConfigError, DataError, InputError
 from ferryman.core.task import Answer
 from ferryman.tasks.row_metrics import measure_labels, measure_values
-from ferryman.tasks.tabular import TabularSpec, TabularTask, fill_columns
+from ferryman.tasks.tabular import TabularSpec, TabularTask, fill_columns, fill_missing
 from tests.tasks.making import signature
 
 MATRIX = signature(
@@ -51,8 +51,8 @@ def test_each_column_can_have_an_input_of_its_own() -> None:
     [
         ({"age": "old", "city": "a", "visits": 1}, "row 2, column 'age': 'old' is not a number"),
         ({"age": [1], "city": "a", "visits": 1}, "row 2, column 'age': .1. is not a number"),
-        ({"age": 1e39, "city": "a", "visits": 1}, "row 2, column 'age': 1e.39 doesn't fit float32"),
-        ({"age": "inf", "city": "a", "visits": 1}, "row 2, column 'age': inf doesn't fit float32"),
+        ({"age": 1e39, "city": "a", "visits": 1}, "row 2, column 'age': 1e.39 is too large"),
+        ({"age": "inf", "city": "a", "visits": 1}, "row 2, column 'age': inf is too large"),
         ({"age": 1, "city": "a", "visits": None}, "row 2, column 'visits' is empty"),
         ({"age": 1, "city": "a", "visits": 1.5}, "1.5 is not a whole number"),
         ({"age": 1, "city": "a", "visits": 2**70}, "doesn't fit int64"),
@@ -211,3 +211,37 @@ def test_a_column_too_many_is_named_as_the_one_to_drop() -> None:
     with pytest.raises(InputError, match="has a column 'c'") as caught:
         _task().preprocess([{"a": 1, "c": 2}])
     assert "drop" not in caught.value.hint, "it is a name written in another way"
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ([[1, 2], [1, np.nan]], "row 2, column 'b' is empty"),
+        ([[np.inf, 2]], "row 1, column 'a' is infinite"),
+    ],
+)
+def test_a_number_that_is_missing_is_refused_by_row_and_column(rows: list[list[float]], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        _task().refuse_missing({"features": np.array(rows, np.float32)})
+
+
+def test_a_missing_number_of_a_column_with_an_input_of_its_own_is_named() -> None:
+    inputs = _columns_task().preprocess([{"age": None, "city": "", "visits": 1}]).inputs
+    with pytest.raises(InputError, match="row 1, column 'age' is empty"):
+        _columns_task().refuse_missing(inputs)
+
+
+@pytest.mark.parametrize("cell", [None, "", " ", "NaN", "-nan", " +NaN", float("nan"), np.float32("nan")])
+def test_a_model_verified_on_empty_cells_takes_them(cell: Any) -> None:
+    task = _columns_task()
+    filled = {"age": 1, "city": "", "visits": 1}  # an empty text is no missing number
+    assert not fill_missing(TabularSpec(), task, [filled]).missing
+    assert fill_missing(TabularSpec(), task, [filled, {**filled, "age": cell}]).missing
+
+
+def test_probabilities_that_are_not_numbers_make_no_label() -> None:
+    ports = signature({"x": ("float32", ("n", 2))}, {"probabilities": ("float32", ("n", 2))})
+    task = TabularTask(TabularSpec(labels=("no", "yes")), ports)
+    batch = task.preprocess([{"a": 1, "b": 2}])
+    (answer,) = task.postprocess({"probabilities": np.array([[np.nan, np.nan]], np.float32)}, batch)
+    assert answer["label"] is None

@@ -4,16 +4,17 @@ import argparse
 import sys
 from pathlib import Path
 
+from ferryman.cli.access_options import add_access, read_access
 from ferryman.cli.conformance_inputs import read_requests, split_pair
 from ferryman.cli.conformance_table import conclude, conformance_table
 from ferryman.cli.options import add_json, positive
-from ferryman.cli.output import has_color, write_file, write_json, write_text
+from ferryman.cli.output import check_writable, has_color, write_file, write_json, write_text
 from ferryman.cli.talk import Listener
 from ferryman.conformance.check import Result
 from ferryman.conformance.report import as_json, as_junit, breaks
 from ferryman.conformance.suite import CHECKS, run_suite
 from ferryman.conformance.target import Target
-from ferryman.core.errors import ContractBroken, NotReady, UserError
+from ferryman.core.errors import ContractBroken, NotFound, NotReady, UserError
 from ferryman.verify.columns import Paint
 
 EXAMPLE = "ferryman conformance http://localhost:8080 --grpc localhost:8080 --junit conformance.xml"
@@ -22,18 +23,16 @@ EXAMPLE = "ferryman conformance http://localhost:8080 --grpc localhost:8080 --ju
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Take the server, what to ask of it and where the results go."""
     parser.add_argument("url", metavar="URL", help="the server's address: http://HOST:PORT")
-    parser.add_argument("--grpc", default="", metavar="HOST:PORT", help="where it speaks gRPC (default: not asked)")
-    parser.add_argument("--model", action="append", default=[], metavar="NAME", help="a model to ask (default: all)")
+    parser.add_argument(
+        "--grpc", default="", metavar="HOST:PORT", help="where it speaks gRPC, with TLS as URL (no gRPC)"
+    )
+    parser.add_argument("--model", action="append", default=[], metavar="NAME", help="ask this one; repeatable (all)")
     parser.add_argument(
         "--inputs", action="append", default=[], metavar="NAME=FILE",
         help="a V2 request (JSON) for a model that can't be asked about made-up values",
     )  # fmt: skip
     parser.add_argument(
-        "--header",
-        action="append",
-        default=[],
-        metavar="NAME:VALUE",
-        help="send this with every request, as an API key",
+        "--header", action="append", default=[], metavar="NAME:VALUE", help="send this with every request; repeatable"
     )
     parser.add_argument("--timeout-s", type=positive, default=20.0, metavar="S", help="longest wait for an answer (20)")
     parser.add_argument(
@@ -45,6 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument("--junit", type=Path, metavar="FILE", help="write the results as JUnit XML, too")
     add_json(parser)
+    add_access(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -57,14 +57,16 @@ def run(args: argparse.Namespace) -> int:
         kserve_python=args.kserve_python,
         inputs=read_requests(args.inputs),
         may_unload=args.may_unload,
+        access=read_access(args),
     )
+    check_writable(args.junit)
     results: list[Result] = []
     try:
         with Listener(sys.stderr, is_quiet=args.quiet) as progress:
             for result in run_suite(target, args.model):
                 progress(f"{result.check.id} {result.model}", done=len(results) % len(CHECKS), total=len(CHECKS))
                 results.append(result)
-    except NotReady as error:
+    except (NotReady, NotFound) as error:
         raise UserError(str(error), hint=error.hint) from None
     if args.junit:
         write_file(args.junit, as_junit(target, results))

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from ferryman import __version__, api
+from ferryman.cli.devices import describe_devices
 from ferryman.cli.machine import describe_cache, describe_cores, describe_cpu, describe_disk, describe_memory
 from ferryman.cli.options import add_json
 from ferryman.cli.output import has_color, write_json, write_text
@@ -41,6 +42,7 @@ def run(args: argparse.Namespace) -> int:
         "machine": machine,
         "core": core,
         "frameworks": frameworks,
+        "engines of this device": describe_devices(),
         "missing": missing,
         "broken": api.broken(),
     }

@@ -2,17 +2,19 @@
 
 import argparse
 import sys
+from functools import cache
 from pathlib import Path
 
 from ferryman import api
+from ferryman.cli.access_options import add_access, read_access
 from ferryman.cli.answers import tabulate
 from ferryman.cli.broken import open_target
 from ferryman.cli.drawing import pair_with_destinations
 from ferryman.cli.inputs import read_items
-from ferryman.cli.key_option import add_key_file, read_key
 from ferryman.cli.options import add_json, share
 from ferryman.cli.output import has_color, terminal_width, write_json, write_text
 from ferryman.cli.talk import say
+from ferryman.cli.texts import text_column
 from ferryman.core.task import Answer
 from ferryman.verify.columns import Paint
 
@@ -25,25 +27,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "inputs", nargs="+", metavar="INPUT",
         help="pictures; a .csv or .tsv (also .gz; each row is asked), .npz, .npy, .json or .jsonl file; "
-        "- for JSON on stdin",
+        "a text or a .txt file, for a model of texts; - for JSON on stdin",
     )  # fmt: skip
-    add_key_file(parser)
     parser.add_argument("--model", metavar="M", help="which model of a server that has several")
     parser.add_argument("--draw", type=Path, metavar="OUT", help="draw the answer: a file, or a folder for several")
     parser.add_argument(
         "--min-score", type=share, default=0.25, metavar="S", help="leave boxes under this out of the table (0.25)"
     )
     add_json(parser)
+    add_access(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     """Answer each input: a table, or one JSON document a line."""
-    items = read_items(args.inputs)
+    opened = cache(lambda: open_target(args.target))
+    items = read_items(args.inputs, lambda: text_column(opened(), args.model, read_access(args)))
     pictures = pair_with_destinations(items, args.draw) if args.draw else []
-    target = open_target(args.target)
+    target = opened()
     names = [name for name, _ in items]
     answers = api.infer_each(
-        target, [item for _, item in items], names=names, model=args.model, key=read_key(args.key_file)
+        target, [item for _, item in items], names=names, model=args.model, access=read_access(args)
     )
     named: list[tuple[str, Answer]] = []
     try:

@@ -14,8 +14,10 @@ EXAMPLE = 'ferryman init yolox_nano.onnx --calibration "calib/*.jpg" --evaluatio
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Take the model and what is known of its data."""
-    parser.add_argument("source", metavar="MODEL", help="the trained model: a path (from --folder) or an http(s) URL")
-    parser.add_argument("--folder", type=Path, default=Path("."), help="where ferryman.toml is written")
+    parser.add_argument(
+        "source", metavar="MODEL", help="the trained model: a path (from --folder, or from here) or an http(s) URL"
+    )
+    parser.add_argument("--folder", type=Path, default=Path("."), help="where ferryman.toml is written; it is made")
     parser.add_argument("--name", help="the model's name when it is served (default: from the file's name)")
     parser.add_argument("--labels", help="glob or file with the truth of --evaluation")
     parser.add_argument("--calibration", help="glob of unlabelled inputs for INT8")
@@ -26,6 +28,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--input", action="append", default=[], metavar="NAME:DTYPE:DIMxDIM...", dest="inputs",
         help="an input of a torch module, as images:float32:batchx3x224x224 (a name varies); may be repeated",
     )  # fmt: skip
+    parser.add_argument("--signature", metavar="NAME", help="which signature of a SavedModel is served, of several")
+    parser.add_argument(
+        "--trust",
+        action="store_true",
+        help="open a pickle, too: that runs whatever code is in it, now and at each build",
+    )
     parser.add_argument("--force", action="store_true", help="replace a ferryman.toml that is there")
     parser.add_argument("--dry-run", action="store_true", help="print the file, write nothing")
     add_json(parser)
@@ -43,6 +51,8 @@ def run(args: argparse.Namespace) -> int:
         target=args.target,
         factory=args.factory,
         inputs=args.inputs,
+        signature=args.signature,
+        trust=args.trust,
         force=args.force,
         dry_run=args.dry_run,
     )

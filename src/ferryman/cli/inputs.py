@@ -1,9 +1,10 @@
-"""Read what `ferryman infer` is asked about: pictures, tables, arrays, JSON."""
+"""Read what `ferryman infer` is asked about: pictures, tables, arrays, JSON, texts."""
 
 import json
+import re
 import sys
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,17 +16,48 @@ from ferryman.tasks.given import describe_given
 from ferryman.tasks.rows import read_table
 
 STDIN = "-"
+_SHOWN_CHARS = 60
+_FILE_NAME = re.compile(r"\S*/\S*|\S+\.[A-Za-z0-9]{2,5}")  # rather than a text of one word
 _TABLES = (".csv", ".tsv", ".csv.gz", ".tsv.gz")
 
 
-def read_items(names: Sequence[str]) -> list[tuple[str, Item]]:
-    """Give each item with a name for messages; raises InputError or, for a table, DataError that says what is wrong."""
+def read_items(names: Sequence[str], text_column: Callable[[], str] = str) -> list[tuple[str, Item]]:
+    """Give each item with a name for messages; raises InputError or, for a table, DataError that says what is wrong.
+
+    `text_column` says what the model calls a text, if it takes one: then what is no file is the text itself.
+    """
     items: list[tuple[str, Item]] = []
     for name in names:
-        items.extend(_read(name))
+        if not name.strip():
+            raise InputError("an empty text or name was given", hint="name a file, or write the text in quotes")
+        path = Path(name) if name != STDIN else None
+        is_text = path is not None and (path.suffix.lower() == ".txt" or not _is_there(path))
+        column = text_column() if is_text else ""
+        items.extend(_text(name, column) if column else _read(name))
     if not items:
         raise InputError(f"there is nothing to ask in {', '.join(names)}", hint="name a picture, a table or arrays")
     return items
+
+
+def _is_there(path: Path) -> bool:
+    try:
+        return path.exists()
+    except (OSError, ValueError):  # too long for a name, or with a NUL
+        return False
+
+
+def _text(name: str, column: str) -> list[tuple[str, Item]]:
+    path = Path(name)
+    if not _is_there(path):
+        if _FILE_NAME.fullmatch(name):
+            hint = f'if it is the text itself, put it in a .txt file or in JSON: {{"{column}": ...}}'
+            raise InputError(f"there is no file {name}", hint=hint)
+        shown = " ".join(name.split())
+        return [(shown if len(shown) <= _SHOWN_CHARS else f"{shown[:_SHOWN_CHARS]}…", {column: name})]
+    try:
+        return [(name, {column: path.read_text(encoding="utf-8")})]
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{name} can't be read: {error}", hint="text must be UTF-8") from None
 
 
 def _read(name: str) -> list[tuple[str, Item]]:

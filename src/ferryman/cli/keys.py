@@ -22,13 +22,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("name", nargs="?", default="", metavar="NAME", help="the key's name; revoke takes its id, too")
     parser.add_argument("--file", type=Path, required=True, metavar="FILE", help="the file of keys that a server reads")
     new = parser.add_argument_group("add")
-    new.add_argument("--scopes", nargs="+", choices=SCOPES, default=["infer", "read"], help="it may (infer read)")
+    may = "what it may: infer (ask), read (see the pages), admin (load and unload) (infer read)"
+    new.add_argument("--scopes", nargs="+", choices=SCOPES, default=["infer", "read"], metavar="SCOPE", help=may)
     new.add_argument("--models", nargs="+", default=["*"], metavar="PATTERN", help="models that it may ask (*)")
     new.add_argument("--rate", type=positive, metavar="N", help="requests a second (no limit)")
-    new.add_argument("--burst", type=count, metavar="N", help="requests at once (those of one second)")
+    new.add_argument("--burst", type=count, metavar="N", help="requests at once, with --rate (those of one second)")
     new.add_argument("--expires", type=duration, metavar="TIME", help="good for so long: 90d, 12h (for ever)")
     old = parser.add_argument_group("rotate")
-    old.add_argument("--grace", type=duration, default="1h", metavar="TIME", help="the old token ends after it (1h)")
+    old.add_argument("--grace", type=duration, default="1h", metavar="TIME", help="the old token's last time (1h)")
     add_json(parser)
 
 
@@ -37,7 +38,7 @@ def run(args: argparse.Namespace) -> int:
     if args.action == "list":
         return _list(read_keys(args.file), as_json=args.json)
     if not args.name:
-        raise ConfigError(f"keys {args.action} needs a name", hint=EXAMPLE)
+        raise ConfigError(f"{args.action} which key?", hint=f"ferryman keys {args.action} NAME --file FILE")
     with locked(args.file):
         file = KeyFile() if args.action == "add" and not args.file.exists() else read_keys(args.file)
         if args.action == "revoke":

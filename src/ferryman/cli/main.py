@@ -3,6 +3,7 @@
 import argparse
 import contextlib
 import difflib
+import errno
 import importlib
 import os
 import signal
@@ -15,6 +16,7 @@ from types import FrameType
 from typing import NoReturn
 
 from ferryman import __version__
+from ferryman.cli.first_process import work_below_first_process
 from ferryman.cli.output import write_json
 from ferryman.cli.talk import say
 from ferryman.core.errors import FerrymanError, UserError
@@ -30,14 +32,39 @@ VERBS = {
     "keys": "make, list and revoke the keys that callers of a server need",
     "conformance": "check that a server speaks the Open Inference Protocol V2",
     "infer": "ask a bundle or a server about pictures, rows or tensors",
-    "verify": "check a bundle's contract again on this machine",
+    "verify": "check a bundle's or an image's contract again on this machine",
+    "parity": "set all formats of a bundle side by side: answers, metric, latency, size",
+    "sign": "vouch for a bundle or an image, and say what is in it",
+    "accept": "check who vouches for a bundle or an image",
+    "bom": "list what is in a bundle or an image: packages, model, data, licences",
     "pack": "make one .ferry file of a bundle, to copy elsewhere",
+    "push": "put a bundle into a registry, beside the images",
+    "pull": "take a bundle from a registry, whole and checked",
+    "package": "write a bundle as an OCI image, for podman, docker or a registry",
+    "deploy": "bring a bundle to Kubernetes, KServe, Compose or systemd",
+    "toolchain": "add environments for converters that need one of their own",
+    "fleet": "keep many boxes at the right version: releases, stages, the agent on each box",
     "plugins": "list sources, steps, runtimes and tasks",
     "doctor": "look at this machine: CPU, memory, packages, plug-ins",
     "schema": "print the JSON schema of ferryman.toml",
     "config": "list the environment variables that are read",
     "demo": "carry a small detector from weights to a served answer",
 }
+_STOPPED = {
+    "build": "stopped; run it again to resume",
+    "tune": "stopped; the bundle is as it was",
+    "toolchain": "stopped; run it again to go on",
+    "push": "stopped; run it again to go on",
+    "pull": "stopped; run it again to go on",
+    "deploy": "stopped waiting; what was begun goes on without this",
+    "rollout": "stopped looking; the rollout goes on without this",
+}
+_RIGHTS = "look at who may write there, or name another place"
+_ROOM = "make room on that disk, or name another place"
+_HINTS = {
+    errno.EACCES: _RIGHTS, errno.EPERM: _RIGHTS, errno.EROFS: _RIGHTS, errno.ENOSPC: _ROOM, errno.EDQUOT: _ROOM,
+    errno.ENOTDIR: "a part of that path is a file", errno.ENAMETOOLONG: "give it a shorter name",
+}  # fmt: skip
 INTERRUPTED = 128 + signal.SIGINT
 TERMINATED = 128 + signal.SIGTERM
 PIPE_CLOSED = 128 + signal.SIGPIPE
@@ -63,6 +90,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command line; give the exit code: 0 well, 1 our fault, 2 the user's, 3 the contract doesn't hold."""
     words = list(sys.argv[1:] if argv is None else argv)
     is_debug, as_json = "--debug" in words, "--json" in words
+    sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: SIM115 - None: closed by who started us
+    sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: SIM115
     if not is_debug and not sys.warnoptions:
         warnings.simplefilter("ignore")  # a library's advice to its callers is not for our users
     try:
@@ -71,7 +100,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
         return code
     except KeyboardInterrupt as stop:
-        say("stopped; run it again to resume")
+        say(_STOPPED.get(next((word for word in words if word in VERBS), ""), "stopped"))
         return TERMINATED if isinstance(stop, _Terminated) else INTERRUPTED
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the flush at exit complains again
@@ -79,9 +108,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     except FerrymanError as error:
         return _explain(str(error), error.hint, as_json=as_json, is_debug=is_debug, code=error.exit_code)
     except Exception as error:  # noqa: BLE001 - the process boundary
-        hint = "this is a fault of ferryman; --debug shows the trace"
-        text = f"unexpected {type(error).__name__}: {error}"
-        return _explain(text, hint, as_json=as_json, is_debug=is_debug, code=1)
+        text, hint, code = _of_the_place(error) or (
+            f"unexpected {type(error).__name__}: {error}", "this is a fault of ferryman; --debug shows the trace", 1,
+        )  # fmt: skip
+        return _explain(text, hint, as_json=as_json, is_debug=is_debug, code=code)
+
+
+def _of_the_place(error: Exception) -> tuple[str, str, int] | None:
+    """Tell of a file or folder that this user may not write, or a disk that is full: no fault of ours."""
+    if not isinstance(error, OSError) or error.errno not in _HINTS or not error.filename:
+        return None
+    return f"{error.filename}: {error.strerror}", _HINTS[error.errno], UserError.exit_code
 
 
 @contextlib.contextmanager
@@ -113,6 +150,9 @@ def _run(words: list[str]) -> int:
         nearest = difflib.get_close_matches(verb, VERBS, n=1)
         meant = f"did you mean {nearest[0]}? " if nearest else ""
         raise UserError(f"there is no verb '{verb}'", hint=f"{meant}ferryman --help lists them")
+    if verb == "serve":  # it forks once it is imported: numpy must have started no threads by then
+        work_below_first_process()
+        os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     module = importlib.import_module(f"ferryman.cli.{verb}")
     parser = Parser(
         prog=f"ferryman {verb}",
@@ -123,7 +163,7 @@ def _run(words: list[str]) -> int:
     )
     _add_common(parser)
     module.add_arguments(parser)
-    code: int = module.run(parser.parse_args(words[:first] + words[first + 1 :]))
+    code: int = module.run(parser.parse_intermixed_args(words[:first] + words[first + 1 :]))
     return code
 
 

@@ -36,6 +36,14 @@ def count(text: str) -> int:
     return int(text)
 
 
+def at_least_one(text: str) -> int:
+    """Read a whole number over 0."""
+    number = count(text)
+    if number == 0:
+        raise argparse.ArgumentTypeError("0 is too small; without the option it is as --help says")
+    return number
+
+
 def share(text: str) -> float:
     """Read a number from 0 to 1."""
     number = _number(text)
@@ -54,10 +62,17 @@ def positive(text: str) -> float:
 
 def duration(text: str) -> timedelta:
     """Read a time such as 90s, 15m, 1h or 30d."""
-    seconds = count(text[:-1]) * _UNITS_S.get(text[-1:], _LONGEST_S + 1)
-    if seconds > _LONGEST_S:
-        raise argparse.ArgumentTypeError(f"'{text}' is no time of up to a century: 90s, 15m, 1h or 30d")
-    return timedelta(seconds=seconds)
+    number, unit = text[:-1], text[-1:]
+    if not number.isascii() or not number.isdigit() or unit not in _UNITS_S:
+        raise argparse.ArgumentTypeError(f"'{text}' is no time: a whole number and s, m, h or d, as 90s, 15m, 1h, 30d")
+    if int(number) * _UNITS_S[unit] > _LONGEST_S:
+        raise argparse.ArgumentTypeError(f"'{text}' is more than a century")
+    return timedelta(seconds=int(number) * _UNITS_S[unit])
+
+
+def seconds_or_duration(text: str) -> timedelta:
+    """Read a time such as 90s or 15m, or a plain number of seconds, as ferryman.toml has it."""
+    return duration(f"{text}s" if text.isascii() and text.isdigit() else text)
 
 
 def _number(text: str) -> float:

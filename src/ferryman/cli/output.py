@@ -62,6 +62,15 @@ def write_file(path: Path, text: str) -> None:
         raise UserError(f"{path} can't be written: {error.strerror}", hint="name another file") from None
 
 
+def check_writable(path: Path | None) -> None:
+    """Raise UserError now for a file that `write_file` couldn't write after a long work."""
+    if path is not None and not path.exists():
+        write_file(path, "")
+        path.unlink()
+    elif path is not None and not (path.is_file() and os.access(path, os.W_OK)):
+        raise UserError(f"{path} can't be written", hint="name another file")
+
+
 def _as_json(value: Any) -> Any:  # whatever a result holds
     if isinstance(value, float):
         return value if math.isfinite(value) else None

@@ -3,12 +3,15 @@
 import importlib
 from importlib.metadata import PackageNotFoundError, version
 
+from ferryman.core.privacy import forbid_telemetry
+
 _CORE = {
     "numpy": "numpy",
     "pydantic": "pydantic",
     "onnx": "onnx",
     "onnxruntime": "onnxruntime",
     "opencv-python-headless": "cv2",
+    "pillow": "PIL",
     "pycocotools": "pycocotools",
     "uvloop": "uvloop",
     "httptools": "httptools",
@@ -19,12 +22,14 @@ _CORE = {
     "pysimdjson": "simdjson",
 }
 _FRAMEWORKS = (
-    "openvino", "nncf", "torch", "onnxscript", "scikit-learn", "skl2onnx", "xgboost", "lightgbm", "catboost"
+    "openvino", "nncf", "torch", "onnxscript", "scikit-learn", "skl2onnx", "xgboost", "lightgbm", "catboost",
+    "tensorrt",
 )  # fmt: skip
 
 
 def load_core() -> dict[str, str]:
     """Import every package of the core; gives versions, or "BROKEN: ..." with the reason."""
+    forbid_telemetry()
     return {package: _load(package, module) for package, module in _CORE.items()}
 
 

@@ -1,10 +1,12 @@
 """`ferryman plan`: what a build would do."""
 
 import argparse
+import sys
 
 from ferryman import api
 from ferryman.cli.options import add_json, add_project
-from ferryman.cli.output import write_json, write_text
+from ferryman.cli.output import has_color, terminal_width, write_json, write_text
+from ferryman.cli.plan_table import render_plan
 
 EXAMPLE = "ferryman plan street"
 
@@ -21,5 +23,5 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         write_json(plan.as_json())
     else:
-        write_text(str(plan).rstrip("\n") + "\n")
+        write_text(render_plan(plan, width=terminal_width(), color=has_color(sys.stdout)))
     return 0

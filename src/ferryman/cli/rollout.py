@@ -5,7 +5,7 @@ import sys
 import time
 from typing import Any
 
-from ferryman.cli.key_option import add_key_file, read_key
+from ferryman.cli.access_options import add_access, read_access
 from ferryman.cli.options import add_json
 from ferryman.cli.output import has_color, terminal_width, write_json, write_text
 from ferryman.cli.rollout_options import add_admin, add_plan, read_plan_options
@@ -29,17 +29,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("move", choices=_MOVES, metavar="MOVE", help=moves)
     parser.add_argument("model", nargs="?", metavar="MODEL", help="the served model; status shows all without it")
     parser.add_argument(
-        "--watch", action="store_true", help="status: follow it to its end; exit code 1 unless promoted"
+        "--watch", action="store_true", help="with status: follow it to its end; exit code 1 unless promoted"
     )
     add_admin(parser)
-    add_key_file(parser)
+    add_access(parser)
     add_plan(parser)
     add_json(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     """Do it, and show how the rollout stands."""
-    admin = Admin(args.admin, token=read_key(args.key_file))
+    admin = Admin(args.admin, access=read_access(args))
     plan = read_plan_options(args)
     if args.model is None:
         if args.move != "status" or args.watch:

@@ -23,19 +23,46 @@ def add_plan(parser: argparse.ArgumentParser) -> None:
     """Take the version and the plan of `start`."""
     plan = parser.add_argument_group("the plan, for start")
     plan.add_argument("--version", metavar="V", help="the version to bring in")
-    plan.add_argument("--plan", type=Path, metavar="FILE", help="a JSON file of plan keys; options win over it")
-    plan.add_argument("--shadow", type=share, metavar="SHARE", help="share of requests that both answer (0.1; 0: none)")
-    plan.add_argument("--steps", type=_shares, metavar="A,B,..", help="shares it gets (0.01,0.05,0.25,0.5)")
+    plan.add_argument(
+        "--plan",
+        type=Path,
+        metavar="FILE",
+        help='a JSON file of the plan\'s keys, as {"step_s": 30}; options win over it',
+    )
+    plan.add_argument(
+        "--shadow",
+        type=share,
+        metavar="SHARE",
+        help="share of requests that both versions answer and compare (0.1; 0: none)",
+    )
+    plan.add_argument(
+        "--steps",
+        type=_shares,
+        metavar="A,B,..",
+        help="shares of the requests that it gets, one after another (0.01,0.05,0.25,0.5)",
+    )
     plan.add_argument("--step-s", type=positive, metavar="S", help="seconds that a step lasts at least (60)")
-    plan.add_argument("--min-requests", type=count, metavar="N", help="requests that a step needs (200)")
-    plan.add_argument("--max-error-rate", type=share, metavar="SHARE", help="more failed requests than now (0.01)")
-    plan.add_argument("--max-p99-ratio", type=positive, metavar="R", help="its p99 latency over that of now (1.5)")
-    plan.add_argument("--max-disagreement", type=share, metavar="SHARE", help="share of differing answers (0.01)")
+    plan.add_argument(
+        "--min-requests", type=count, metavar="N", help="requests that it answers in a step at least (200)"
+    )
+    plan.add_argument("--max-error-rate", type=share, metavar="SHARE", help="how much more often it may fail (0.01)")
+    plan.add_argument(
+        "--max-p99-ratio", type=positive, metavar="R", help="its p99 latency over the active version's, at most (1.5)"
+    )
+    plan.add_argument(
+        "--max-disagreement", type=share, metavar="SHARE", help="share of compared answers that may differ (0.01)"
+    )
     plan.add_argument(
         "--agreement", type=_limit, action="append", metavar="FIGURE=LIMIT",
-        help=f"how far answers may be apart, more than once (as golden samples); '{_ANY}': don't mind",
+        help="how far two answers may be apart before they differ, as label_changed=0.05; once for each figure, and "
+        f"'{_ANY}' compares nothing (as the golden samples have it)",
     )  # fmt: skip
-    plan.add_argument("--keep-s", type=positive, metavar="S", help="seconds that the old version stays loaded (600)")
+    plan.add_argument(
+        "--keep-s",
+        type=positive,
+        metavar="S",
+        help="seconds that the old version stays loaded after the promotion (600)",
+    )
     plan.add_argument("--no-auto-promote", action="store_true", help="wait for `promote` after the last step")
 
 
@@ -68,7 +95,13 @@ def _read(file: Path | None) -> dict[str, Any]:  # JSON
 
 
 def _shares(text: str) -> list[float]:
-    return [share(part.strip()) for part in text.split(",") if part.strip()]
+    try:
+        shares = [share(part.strip()) for part in text.split(",")]
+    except argparse.ArgumentTypeError as error:
+        raise argparse.ArgumentTypeError(f"{error}; give shares that grow, as 0.05,0.25,0.5") from None
+    if sorted(set(shares)) != shares or shares[0] == 0 or shares[-1] == 1:
+        raise argparse.ArgumentTypeError(f"'{text}' are no shares over 0 and under 1 that grow, as 0.05,0.25,0.5")
+    return shares
 
 
 def _limit(text: str) -> tuple[str, float]:

@@ -2,9 +2,18 @@
 
 from collections.abc import Sequence
 
-from ferryman.core.bundle import Tuning
+from ferryman.core.bundle import Choice, Tuning
+from ferryman.server.tuning.serving import describe
 from ferryman.verify.columns import Cell, Column, Paint, rows
 from ferryman.verify.figures import figure
+
+
+def plan_text(candidates: Sequence[Choice], rounds: Sequence[tuple[int, float]]) -> str:
+    """Give the ways that a search would try, and how long."""
+    lines = [describe(choice) for choice in candidates]
+    for place, (number, seconds) in enumerate(rounds, start=1):
+        lines.append(f"round {place}: {number} of them, {seconds:.1f} s each and its start")
+    return "\n".join(lines) + "\n"
 
 
 def tuning_table(tuning: Tuning, paint: Paint) -> str:

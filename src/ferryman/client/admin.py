@@ -4,39 +4,44 @@ import http.client
 import json
 from collections.abc import Mapping
 from typing import Any
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
-from ferryman.core.errors import ConfigError, FerrymanError, NotFound, NotReady, UserError
+from ferryman.client.access import NOBODY, Access
+from ferryman.client.link import Link, Reply, read_url, way_in
+from ferryman.core.errors import ConfigError, FerrymanError, Forbidden, NotFound, NotReady, Unauthorized, UserError
 
-_ERRORS: dict[int, type[FerrymanError]] = {400: UserError, 404: NotFound, 409: UserError, 503: NotReady}
-_UNKNOWN = {401: "it wants a key", 403: "this key may not steer it"}
+_ERRORS: dict[int, type[FerrymanError]] = {
+    400: UserError,
+    401: Unauthorized,
+    403: Forbidden,
+    404: NotFound,
+    409: UserError,
+    503: NotReady,
+}
+_FORM = "http://HOST:PORT, as ferryman serve tells it"
+_LIST = "/admin/rollouts"
+_JSON = {"Content-Type": "application/json"}
 
 
 class Admin:
     """Ask a server's admin interface; each question has a connection of its own.
 
-    `token` is an API key, for a server that wants one. What the server refuses comes back as UserError, NotFound or
-    NotReady.
+    `access` says who asks, for a server that wants to know. What the server refuses comes back as UserError, NotFound,
+    NotReady, Unauthorized or Forbidden.
     """
 
-    def __init__(self, url: str, *, timeout_s: float = 60.0, token: str = "") -> None:
-        parts = urlsplit(url if "://" in url else f"http://{url}")
-        try:
-            host, port = parts.hostname, parts.port
-        except ValueError:
-            host, port = None, None
-        if parts.scheme not in ("http", "https") or not host or parts.path.strip("/") or parts.query:
-            raise ConfigError(f"{url!r} is not an admin address", hint="http://HOST:PORT, as ferryman serve tells it")
-        self._url = f"{parts.scheme}://{parts.netloc}"
-        self._kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
-        self._host, self._port, self._timeout_s = host, port, timeout_s
-        self._headers = {"Content-Type": "application/json", **({"Authorization": f"Bearer {token}"} if token else {})}
+    def __init__(self, url: str, *, timeout_s: float = 60.0, access: Access = NOBODY) -> None:
+        self._parts = read_url(url, _FORM, "an admin address")
+        if self._parts.path.strip("/") or self._parts.query:
+            raise ConfigError(f"{url!r} is not an admin address", hint=_FORM)
+        self._link = Link(self._parts._replace(path=""), timeout_s=timeout_s, access=access)
+        self._has_key = bool(access.key)
 
     def rollouts(self) -> list[dict[str, Any]]:  # JSON
         """Describe every rollout."""
-        listed = self._ask("GET", "/admin/rollouts").get("rollouts")
+        listed = self._ask("GET", _LIST).get("rollouts")
         if not isinstance(listed, list):
-            raise FerrymanError(f"{self._url} gave no list of rollouts", hint="is it the admin address?")
+            raise FerrymanError(f"{self._link.url} gave no list of rollouts", hint="is it the admin address?")
         return listed
 
     def rollout(self, model: str) -> dict[str, Any]:  # JSON
@@ -51,38 +56,49 @@ class Admin:
         """Have a rollout promoted, taken back, paused or resumed."""
         return self._ask("POST", f"{_path(model)}/{move}", {})
 
+    def load(self, model: str) -> None:
+        """Have a model looked for on the disk again, and its version of choice made the active one without a gap."""
+        self._ask("POST", f"/v2/repository/models/{quote(model, safe='')}/load", {})
+
     def _ask(self, method: str, path: str, body: Mapping[str, object] | None = None) -> dict[str, Any]:  # JSON
-        connection = self._kind(self._host, self._port, timeout=self._timeout_s)
         try:
-            payload = None if body is None else json.dumps(body, allow_nan=False)
-            connection.request(method, path, payload, self._headers)
-            response = connection.getresponse()
-            status, text = response.status, response.read()
+            payload = b"" if body is None else json.dumps(body, allow_nan=False).encode()
         except ValueError as error:
             raise ConfigError(f"this can't be sent as JSON: {error}") from None
-        except ConnectionRefusedError:
-            raise NotReady(
-                f"nobody listens at {self._url}", hint="is it the admin address that ferryman serve tells?"
-            ) from None
-        except (OSError, http.client.HTTPException) as error:
-            raise NotReady(f"{self._url} can't be asked: {error!r}", hint="is the server running?") from None
-        finally:
-            connection.close()
-        return self._read(status, text)
+        return self._read(self._reply(method, path, payload))
 
-    def _read(self, status: int, text: bytes) -> dict[str, Any]:  # JSON
+    def _reply(self, method: str, path: str, payload: bytes) -> Reply:
         try:
-            answer = json.loads(text)
+            return self._link.ask(method, path, payload, _JSON)
+        except NotReady as error:
+            raise NotReady(str(error), hint=f"{error.hint}; --admin takes {_FORM}") from None
+        finally:
+            self._link.close()
+
+    def _read(self, reply: Reply) -> dict[str, Any]:  # JSON
+        try:
+            answer = json.loads(reply.payload)
         except (ValueError, RecursionError):
             answer = None
-        if not isinstance(answer, dict):
-            raise FerrymanError(f"{self._url} says {status} and no JSON object", hint="is it the admin address?")
-        if status < http.client.BAD_REQUEST:
+        is_missing = reply.status == http.client.NOT_FOUND
+        if not isinstance(answer, dict) or (is_missing and self._reply("GET", _LIST, b"").status == reply.status):
+            raise self._not_there(reply.status)
+        if reply.status < http.client.BAD_REQUEST:
             return answer
-        kind = _ERRORS.get(status, FerrymanError)
-        hint = str(answer.get("hint", "")) or _UNKNOWN.get(status, "")
-        raise kind(str(answer.get("error", f"{self._url} says {status}")), hint=hint)
+        kind = _ERRORS.get(reply.status, FerrymanError)
+        hint = str(answer.get("hint", ""))
+        if kind in (Unauthorized, Forbidden):
+            hint = way_in(reply.status, has_key=self._has_key)
+        raise kind(str(answer.get("error", f"{self._link.url} says {reply.status}")), hint=hint)
+
+    def _not_there(self, status: int) -> UserError:
+        """Say that somebody else answers: most often the port where everybody may ask."""
+        port = self._parts.port
+        usual = f"; it is the port after that one unless chosen: {port + 1}" if port is not None else ""
+        return UserError(
+            f"{self._link.url} is no admin address: it says {status}", hint=f"ferryman serve tells it when ready{usual}"
+        )
 
 
 def _path(model: str) -> str:
-    return f"/admin/rollouts/{quote(model, safe='')}"
+    return f"{_LIST}/{quote(model, safe='')}"

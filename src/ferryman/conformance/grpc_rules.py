@@ -9,8 +9,8 @@ import numpy as np
 from ferryman.conformance.broken import Broken, NotTried, expect
 from ferryman.conformance.case import Case
 from ferryman.conformance.check import Check
+from ferryman.conformance.clients import open_stub
 from ferryman.conformance.tensors import Tensor, compare, from_bytes
-from ferryman.conformance.triton_grpc import call_options
 
 _FIELDS = {
     "BOOL": "bool_contents", "INT8": "int_contents", "INT16": "int_contents", "INT32": "int_contents",
@@ -24,17 +24,8 @@ def _grpc() -> Any:  # a module without types
 
 
 def _ask(case: Case, request: Any) -> Any:  # protobuf messages
-    from tritonclient.grpc import service_pb2_grpc
-
-    grpc = _grpc()
-    options = call_options(case)
-    credentials = grpc.ssl_channel_credentials() if case.target.is_tls else None
-    channel = (
-        grpc.secure_channel(case.target.grpc, credentials) if credentials else grpc.insecure_channel(case.target.grpc)
-    )
-    with channel:
-        stub = service_pb2_grpc.GRPCInferenceServiceStub(channel)
-        return stub.ModelInfer(request, timeout=options["client_timeout"], metadata=list(options["headers"].items()))
+    with open_stub(case) as (stub, options):
+        return stub.ModelInfer(request, **options)
 
 
 def _request(case: Case, *, is_typed: bool, is_raw: bool) -> Any:  # protobuf message

@@ -6,6 +6,7 @@ It must import nothing of ferryman: that environment has none of it.
 import asyncio
 import importlib
 import json
+import ssl
 import sys
 import traceback
 from typing import Any
@@ -16,7 +17,9 @@ Order = dict[str, Any]  # JSON
 
 
 async def _ask_http(order: Order, kserve: Any) -> dict[str, Any]:  # the SDK's module, JSON
-    client = kserve.InferenceRESTClient(kserve.RESTConfig(protocol="v2", timeout=order["timeout_s"], retries=0))
+    believed = True if order["tls"] is None else _context(order["tls"])
+    config = kserve.RESTConfig(protocol="v2", timeout=order["timeout_s"], retries=0, verify=believed)
+    client = kserve.InferenceRESTClient(config)
     facts = {
         "live": await client.is_server_live(order["url"], headers=order["headers"]),
         "ready": await client.is_server_ready(order["url"], headers=order["headers"]),
@@ -29,7 +32,8 @@ async def _ask_http(order: Order, kserve: Any) -> dict[str, Any]:  # the SDK's m
 
 
 async def _ask_grpc(order: Order, kserve: Any) -> dict[str, Any]:  # the SDK's module, JSON
-    client = kserve.InferenceGRPCClient(order["grpc"], timeout=order["timeout_s"], retries=0)
+    tls = {"use_ssl": True, **order["tls"]} if order["tls"] is not None else {}
+    client = kserve.InferenceGRPCClient(order["grpc"], timeout=order["timeout_s"], retries=0, **tls)
     headers = [(name.lower(), value) for name, value in order["headers"].items()]
     facts = {
         "live": await client.is_server_live(headers=headers),
@@ -40,6 +44,13 @@ async def _ask_grpc(order: Order, kserve: Any) -> dict[str, Any]:  # the SDK's m
     answer = await client.infer(request, headers=headers)
     await client.close()
     return {**facts, **_told(answer)}
+
+
+def _context(files: dict[str, str]) -> ssl.SSLContext:
+    context = ssl.create_default_context(cafile=files.get("root_certificates"))
+    if "certificate_chain" in files:
+        context.load_cert_chain(files["certificate_chain"], files["private_key"])
+    return context
 
 
 def _inputs(order: Order, kserve: Any) -> list[Any]:  # the SDK's module, its InferInput

@@ -9,6 +9,7 @@ from typing import Any
 from ferryman.conformance.broken import NotTried, expect
 from ferryman.conformance.case import Case
 from ferryman.conformance.check import Check
+from ferryman.conformance.clients import tls_files
 from ferryman.conformance.tensors import NOT_IN_JSON, compare, from_json
 
 _PROGRAM = Path(__file__).with_name("kserve_program.py")
@@ -27,6 +28,7 @@ def _ask(*, is_grpc: bool, is_binary: bool = False) -> Callable[[Case], None]:
             "model": case.model,
             "headers": dict(target.headers),
             "timeout_s": target.timeout_s,
+            "tls": {name: str(file) for name, file in tls_files(target).items()} if target.is_tls else None,
             "is_grpc": is_grpc,
             "is_binary": is_binary or is_grpc,
             "inputs": [tensor.to_json() for tensor in case.inputs],

@@ -6,9 +6,9 @@ from collections.abc import Callable
 from ferryman.conformance.broken import NotTried, expect
 from ferryman.conformance.case import Case
 from ferryman.conformance.check import Check
+from ferryman.conformance.clients import call_options, open_grpc, open_http
 from ferryman.conformance.target import model_path
-from ferryman.conformance.triton import load_client, or_refused
-from ferryman.conformance.triton_grpc import call_options
+from ferryman.conformance.triton import or_refused
 
 _JSON = {"Content-Type": "application/json"}
 _KEYS = {"name", "version", "state", "reason"}
@@ -32,35 +32,27 @@ def _index_ready_only(case: Case) -> None:
 
 
 def _http_index(case: Case) -> None:
-    client = load_client("http").InferenceServerClient(case.target.address, ssl=case.target.is_tls)
-    try:
+    with open_http(case) as (client, _):
         entries = client.get_model_repository_index(headers=dict(case.target.headers))
-    finally:
-        client.close()
     expect(case.model in {entry["name"] for entry in entries}, f"'{case.model}' is not in the index")
 
 
 def _grpc_index(case: Case) -> None:
-    with load_client("grpc").InferenceServerClient(case.target.grpc, ssl=case.target.is_tls) as client:
+    with open_grpc(case) as (client, _):
         index = or_refused(lambda: client.get_model_repository_index(**call_options(case)))
     expect(case.model in {entry.name for entry in index.models}, f"'{case.model}' is not in the index")
 
 
 def _unload_and_load(case: Case) -> None:
     wanted = case.wanted  # asked for while the model is there
-    client = load_client("http").InferenceServerClient(
-        case.target.address, ssl=case.target.is_tls, network_timeout=case.target.timeout_s
-    )
     headers = dict(case.target.headers)
-    try:
+    with open_http(case) as (client, _):
         or_refused(lambda: client.unload_model(case.model, headers=headers))
         try:
             _wait(lambda: not _is_ready(case), case, "the model is still ready after it was unloaded")
         finally:
             client.load_model(case.model, headers=headers)
         _wait(lambda: _is_ready(case), case, "the model is not ready after it was loaded")
-    finally:
-        client.close()
     expect(Case(case.target, case.model).wanted.keys() == wanted.keys(), "the model has other outputs than before")
 
 

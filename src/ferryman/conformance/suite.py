@@ -19,8 +19,9 @@ from ferryman.conformance import (
 from ferryman.conformance.broken import Broken, NotTried
 from ferryman.conformance.case import Case
 from ferryman.conformance.check import Check, Result, Verdict
-from ferryman.conformance.target import Target
-from ferryman.conformance.triton import load_client
+from ferryman.conformance.clients import load_clients
+from ferryman.conformance.reach import reach
+from ferryman.conformance.target import INDEX, Target
 
 _BEFORE_LAST = (
     http_facts, http_infer, http_binary, triton_http, triton_grpc, grpc_rules, kserve_sdk, http_refusals,
@@ -29,18 +30,19 @@ _BEFORE_LAST = (
 CHECKS: tuple[Check, ...] = tuple(check for module in (*_BEFORE_LAST, repository) for check in module.CHECKS)
 _SDK_START_S = 60  # to import it, in an environment of its own
 # Servers that offer an extension without announcing it; the repository's is known by its answer.
-_KNOWN_BY_ANSWER = {"model_repository": "/v2/repository/index"}
+_KNOWN_BY_ANSWER = {"model_repository": INDEX}
 
 
 def run_suite(target: Target, models: Sequence[str] = (), checks: Sequence[Check] = CHECKS) -> Iterator[Result]:
     """Give the result of each check as it comes; those of a model once for each of `models` (default: all).
 
-    Raises NotReady where the server can't be reached, ConfigError where it doesn't list its models, MissingExtra
-    without tritonclient.
+    Raises what keeps the checks from meaning anything: NotReady where the server can't be reached, UserError where it
+    doesn't let this caller in, lacks a model or doesn't list its models, MissingExtra without tritonclient.
     """
-    load_client("http")
+    load_clients()
+    names = reach(target, models)
     offered = target.extensions | {name for name, path in _KNOWN_BY_ANSWER.items() if _is_there(target, path)}
-    cases = [Case(target, name) for name in models or target.model_names()]
+    cases = [Case(target, name) for name in names]
     for check in checks:
         for case in cases if check.scope == "model" else [Case(target)]:
             yield _run(check, case, offered)

@@ -1,6 +1,5 @@
 """The server under examination: where it is, what it says of itself, and plain HTTP to it."""
 
-import http.client
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -9,17 +8,17 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlsplit
 
+from ferryman.client import link
+from ferryman.client.access import NOBODY, Access
 from ferryman.conformance.broken import Broken, expect
-from ferryman.core.errors import ConfigError, NotReady
+from ferryman.core.errors import ConfigError
+
+INDEX = "/v2/repository/index"
 
 
 @dataclass(frozen=True, slots=True)
-class Reply:
-    """Hold one HTTP answer; header names are lower-case."""
-
-    status: int
-    headers: Mapping[str, str]
-    payload: bytes
+class Reply(link.Reply):
+    """Hold one HTTP answer, and read its JSON."""
 
     def json(self) -> Any:  # from the server
         """Give the body's JSON; raises Broken where it is none."""
@@ -39,7 +38,7 @@ class Reply:
 class Target:
     """Say where the server is and how to speak to it.
 
-    `grpc` is HOST:PORT, empty where gRPC is not offered; `headers` go with every request (an API key);
+    `grpc` is HOST:PORT, empty where gRPC is not offered; `headers` go with every request, after those of `access`;
     `kserve_python` is the Python of an environment that holds the kserve SDK; `inputs` hold a request (JSON) for
     each model that can't be asked about made values. Only with `may_unload` are models taken from the server and given
     back, which all who ask it notice.
@@ -52,11 +51,17 @@ class Target:
     kserve_python: Path | None = None
     inputs: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # JSON requests
     may_unload: bool = False
+    access: Access = NOBODY
 
     def __post_init__(self) -> None:
-        parts = urlsplit(self.url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise ConfigError(f"{self.url!r} is not a server's address", hint="http://HOST:PORT")
+        if "://" not in self.url:
+            raise ConfigError(f"{self.url!r} is not a server's address", hint="http://HOST:PORT, or https://")
+        link.read_url(self.url, "http://HOST:PORT, or https://")
+        if "/" in self.grpc or (self.grpc and ":" not in self.grpc):
+            raise ConfigError(
+                f"{self.grpc!r} is no address of gRPC", hint="HOST:PORT; it speaks TLS where the URL does"
+            )
+        object.__setattr__(self, "headers", {**self.access.headers, **self.headers})
 
     @property
     def is_tls(self) -> bool:
@@ -70,12 +75,10 @@ class Target:
 
     @cached_property
     def about(self) -> dict[str, Any]:  # from the server
-        """Give the server's metadata; raises NotReady where it can't be reached."""
+        """Give the server's metadata; raises what `ask` raises where there is no answer."""
         try:
             reply = self.ask("GET", "/v2")
             return reply.object() if reply.status == 200 else {}
-        except OSError as error:
-            raise NotReady(f"{self.url} can't be reached: {error}", hint="is the server running?") from None
         except Broken:
             return {}
 
@@ -86,23 +89,17 @@ class Target:
         return frozenset(map(str, announced)) if isinstance(announced, list) else frozenset()
 
     def ask(self, method: str, path: str, body: bytes = b"", headers: Mapping[str, str] | None = None) -> Reply:
-        """Send one request over a connection of its own."""
-        parts = urlsplit(self.url)
-        kind = http.client.HTTPSConnection if self.is_tls else http.client.HTTPConnection
-        connection = kind(parts.hostname or "", parts.port, timeout=self.timeout_s)
+        """Send one request over a connection of its own; raises NotReady, or ConfigError for what can't work."""
+        line = link.Link(urlsplit(self.url), timeout_s=self.timeout_s, access=self.access)
         try:
-            connection.request(method, parts.path.rstrip("/") + path, body or None, {**self.headers, **(headers or {})})
-            answer = connection.getresponse()
-            payload = answer.read()
-        except http.client.HTTPException as error:
-            raise OSError(f"no HTTP answer: {error!r}") from None
+            answer = line.ask(method, path, body, {**self.headers, **(headers or {})})
         finally:
-            connection.close()
-        return Reply(answer.status, {name.lower(): value for name, value in answer.getheaders()}, payload)
+            line.close()
+        return Reply(answer.status, answer.headers, answer.payload)
 
     def model_names(self) -> list[str]:
         """Give the names in the repository's index; raises ConfigError where the server has none."""
-        reply = self.ask("POST", "/v2/repository/index", b"{}", {"Content-Type": "application/json"})
+        reply = self.ask("POST", INDEX, b"{}", {"Content-Type": "application/json"})
         try:
             names = [str(entry["name"]) for entry in reply.json()] if reply.status == 200 else []
         except (Broken, TypeError, KeyError):

@@ -7,33 +7,14 @@ import numpy as np
 
 from ferryman.conformance.broken import NotTried, expect
 from ferryman.conformance.case import Case
+from ferryman.conformance.clients import Module
 from ferryman.conformance.tensors import Tensor, compare
-from ferryman.core.errors import MissingExtra
 
 # What a server says that doesn't offer something, or not to this caller, by HTTP status and by gRPC status.
 _REFUSALS = (
     "400", "401", "403", "404", "405", "415", "422", "501", "StatusCode.UNIMPLEMENTED", "StatusCode.INVALID_ARGUMENT",
     "StatusCode.UNAUTHENTICATED", "StatusCode.PERMISSION_DENIED",
 )  # fmt: skip
-Client = Any  # tritonclient has no types
-Module = Any
-
-
-def load_client(kind: str) -> Module:
-    """Import one of tritonclient's modules: "http", "http.aio", "grpc" or "grpc.aio"."""
-    try:
-        import tritonclient.grpc
-        import tritonclient.grpc.aio
-        import tritonclient.http
-        import tritonclient.http.aio
-    except ImportError as error:
-        raise MissingExtra(
-            f"the suite asks with tritonclient, which can't be imported: {error}",
-            hint="pip install 'ferryman[conformance]'",
-        ) from None
-    part, _, inner = kind.partition(".")
-    module = getattr(tritonclient, part)
-    return getattr(module, inner) if inner else module
 
 
 def is_dialect_of_grpc(module: Module) -> bool:

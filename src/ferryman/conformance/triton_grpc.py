@@ -3,47 +3,23 @@
 import asyncio
 import importlib
 import queue
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable
 from functools import partial
 from typing import Any
 
 from ferryman.conformance.broken import NotTried, expect
 from ferryman.conformance.case import Case
 from ferryman.conformance.check import Check
-from ferryman.conformance.triton import (
-    Client,
-    Module,
-    compare_result,
-    expect_refused,
-    inputs_of,
-    load_client,
-    or_refused,
-    outputs_of,
-)
+from ferryman.conformance.clients import Client, Module, call_options, open_grpc, open_stub, with_aio
+from ferryman.conformance.triton import compare_result, expect_refused, inputs_of, or_refused, outputs_of
 
+_aio = partial(with_aio, "grpc")
 UNKNOWN = ("StatusCode.NOT_FOUND", "StatusCode.INVALID_ARGUMENT", "StatusCode.UNAVAILABLE")
 WRONG = ("StatusCode.INVALID_ARGUMENT",)
 
 
-@contextmanager
-def _open(case: Case) -> Iterator[tuple[Client, Module]]:
-    module = load_client("grpc")
-    client = module.InferenceServerClient(case.target.grpc, ssl=case.target.is_tls)
-    try:
-        yield client, module
-    finally:
-        client.close()
-
-
-def call_options(case: Case) -> dict[str, Any]:  # keywords of every call
-    """Give headers and the deadline of one call."""
-    headers = {name.lower(): value for name, value in case.target.headers.items()}
-    return {"headers": headers, "client_timeout": case.target.timeout_s}
-
-
 def _server(case: Case) -> None:
-    with _open(case) as (client, _):
+    with open_grpc(case) as (client, _):
         expect(client.is_server_live(**call_options(case)) is True, "ServerLive gives False")
         expect(client.is_server_ready(**call_options(case)) is True, "ServerReady gives False")
         about = client.get_server_metadata(**call_options(case))
@@ -52,7 +28,7 @@ def _server(case: Case) -> None:
 
 
 def _model(case: Case) -> None:
-    with _open(case) as (client, _):
+    with open_grpc(case) as (client, _):
         expect(client.is_model_ready(case.model, **call_options(case)) is True, "ModelReady gives False")
         about = client.get_model_metadata(case.model, **call_options(case))
         expect(about.name == case.model, f"ModelMetadata is of '{about.name}'")
@@ -63,7 +39,7 @@ def _model(case: Case) -> None:
 
 
 def _infer(case: Case) -> None:
-    with _open(case) as (client, module):
+    with open_grpc(case) as (client, module):
         result = client.infer(case.model, inputs_of(case, module), request_id="r-1", **call_options(case))
         compare_result(case, result, way="gRPC")
         expect(result.get_response().id == "r-1", "the request's id doesn't come back")
@@ -71,7 +47,7 @@ def _infer(case: Case) -> None:
 
 
 def _requested(case: Case) -> None:
-    with _open(case) as (client, module):
+    with open_grpc(case) as (client, module):
         first = next(iter(case.wanted))
         asked = outputs_of([first], module)
         result = client.infer(case.model, inputs_of(case, module), outputs=asked, **call_options(case))
@@ -80,13 +56,13 @@ def _requested(case: Case) -> None:
 
 
 def _versioned(case: Case) -> None:
-    with _open(case) as (client, module):
+    with open_grpc(case) as (client, module):
         result = client.infer(case.model, inputs_of(case, module), model_version=case.version, **call_options(case))
         compare_result(case, result, way="model_version")
 
 
 def _parameters(case: Case) -> None:
-    with _open(case) as (client, module):
+    with open_grpc(case) as (client, module):
         options = {**call_options(case), "parameters": {"of_ours": "1", "number": 2, "flag": True}}
         result = or_refused(
             lambda: client.infer(case.model, inputs_of(case, module), priority=1, timeout=10_000_000, **options)
@@ -96,7 +72,7 @@ def _parameters(case: Case) -> None:
 
 def _compressed(algorithm: str) -> Callable[[Case], None]:
     def run(case: Case) -> None:
-        with _open(case) as (client, module):
+        with open_grpc(case) as (client, module):
             options = {**call_options(case), "compression_algorithm": algorithm}
             result = or_refused(lambda: client.infer(case.model, inputs_of(case, module), **options))
             compare_result(case, result, way=algorithm)
@@ -105,7 +81,7 @@ def _compressed(algorithm: str) -> Callable[[Case], None]:
 
 
 def _async(case: Case) -> None:
-    with _open(case) as (client, module):
+    with open_grpc(case) as (client, module):
         heard: queue.SimpleQueue[tuple[Any, Any]] = queue.SimpleQueue()  # InferResult, exception
         for turn in range(8):
             client.async_infer(
@@ -126,7 +102,7 @@ def _async(case: Case) -> None:
 
 def _stream(case: Case) -> None:
     _need_stream(case)
-    with _open(case) as (client, module):
+    with open_grpc(case) as (client, module):
         heard: queue.SimpleQueue[tuple[Any, Any]] = queue.SimpleQueue()  # InferResult, exception
         client.start_stream(
             lambda result, error: heard.put((result, error)),
@@ -147,17 +123,12 @@ def _stream(case: Case) -> None:
 
 def _need_stream(case: Case) -> None:
     """Raise NotTried where the server has no streams: clients report that in too many ways."""
-    from tritonclient.grpc import service_pb2, service_pb2_grpc
+    from tritonclient.grpc import service_pb2
 
     grpc: Any = importlib.import_module("grpc")  # it has no types
-    options = call_options(case)
-    metadata = list(options["headers"].items())
-    secure = grpc.secure_channel, (case.target.grpc, grpc.ssl_channel_credentials())
-    open_channel, where = secure if case.target.is_tls else (grpc.insecure_channel, (case.target.grpc,))
-    with open_channel(*where) as channel:
-        stub = service_pb2_grpc.GRPCInferenceServiceStub(channel)
+    with open_stub(case) as (stub, options):
         asked = iter([service_pb2.ModelInferRequest(model_name=case.model)])
-        answers = stub.ModelStreamInfer(asked, timeout=options["client_timeout"], metadata=metadata)
+        answers = stub.ModelStreamInfer(asked, **options)
         try:
             next(answers, None)
         except grpc.RpcError as error:
@@ -171,7 +142,7 @@ def _raise(error: Exception | None) -> None:
 
 
 def _unknown(case: Case) -> None:
-    with _open(case) as (client, module):
+    with open_grpc(case) as (client, module):
         options = call_options(case)
         tensors = inputs_of(case, module)
         expect_refused(lambda: client.infer("no-such-model-here", tensors, **options), statuses=UNKNOWN)
@@ -179,7 +150,7 @@ def _unknown(case: Case) -> None:
 
 
 def _wrong(case: Case) -> None:
-    with _open(case) as (client, module):
+    with open_grpc(case) as (client, module):
         tensors = inputs_of(case, module)
         tensors[0].set_shape([1, *case.inputs[0].shape])
         expect_refused(lambda: client.infer(case.model, tensors, **call_options(case)), statuses=WRONG)
@@ -188,7 +159,7 @@ def _wrong(case: Case) -> None:
 def _deadline(case: Case) -> None:
     from tritonclient.utils import InferenceServerException
 
-    with _open(case) as (client, module):
+    with open_grpc(case) as (client, module):
         for _ in range(5):
             try:
                 result = client.infer(
@@ -201,21 +172,9 @@ def _deadline(case: Case) -> None:
 
 
 def _config(case: Case) -> None:
-    with _open(case) as (client, _):
+    with open_grpc(case) as (client, _):
         config = or_refused(lambda: client.get_model_config(case.model, **call_options(case)))
         expect(config.config.name == case.model, f"the config's name is {config.config.name!r}")
-
-
-def _aio(ask: Callable[[Case, Client, Module], Awaitable[None]]) -> Callable[[Case], None]:
-    def run(case: Case) -> None:
-        async def all_of_it() -> None:
-            module = load_client("grpc.aio")
-            async with module.InferenceServerClient(case.target.grpc, ssl=case.target.is_tls) as client:
-                await ask(case, client, module)
-
-        asyncio.run(asyncio.wait_for(all_of_it(), case.target.timeout_s))
-
-    return run
 
 
 async def _aio_infer(case: Case, client: Client, module: Module) -> None:

@@ -1,38 +1,17 @@
 """Checks by tritonclient.http and tritonclient.http.aio."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
-from typing import Any
+from collections.abc import Awaitable, Callable
+from functools import partial
 
 from ferryman.conformance.broken import expect
 from ferryman.conformance.case import Case
 from ferryman.conformance.check import Check
-from ferryman.conformance.triton import (
-    Client,
-    Module,
-    compare_result,
-    expect_refused,
-    inputs_of,
-    load_client,
-    or_refused,
-    outputs_of,
-)
+from ferryman.conformance.clients import Client, Module, open_http, with_aio
+from ferryman.conformance.triton import compare_result, expect_refused, inputs_of, or_refused, outputs_of
 
+_aio = partial(with_aio, "http")
 _CLIENT_ERRORS = [str(status) for status in range(400, 500)]
-
-
-@contextmanager
-def _open(case: Case, **more: Any) -> Iterator[tuple[Client, Module]]:  # arguments of the client
-    module = load_client("http")
-    target = case.target
-    client = module.InferenceServerClient(
-        target.address, ssl=target.is_tls, connection_timeout=target.timeout_s, network_timeout=target.timeout_s, **more
-    )
-    try:
-        yield client, module
-    finally:
-        client.close()
 
 
 def _headers(case: Case) -> dict[str, str]:
@@ -40,7 +19,7 @@ def _headers(case: Case) -> dict[str, str]:
 
 
 def _server(case: Case) -> None:
-    with _open(case) as (client, _):
+    with open_http(case) as (client, _):
         expect(client.is_server_live(headers=_headers(case)) is True, "is_server_live gives False")
         expect(client.is_server_ready(headers=_headers(case)) is True, "is_server_ready gives False")
         about = client.get_server_metadata(headers=_headers(case))
@@ -51,7 +30,7 @@ def _server(case: Case) -> None:
 
 
 def _model(case: Case) -> None:
-    with _open(case) as (client, _):
+    with open_http(case) as (client, _):
         expect(client.is_model_ready(case.model, headers=_headers(case)) is True, "is_model_ready gives False")
         about = client.get_model_metadata(case.model, headers=_headers(case))
         expect(about == case.metadata, "get_model_metadata differs from GET /v2/models/{m}")
@@ -61,13 +40,13 @@ def _model(case: Case) -> None:
 
 
 def _config(case: Case) -> None:
-    with _open(case) as (client, _):
+    with open_http(case) as (client, _):
         config = or_refused(lambda: client.get_model_config(case.model, headers=_headers(case)))
         expect(config.get("name") == case.model, f"the config's name is {config.get('name')!r}")
 
 
 def _statistics(case: Case) -> None:
-    with _open(case) as (client, _):
+    with open_http(case) as (client, _):
         told = or_refused(lambda: client.get_inference_statistics(case.model, headers=_headers(case)))
         expect(isinstance(told.get("model_stats"), list), "the answer has no list 'model_stats'")
 
@@ -78,7 +57,7 @@ def _infer(*, binary_in: bool, binary_out: bool) -> Callable[[Case], None]:
             case.need_binary()
         if not (binary_in and binary_out):
             case.need_json()
-        with _open(case) as (client, module):
+        with open_http(case) as (client, module):
             result = client.infer(
                 case.model,
                 inputs_of(case, module, is_binary=binary_in),
@@ -94,7 +73,7 @@ def _infer(*, binary_in: bool, binary_out: bool) -> Callable[[Case], None]:
 
 def _keeps_connection(case: Case) -> None:
     case.need_json()
-    with _open(case) as (client, module):
+    with open_http(case) as (client, module):
         for turn in range(10):
             result = client.infer(
                 case.model,
@@ -107,7 +86,7 @@ def _keeps_connection(case: Case) -> None:
 
 def _versioned(case: Case) -> None:
     case.need_json()
-    with _open(case) as (client, module):
+    with open_http(case) as (client, module):
         result = client.infer(
             case.model,
             inputs_of(case, module, is_binary=False),
@@ -120,7 +99,7 @@ def _versioned(case: Case) -> None:
 
 def _parameters(case: Case) -> None:
     case.need_json()
-    with _open(case) as (client, module):
+    with open_http(case) as (client, module):
         result = or_refused(
             lambda: client.infer(
                 case.model,
@@ -138,7 +117,7 @@ def _parameters(case: Case) -> None:
 def _compressed(*, request: str | None, response: str | None) -> Callable[[Case], None]:
     def run(case: Case) -> None:
         case.need_json()
-        with _open(case) as (client, module):
+        with open_http(case) as (client, module):
             result = or_refused(
                 lambda: client.infer(
                     case.model,
@@ -156,7 +135,7 @@ def _compressed(*, request: str | None, response: str | None) -> Callable[[Case]
 
 def _async(case: Case) -> None:
     case.need_json()
-    with _open(case, concurrency=4) as (client, module):
+    with open_http(case, concurrency=4) as (client, module):
         asked = [
             client.async_infer(
                 case.model,
@@ -175,25 +154,13 @@ def _async(case: Case) -> None:
 
 def _unknown(case: Case) -> None:
     case.need_json()
-    with _open(case) as (client, module):
+    with open_http(case) as (client, module):
         tensors = inputs_of(case, module, is_binary=False)
         expect_refused(lambda: client.infer("no-such-model-here", tensors), statuses=_CLIENT_ERRORS)
         expect_refused(
             lambda: client.infer(case.model, tensors, model_version="987654321", headers=_headers(case)),
             statuses=_CLIENT_ERRORS,
         )
-
-
-def _aio(ask: Callable[[Case, Client, Module], Awaitable[None]]) -> Callable[[Case], None]:
-    def run(case: Case) -> None:
-        async def all_of_it() -> None:
-            module = load_client("http.aio")
-            async with module.InferenceServerClient(case.target.address, ssl=case.target.is_tls) as client:
-                await ask(case, client, module)
-
-        asyncio.run(asyncio.wait_for(all_of_it(), case.target.timeout_s))
-
-    return run
 
 
 async def _aio_facts(case: Case, client: Client, _: Module) -> None:

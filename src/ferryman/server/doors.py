@@ -2,10 +2,12 @@
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ferryman import __version__
+from ferryman.core.errors import ConfigError, UserError
 from ferryman.server.data.dataplane import Dataplane
 from ferryman.server.data.gate.gate import Gate
 from ferryman.server.data.grpc.call import Call
@@ -23,7 +25,9 @@ from ferryman.server.data.v2.addresses import Route
 from ferryman.server.data.v2.http import HttpV2, Rules
 from ferryman.server.data.v2.journal import About, CallFacts, Journal
 from ferryman.server.data.v2.pages import Pages
-from ferryman.server.settings import ServerSettings
+from ferryman.server.settings import UNIX, ServerSettings
+
+_LOOPBACK = "127.0.0.1"
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,11 +62,13 @@ class Door:
         self._application = application = HttpV2(house.plane, gate, house.pages, house.journal, rules)
         limits = Limits(body_bytes=settings.max_body_bytes, receive_s=settings.receive_s)
         connections = Connections(application, limits, house.intake, Origins(() if is_admin else settings.cors))
+        connections.on_refused = house.journal.turned_away
         self._connections = connections
         outside = Outside(
             repository=house.repository,
             figures=house.journal.figures,
             finished=lambda call: _note(house.journal, call),
+            refused=connections.refuse,
             infer=InferSettings(
                 request_s=settings.request_s,
                 begin=house.journal.begin,
@@ -93,10 +99,10 @@ class Door:
         """Give the seconds until the certificate expires; None without TLS."""
         return self._certificate.expires_s if self._certificate is not None else None
 
-    def refused(self) -> dict[str, float]:
-        """Count by status what was refused before the application saw it, or saw it whole."""
-        counts = self._connections.refused if self._connections is not None else {}
-        return {str(status): float(count) for status, count in counts.items()}
+    @property
+    def refused(self) -> Counter[str]:
+        """Count by kind what was refused before the application saw it, or saw it whole."""
+        return self._connections.refused if self._connections is not None else Counter()
 
     def leave(self) -> None:
         """Ask clients, with each answer from now on, to come back on another connection."""
@@ -124,6 +130,23 @@ class Door:
         self._socket.close()
 
 
+def open_doors(settings: ServerSettings, certificate: Certificate | None) -> tuple[Door, Door | None]:
+    """Open the port for callers and, where it is wanted, the admin's; raises UserError for one that can't be had."""
+    is_twice = settings.port == settings.admin_port != 0 and not settings.host.startswith(UNIX)
+    if is_twice:
+        raise ConfigError(
+            f"port {settings.port} is asked for twice", hint="give --admin-port another number than --port, or off"
+        )
+    door = Door(settings.host, settings.port, certificate)
+    if settings.admin_port is None:
+        return door, None
+    try:
+        return door, Door(_LOOPBACK, settings.admin_port, None)
+    except UserError as error:
+        door.close()
+        raise UserError(f"the admin's port: {error}", hint="--admin-port takes another number, 0 or off") from None
+
+
 def _note(journal: Journal, call: Call) -> None:
     """Count and log one gRPC call."""
     caller = call.caller.id if call.caller is not None else ""
@@ -143,6 +166,12 @@ def _note_streamed(journal: Journal, answered: Answered) -> None:
     """Count one request of a gRPC stream."""
     about = About(answered.model, answered.version, span=answered.span)
     journal.streamed(about, answered.status, answered.error, time.monotonic() - answered.arrived_s)
+
+
+def all_refused(doors: Sequence[Door]) -> dict[tuple[str, ...], float]:
+    """Count what several doors refused."""
+    counts = sum((door.refused for door in doors), Counter[str]())
+    return {(kind,): float(count) for kind, count in counts.items()}
 
 
 async def drain_all(doors: Sequence[Door], deadline_s: float) -> None:

@@ -1,9 +1,15 @@
 """What a server is told: addresses, sizes, times, who may call."""
 
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 from typing import TypedDict
 
+from ferryman.core.runtime import available_cores
+from ferryman.core.service_manager import HANDED
+
+UNIX = "unix:"
+_LOOPBACK = ("127.", "::1", "localhost", UNIX)
 MB = 1024 * 1024
 
 
@@ -33,6 +39,7 @@ class ServeChoices(TypedDict, total=False):
     tls_cert: Path | None
     tls_key: Path | None
     client_ca: Path | None
+    client_rights: Path | None
     cors: tuple[str, ...]
     state: Path | None
     access_log: str
@@ -40,6 +47,13 @@ class ServeChoices(TypedDict, total=False):
     otlp: str
     trace_ratio: float
     allow_broken: bool
+    ready_with: str
+    device_engine: str
+    engines: Path | None
+    engines_mb: int
+    engine_build_s: float
+    policy: Path | None
+    require_signature: tuple[Path, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +69,17 @@ class ServerSettings:
     On SIGTERM the server is unready at once, answers new requests for `unready_s` while load balancers notice, then
     finishes what runs within `drain_s`. `access_log` is a path, "-" for stderr or "off"; `otlp` an address that spans
     of `trace_ratio` of the requests are sent to. `allow_broken` serves bundles, too, whose proof says that their
-    contract doesn't hold.
+    contract doesn't hold. `client_rights` is a TOML file of what the owners of client certificates may. The server is
+    ready with "all" its models, or with "any".
+
+    `device_engine` names what answers in place of a bundle's own engine once it is built on this device, within
+    `engine_build_s`, and has answered the golden samples right: "off", "auto" (an accelerator's, where there is one)
+    or a runtime. Engines are kept in `engines` (None: the user's cache), at most `engines_mb` of them.
+
+    A platform may choose addresses for the one model of a server: `health_route` tells by 200 or 503 whether it is
+    ready, `infer_route` asks it.
+
+    `policy` is a TOML file of whose signatures a bundle needs, `require_signature` are public keys beside those.
     """
 
     host: str = "127.0.0.1"
@@ -82,6 +106,7 @@ class ServerSettings:
     tls_cert: Path | None = None
     tls_key: Path | None = None
     client_ca: Path | None = None
+    client_rights: Path | None = None
     cors: tuple[str, ...] = ()
     state: Path | None = None
     access_log: str = "-"
@@ -89,3 +114,33 @@ class ServerSettings:
     otlp: str = ""
     trace_ratio: float = 0.01
     allow_broken: bool = False
+    ready_with: str = "all"
+    device_engine: str = "off"
+    engines: Path | None = None
+    engines_mb: int = 8192
+    engine_build_s: float = 3600.0
+    health_route: str = ""
+    infer_route: str = ""
+    policy: Path | None = None
+    require_signature: tuple[Path, ...] = ()
+
+
+def doubts(settings: ServerSettings) -> list[str]:
+    """Tell what works as it is asked for, and is seldom meant."""
+    found = []
+    sizes = {"--threads": settings.threads, "--instances": settings.instances, "--processes": settings.processes}
+    wanted, cores = prod(max(size, 1) for size in sizes.values()), available_cores()
+    if wanted > cores:
+        asked = ", ".join(f"{option} {size}" for option, size in sizes.items() if size)
+        found.append(f"{wanted} threads compute at once, on {cores} cores: they will wait for each other ({asked})")
+    is_open = settings.keys is None and settings.jwt is None and settings.client_ca is None
+    place = "the socket of systemd" if settings.host == HANDED else settings.host
+    if is_open and not settings.host.startswith(_LOOPBACK):
+        found.append(f"anyone who reaches {place} may ask: --keys, --jwt or --client-ca let in only some")
+    knows_owners_only = settings.client_ca is not None and settings.keys is None and settings.jwt is None
+    if knows_owners_only and settings.admin_port is not None:
+        found.append(
+            "every process of this machine may load and unload at the admin port, where nobody shows a certificate:"
+            " --keys lets in only some, --admin-port off nobody"
+        )
+    return found

@@ -50,6 +50,30 @@ class TablePort:
             inputs[part.port.name] = values if len(part.port.shape) == 2 else values[:, 0]
         return inputs
 
+    def has_missing(self, row: Row) -> bool:
+        """Tell whether a number is missing in a row."""
+        texts = {part.column for part in self.single if part.port.dtype == "string"}
+        return any(_is_missing(cell) for column, cell in row.items() if column not in texts)
+
+    def refuse_missing(self, inputs: Mapping[str, Array]) -> None:
+        """Raise InputError that names the first row and column whose number is missing (NaN) or infinite."""
+        for name, values in inputs.items():
+            if values.dtype.kind == "f" and not np.isfinite(values).all():
+                raise self._missing(name, values)
+
+    def _missing(self, name: str, values: Array) -> InputError:
+        cells = np.asarray(values, np.float64).reshape(len(values), -1)
+        place, at = np.argwhere(~np.isfinite(cells))[0]
+        single = [part.column for part in self.single if part.port.name == name]
+        names = self.columns if self.matrix is not None else single
+        where = f"row {place + 1}, column '{names[at] if names else at}'"
+        if np.isinf(cells[place, at]):
+            return InputError(f"{where} is infinite", hint="send a finite number")
+        return InputError(
+            f"{where} is empty (null or NaN), and this model was verified on tables without empty cells",
+            hint="send a number; if the model knows what to do with empty cells, build it with [task] missing = true",
+        )
+
     def _check_columns(self, row: Row, place: int) -> None:
         if not isinstance(row, Mapping):
             raise InputError(
@@ -73,7 +97,7 @@ class TablePort:
             )
         raise InputError(
             f"row {place + 1} lacks column '{missing[0]}'",
-            hint="an empty cell may be null, but the column must be there",
+            hint=f"the model takes {', '.join(self.columns)}",
         )
 
 
@@ -139,17 +163,13 @@ def _number(cell: Any, place: int, column: str, wanted: np.dtype[Any]) -> float 
     if isinstance(cell, float) and wanted.kind == "f" and -1e38 < cell < 1e38:
         return cell
     where = f"row {place + 1}, column '{column}'"
-    if cell is None or (isinstance(cell, str) and not cell.strip()):
-        cell = math.nan
     try:
-        value = float(cell)
+        value = _parse(cell)
     except (TypeError, ValueError, OverflowError):
-        raise InputError(
-            f"{where}: {cell!r:.80} is not a number", hint="leave a cell empty where it's unknown"
-        ) from None
+        raise InputError(f"{where}: {cell!r:.80} is not a number", hint="write a number, as 1 or 0.5") from None
     if wanted.kind == "f":
         if abs(value) > float(np.finfo(wanted).max):
-            raise InputError(f"{where}: {value} doesn't fit {wanted.name}")
+            raise InputError(f"{where}: {value:g} is too large", hint=f"the model's numbers are {wanted.name}")
         return value
     if math.isnan(value):
         raise InputError(f"{where} is empty, but the model takes {wanted.name} there, which has no empty value")
@@ -166,6 +186,18 @@ def _whole(cell: Any, value: float, where: str, wanted: np.dtype[Any]) -> int:  
     if not limits.min <= number <= limits.max:
         raise InputError(f"{where}: {number} doesn't fit {wanted.name}")
     return number
+
+
+def _parse(cell: Any) -> float:  # any JSON value
+    """Give a cell's number, NaN where it is missing; raises what float does."""
+    return math.nan if cell is None or (isinstance(cell, str) and not cell.strip()) else float(cell)
+
+
+def _is_missing(cell: Any) -> bool:  # any JSON value
+    try:
+        return math.isnan(_parse(cell))
+    except (TypeError, ValueError, OverflowError):
+        return False
 
 
 def _text(cell: Any, place: int, column: str) -> str:  # any JSON value

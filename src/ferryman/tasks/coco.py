@@ -22,10 +22,11 @@ _MOST_BOXES = 100
 class _ClassMatches:
     """Hold one class's detections over all pictures, best score first.
 
-    picture int64 [D]; hit, ignored bool [T, D] at each IoU threshold; truths int64 [pictures].
+    picture int64 [D]; score float64 [D]; hit, ignored bool [T, D] at each IoU threshold; truths int64 [pictures].
     """
 
     picture: NDArray[np.int64]
+    score: NDArray[np.float64]
     hit: NDArray[np.bool_]
     ignored: NDArray[np.bool_]
     truths: NDArray[np.int64]
@@ -62,7 +63,9 @@ def measure_boxes(
         return _mean_of_classes(np.stack(chosen) if chosen else np.zeros((0, len(indices))))
 
     value = float(resampled(np.arange(len(answers), dtype=np.int64)[None])[0])
-    return Measurement(metric=metric, value=value, higher_is_better=True, resampled=resampled, figures=figures)
+    counted = [(found.score[~found.ignored[0]], found.hit[0][~found.ignored[0]]) for found in matches.values()]
+    outcomes = (np.concatenate([scores for scores, _ in counted]), np.concatenate([hits for _, hits in counted]))
+    return Measurement(metric, value, higher_is_better=True, resampled=resampled, figures=figures, outcomes=outcomes)
 
 
 def _select(metric: str, names: dict[int, str]) -> tuple[slice, list[int]]:
@@ -147,6 +150,7 @@ def _gather(evaluated: Sequence[Any], picture_count: int) -> _ClassMatches:  # p
     skipped = np.concatenate(ignored, axis=1)[:, order]
     return _ClassMatches(
         picture=np.concatenate(pictures)[order],
+        score=np.concatenate(scores)[order],
         hit=np.concatenate(hits, axis=1)[:, order] & ~skipped,
         ignored=skipped,
         truths=truths,

@@ -7,6 +7,7 @@ from pathlib import Path
 from ferryman.core.deployment import DataSection, EvaluationSection
 from ferryman.core.errors import DataError
 from ferryman.core.task import Item, Samples, TaskSpec
+from ferryman.tasks.embed import EmbedSpec, split_pairs
 from ferryman.tasks.files import digest_files, digest_truths, find_files, relative_name, spread
 from ferryman.tasks.rows import read_rows
 from ferryman.tasks.truth_classes import read_csv_classes, read_folder_classes
@@ -31,8 +32,8 @@ def read_samples(section: EvaluationSection, folder: Path, task_spec: TaskSpec) 
         raise DataError(f"data.evaluation.format = '{section.format}' is not known", hint=f"known: {known}")
     if _holds_rows(section.items) and task_spec.kind not in ("classify", "detect"):
         file = find_files(section.items, folder, key="data.evaluation.items")[0]
-        rows = read_rows(file, task_spec, target=section.target, needs_target=True)
-        samples = _thin(rows, section.limit)
+        rows = read_rows(file, _as_listed(task_spec), target=section.target, needs_target=True)
+        samples = _split(_thin(rows, section.limit), task_spec)
     else:
         samples = _read_pictures(section, folder, task_spec)
     # The same files say other things when their column or folder is another: a metric must not outlive its truths.
@@ -46,12 +47,26 @@ def read_calibration(section: DataSection, folder: Path, task_spec: TaskSpec) ->
     if _holds_rows(section.calibration) and task_spec.kind not in ("classify", "detect"):
         file = find_files(section.calibration, folder, key="data.calibration")[0]
         target = section.evaluation.target if section.evaluation else None
-        rows = read_rows(file, task_spec, target=target, needs_target=False)
+        rows = read_rows(file, _as_listed(task_spec), target=target, needs_target=False)
         # The target's column is left out of the items, so another target makes other items of the same file.
-        return _thin(Samples(rows.items, rows.names, None, f"{rows.digest}-{target}"), section.calibration_limit)
+        unlabelled = Samples(rows.items, rows.names, None, f"{rows.digest}-{target}")
+        return _split(_thin(unlabelled, section.calibration_limit), task_spec)
     files = find_files(section.calibration, folder, key="data.calibration")
     chosen = [files[place] for place in spread(len(files), section.calibration_limit)]
     return Samples(chosen, [relative_name(path, folder) for path in chosen], None, digest_files(chosen))
+
+
+def _as_listed(task_spec: TaskSpec) -> TaskSpec:
+    """Give the spec with the columns that its tables have: those of pairs are not those of requests."""
+    if isinstance(task_spec, EmbedSpec) and task_spec.pairs:
+        return task_spec.model_copy(update={"columns": task_spec.pairs})
+    return task_spec
+
+
+def _split(rows: Samples, task_spec: TaskSpec) -> Samples:
+    if isinstance(task_spec, EmbedSpec) and task_spec.pairs:
+        return split_pairs(rows, task_spec.pairs, task_spec.columns[0])
+    return rows
 
 
 def _holds_rows(pattern: str) -> bool:

@@ -26,7 +26,7 @@ class DetectTask:
     """
 
     kind: ClassVar[str] = "detect"
-    needs: ClassVar[tuple[str, ...]] = ("cv2",)
+    needs: ClassVar[tuple[str, ...]] = ("PIL",)
     Spec: ClassVar[type[TaskSpec]] = DetectSpec
     tolerance: ClassVar[Mapping[str, float]] = {"unmatched": 0.02, "max_score_diff": 0.01, "max_box_diff": 1.0}
 

@@ -11,11 +11,13 @@ from ferryman.core.artifact import Artifact
 from ferryman.core.errors import ConfigError
 from ferryman.core.signature import Signature, TensorSpec
 from ferryman.tasks.guess_boxes import BoxGuess, guess_boxes
+from ferryman.tasks.guess_told import told_guess
 from ferryman.tasks.labels import read_labels
 from ferryman.tasks.names import COCO80
 
 _LABEL_FILES = ("*.names", "labels*.txt", "classes*.txt", "*labels*.txt", "*classes*.txt", "labels.json")
 _TABLE_OUTPUTS = {"label", "probabilities", "prediction", "output_label", "output_probability", "variable"}
+_SMALL = 100  # digits, CIFAR: such pictures are taken whole, and not cropped as ImageNet's are
 _TARGET_NAMES = {"class", "target", "label", "y"}
 
 
@@ -45,23 +47,33 @@ class _Picture:
     channels: int
     height: int | None
     width: int | None
+    dtype: str
+
+    @property
+    def takes_pixels(self) -> bool:
+        """Tell whether the input is of whole numbers: then a quantized model has the scaling inside."""
+        return self.dtype in ("uint8", "int8")
 
 
 def guess_task(
     artifact: Artifact, *, folder: Path, metadata: Mapping[str, str] | None = None, header: TableHeader | None = None
 ) -> Guess:
     """Guess the `[task]` section; label files are looked for in `folder`. `metadata` is read from ONNX by default."""
-    notes, last_operators = _read_onnx(artifact.path) if artifact.format == "onnx" else ({}, {})
+    if told := artifact.loader.get("told"):
+        header = header or TableHeader()
+        return Guess(**told_guess(told, artifact.path, folder, header.columns, header.target))
+    known = artifact.loader.get("last_operators", {})
+    notes, last_operators = _read_onnx(artifact.path) if artifact.format == "onnx" else ({}, known)
     notes = {**notes, **(metadata or {})}
     signature = artifact.signature
     picture = _picture_of(signature)
     if picture is not None:
         boxes = guess_boxes(signature, (picture.height, picture.width), _class_count(notes))
         if boxes is not None:
-            return _detect(picture, boxes, notes, folder)
+            return _as_told(_detect(picture, boxes, notes, folder), artifact)
         scores = _score_output(signature)
         if scores is not None:
-            return _classify(picture, scores, last_operators.get(scores[0], ""), notes, folder)
+            return _as_told(_classify(picture, scores, last_operators.get(scores[0], ""), notes, folder), artifact)
     if {port.name for port in signature.outputs} & _TABLE_OUTPUTS:
         return _tabular(artifact, header or TableHeader())
     inputs = ", ".join(f"{port.name} {list(port.shape)}" for port in signature.inputs)
@@ -86,11 +98,12 @@ def _read_onnx(path: Path) -> tuple[dict[str, str], dict[str, str]]:
 def _picture_of(signature: Signature) -> _Picture | None:
     if len(signature.inputs) != 1 or len(signature.inputs[0].shape) != 4:
         return None
-    _, second, third, fourth = signature.inputs[0].shape
+    port = signature.inputs[0]
+    _, second, third, fourth = port.shape
     if isinstance(second, int) and second in (1, 3):
-        return _Picture("NCHW", second, _fixed(third), _fixed(fourth))
+        return _Picture("NCHW", second, _fixed(third), _fixed(fourth), port.dtype)
     if isinstance(fourth, int) and fourth in (1, 3):
-        return _Picture("NHWC", fourth, _fixed(second), _fixed(third))
+        return _Picture("NHWC", fourth, _fixed(second), _fixed(third), port.dtype)
     return None
 
 
@@ -124,7 +137,8 @@ def _detect(picture: _Picture, boxes: BoxGuess, notes: Mapping[str, str], folder
     image |= {"fit": "letterbox", "anchor": "top-left" if is_raw else "center", "pad": 114}
     if picture.channels == 3:
         image["channels"] = "BGR" if is_raw else "RGB"
-    image["scale"] = 1.0 if is_raw else 1 / 255
+    if not picture.takes_pixels:
+        image["scale"] = 1.0 if is_raw else 1 / 255
     habit = "BGR of 0-255, top-left" if is_raw else "RGB of 0-1, centred"
     guess.reasons.append(f"{boxes.decoder} models are usually trained on letterboxed {habit}")
     guess.questions.append("Is [task] input what the model was trained with (colour order, scale, padding)?")
@@ -141,19 +155,39 @@ def _classify(
     guess = Guess({"kind": "classify"}, [f"a picture goes in and output '{output}' has {count} numbers: a class each"])
     _add_labels(guess, count, notes, folder)
     image = _image(picture, guess)
-    image |= {"fit": "crop", "scale": 1 / 255}
-    if picture.height and picture.height == picture.width:
+    image["fit"] = "crop"
+    if picture.height and picture.height == picture.width and picture.height > _SMALL:
         image["resize_short"] = round(picture.height * 256 / 224)
     if picture.channels == 3:
-        image |= {"channels": "RGB", "mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
+        image["channels"] = "RGB"
+    if not picture.takes_pixels:
+        image["scale"] = 1 / 255
+        if picture.channels == 3:
+            image |= {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
+        guess.questions.append(
+            "Was it trained with ImageNet's mean and std on RGB of 0-1? If not, change [task] input."
+        )
     guess.spec_toml["input"] = image
     is_done = last_operator in ("Softmax", "Sigmoid") or any(word in output.lower() for word in ("prob", "softmax"))
     guess.spec_toml["activation"] = "none" if is_done else "softmax"
     ending = f"the graph ends with {last_operator}" if last_operator else f"the output is called '{output}'"
     guess.reasons.append(f"{ending}, so activation = {guess.spec_toml['activation']}")
-    guess.questions.append("Was it trained with ImageNet's mean and std on RGB of 0-1? If not, change [task] input.")
     if count == 1001:
-        guess.questions.append("1001 classes usually mean ImageNet with a background first: are the labels so too?")
+        guess.questions.append(
+            "1001 classes usually mean ImageNet with a background first: are the labels so too? Class numbers of other "
+            "files are then one too low; take their names instead (--target name)."
+        )
+    return guess
+
+
+def _as_told(guess: Guess, artifact: Artifact) -> Guess:
+    """Take scale, mean and std from a model that says how it takes pictures."""
+    if told := artifact.loader.get("picture"):
+        kept = {key: value for key, value in guess.spec_toml["input"].items() if key not in ("scale", "mean", "std")}
+        guess.spec_toml["input"] = kept | dict(told)
+        guess.questions = [question for question in guess.questions if "mean and std" not in question]
+        pixels = "pixels of 0-255" if told.get("scale", 1.0) == 1.0 else "pixels of 0-1"
+        guess.reasons.append(f"the model itself brings {pixels} into the range that it computes with")
     return guess
 
 
@@ -167,6 +201,10 @@ def _image(picture: _Picture, guess: Guess) -> dict[str, Any]:  # TOML values
     if picture.channels == 1:
         image["channels"] = "GRAY"
     image["layout"] = picture.layout
+    if picture.takes_pixels:
+        guess.reasons.append(f"the input is {picture.dtype}: pixels go in as they are, the model scales them itself")
+        if picture.dtype == "int8":
+            image["mean"] = [128.0]
     return image
 
 
@@ -224,7 +262,7 @@ def _tabular(artifact: Artifact, header: TableHeader) -> Guess:
         guess.spec_toml["outputs"] = outputs
     first = signature.inputs[0]
     if len(signature.inputs) == 1 and len(first.shape) == 2 and first.shape[1] != 1:
-        _name_columns(guess, artifact.loader.get("feature_names") or (), first.shape[1], header)
+        _name_columns(guess, artifact, first.shape[1], header)
     else:
         guess.reasons.append("each column has an input of its own, so columns are known by the inputs' names")
         inputs = [port.name for port in signature.inputs]
@@ -234,14 +272,16 @@ def _tabular(artifact: Artifact, header: TableHeader) -> Guess:
     return guess
 
 
-def _name_columns(guess: Guess, known: Sequence[str], count: int | str, header: TableHeader) -> None:
+def _name_columns(guess: Guess, artifact: Artifact, count: int | str, header: TableHeader) -> None:
     """Write `columns` as the model names them, or else as the evaluation table does, where it has as many."""
-    known = _as_spelled(known, header.columns)
+    types = artifact.loader.get("column_types", {})
+    known = _as_spelled(artifact.loader.get("feature_names") or tuple(types), header.columns)
     guess.target = _find_target(guess, known, count, header)
     rest = [name for name in header.columns if name != guess.target]
     if known:
         guess.spec_toml["columns"] = list(known)
         guess.reasons.append("the model itself names its columns")
+        guess.reasons += [f"  {name}: {kind}" for name, kind in types.items()]
     elif rest and len(rest) == count:
         guess.spec_toml["columns"] = rest
         guess.reasons.append(

@@ -20,13 +20,14 @@ class BadPicture(Exception):
 class Header:
     """Hold what a file says of itself: its size in pixels as stored, and whether EXIF turns it by 90 degrees.
 
-    `turned` is None where only decoding tells.
+    `turned` is None where only decoding tells. `end` is where the pixels' data end, where that is known.
     """
 
     format: str
     width: int
     height: int
     turned: bool | None = False
+    end: int | None = None
 
 
 def read_header(content: bytes) -> Header:
@@ -43,8 +44,7 @@ def read_header(content: bytes) -> Header:
 
 
 def _read_jpeg(content: bytes) -> Header:
-    size: tuple[int, int] | None = None
-    turned = False
+    segments = _JpegSegments(content)
     position = 2
     while True:
         found = _JPEG_MARKER.search(content, position)
@@ -53,19 +53,55 @@ def _read_jpeg(content: bytes) -> Header:
         marker = content[found.end() - 1]
         position = found.end()
         if marker == 0xD9:
-            break
+            return segments.header(position - 2)
         if marker in (0x01, 0xD8):
             continue
         (length,) = struct.unpack_from(">H", content, position)
-        if marker in _JPEG_SIZES:
-            height, width = struct.unpack_from(">HH", content, position + 3)
-            size = (width, height)
-        if marker == 0xE1 and content[position + 2 : position + 8] == b"Exif\0\0":
-            turned = turned or _exif_orientation(content[position + 8 : position + length]) in _TURNED
+        segments.take(marker, position, length)
         position += length
-    if size is None:
-        raise BadPicture("is a JPEG without a picture in it")
-    return Header("JPEG", *size, turned=turned)
+
+
+class _JpegSegments:
+    """Hold what a JPEG's segments told until now, and what its scans still owe: a progressive one's bring ever more."""
+
+    def __init__(self, content: bytes) -> None:
+        self._content = content
+        self._size: tuple[int, int] | None = None
+        self._is_turned = False
+        self._bits_missing: dict[int, bytearray] = {}  # of each component, in each of its 64 coefficients
+
+    def take(self, marker: int, position: int, length: int) -> None:
+        """Read a segment, where it is of a kind that matters here."""
+        if marker in _JPEG_SIZES:
+            self._begin(position)
+        elif marker == 0xDA:
+            self._scan(position)
+        elif marker == 0xE1 and self._content[position + 2 : position + 8] == b"Exif\0\0":
+            block = self._content[position + 8 : position + length]
+            self._is_turned = self._is_turned or _exif_orientation(block) in _TURNED
+
+    def header(self, end: int) -> Header:
+        """Give the header of a file whose data end there; raises BadPicture where something is missing."""
+        if self._size is None:
+            raise BadPicture("is a JPEG without a picture in it")
+        if any(map(any, self._bits_missing.values())):
+            raise BadPicture("is a JPEG that is cut off: some of its scans are missing")
+        return Header("JPEG", *self._size, turned=self._is_turned, end=end)
+
+    def _begin(self, position: int) -> None:
+        height, width, components = struct.unpack_from(">HHB", self._content, position + 3)
+        self._size = (width, height)
+        ids = self._content[position + 8 : position + 8 + 3 * components : 3]
+        # Each owes at least its mean, the first coefficient; the others may be left out.
+        self._bits_missing = {component: bytearray((1,)) + bytearray(63) for component in ids}
+
+    def _scan(self, position: int) -> None:
+        components = self._content[position + 2]
+        parameters = position + 3 + 2 * components
+        first, last, bits = struct.unpack_from("BBB", self._content, parameters)
+        for component in self._content[position + 3 : parameters : 2]:
+            if component in self._bits_missing and first <= last < 64:
+                self._bits_missing[component][first : last + 1] = bytes((bits & 15,)) * (last + 1 - first)
 
 
 def _exif_orientation(block: bytes) -> int:

@@ -8,9 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from ferryman.core.errors import ConfigError, InputError
+from ferryman.core.errors import ConfigError, InputError, MissingExtra
 from ferryman.core.signature import Array, Signature, TensorSpec
 from ferryman.tasks.picture import Picture
+from ferryman.tasks.pixels import ENGINES, PACKAGES, VARIABLE, picture_engine
 
 Side = Annotated[int, Field(gt=0, le=16384)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
@@ -102,26 +103,32 @@ class ImagePort:
         channel_count = 1 if self.spec.channels == "GRAY" else 3
         is_planar = self.spec.layout == "NCHW"
         shape = (channel_count, self.height, self.width) if is_planar else (self.height, self.width, channel_count)
-        values = np.empty((len(pictures), *shape), np.uint8 if self._keeps_pixels else np.float32)
+        values = np.empty((len(pictures), *shape), np.uint8 if self.keeps_pixels else np.float32)
         placements = []
         for index, picture in enumerate(pictures):
             canvas, placement = self._place(picture)
             placements.append(placement)
             pixels = _with_channels(canvas, self.spec.channels)
             values[index] = pixels.transpose(2, 0, 1) if is_planar else pixels
-        if not self._keeps_pixels:
+        if not self.keeps_pixels:
             self._normalize(values)
         return _as_dtype(values, self.dtype), tuple(placements)
 
     @property
-    def _keeps_pixels(self) -> bool:
+    def keeps_pixels(self) -> bool:
+        """Tell whether the tensor holds the pixels themselves, as bytes."""
         spec = self.spec
         return self.dtype == "uint8" and spec.scale == 1 and set(spec.mean) == {0.0} and set(spec.std) == {1.0}
 
+    @property
+    def gain_and_shift(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Give the factor on pixels and what is added then; each one value, or one a channel."""
+        mean, std = np.asarray(self.spec.mean), np.asarray(self.spec.std)
+        return np.asarray(self.spec.scale / std, np.float32), np.asarray(-mean / std, np.float32)
+
     def _normalize(self, values: Array) -> None:
         trailing = (1, 1) if self.spec.layout == "NCHW" else ()
-        gain = np.asarray(self.spec.scale / np.asarray(self.spec.std), np.float32).reshape(-1, *trailing)
-        shift = np.asarray(-np.asarray(self.spec.mean) / np.asarray(self.spec.std), np.float32).reshape(-1, *trailing)
+        gain, shift = (part.reshape(-1, *trailing) for part in self.gain_and_shift)
         floats = cast(NDArray[np.float32], values)
         if np.any(gain != 1):
             floats *= gain
@@ -176,6 +183,7 @@ def bind_image(spec: ImageInput, signature: Signature) -> ImagePort:
             f"[task] needs a model with one picture input of 4 dimensions; this one takes {shapes or 'nothing'}",
             hint="use kind = 'tensor' for other models",
         )
+    _check_resize(spec.resize)
     port = signature.inputs[0]
     height, width = _bound_size(spec, port)
     dtype = spec.dtype or port.dtype
@@ -216,28 +224,33 @@ def _bound_size(spec: ImageInput, port: TensorSpec) -> tuple[int, int]:
     return spec.size
 
 
-def _resized(picture: Picture, height: int, width: int, how: str) -> Picture:
-    import cv2
+def needs_opencv(spec: object) -> bool:
+    """Tell whether a `[task]` section asks for what only OpenCV does here; numpy and Pillow do the rest as it does."""
+    image = getattr(spec, "input", None)
+    return isinstance(image, ImageInput) and image.resize not in ENGINES["pillow"].RESIZES
 
+
+def _check_resize(how: str) -> None:
+    engine = picture_engine()
+    if how not in engine.RESIZES:
+        raise MissingExtra(
+            f"[task] input.resize = '{how}' needs OpenCV, which is not used here",
+            hint=f"pip install {PACKAGES['opencv']}, and leave {VARIABLE} unset; "
+            f"without it there are {' and '.join(sorted(engine.RESIZES))}",
+        )
+
+
+def _resized(picture: Picture, height: int, width: int, how: str) -> Picture:
     if picture.shape[:2] == (height, width):
         return picture
-    ways = {
-        "bilinear": cv2.INTER_LINEAR,
-        "area": cv2.INTER_AREA,
-        "bicubic": cv2.INTER_CUBIC,
-        "lanczos": cv2.INTER_LANCZOS4,
-        "nearest": cv2.INTER_NEAREST,
-    }
-    return cast(Picture, cv2.resize(picture, (width, height), interpolation=ways[how]))
+    return picture_engine().resize(picture, height, width, how)
 
 
 def _with_channels(canvas: Picture, channels: str) -> Picture:
-    import cv2
-
     if channels == "RGB":
-        return cast(Picture, cv2.cvtColor(canvas, cv2.COLOR_BGR2RGB))
+        return canvas[:, :, ::-1]
     if channels == "GRAY":
-        return cast(Picture, cv2.cvtColor(canvas, cv2.COLOR_BGR2GRAY)[:, :, None])
+        return picture_engine().grey(canvas)[:, :, None]
     return canvas
 
 

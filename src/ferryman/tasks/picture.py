@@ -10,26 +10,37 @@ from ferryman.core.errors import InputError
 from ferryman.core.task import Item
 from ferryman.tasks.given import describe_given
 from ferryman.tasks.headers import BadPicture, Header, read_header
+from ferryman.tasks.pixels import picture_engine
 
 Picture = NDArray[np.uint8]
 """Pixels as uint8 [height, width, 3], blue first."""
 
 _MOST_BYTES = 512 * 1024 * 1024
+_NO_DATA_GREY = 128
+_DATA = b"\0" + bytes(range(1, 255))  # begins with 0, so that after a cut within a pair of FF and 00 it is no marker
+_MORE_DATA = _DATA + b"".join(b"\xff%c%b" % (restart, _DATA) for restart in range(0xD0, 0xD8))
 
 
 def read_picture(item: Item, *, name: str, max_pixels: int = 100_000_000) -> Picture:
     """Give a picture's pixels as uint8 [height, width, 3] BGR; raises InputError that starts with `name`.
 
-    JPEG, PNG, WebP, GIF, BMP, TIFF and (where OpenCV has it) AVIF. Turned upright by its EXIF orientation; CMYK and
-    grey become BGR; 16-bit samples keep their high byte; alpha is dropped, not blended, as training code does
-    (PIL's convert("RGB"), cv2.imread); of an animation the first frame is taken. Refused before anything is decoded:
-    files that are cut off and headers of more than `max_pixels`.
+    JPEG, PNG, WebP, GIF, BMP, TIFF and (where the decoder has it) AVIF. Turned upright by its EXIF orientation; CMYK
+    and grey become BGR; 16-bit samples keep their high byte; alpha is dropped, not blended, as training code does
+    (PIL's convert("RGB"), cv2.imread); of an animation the first frame is taken. Refused: headers of more than
+    `max_pixels`, before anything is decoded, and files that are cut off. A JPEG has no checksum: one that is damaged
+    but has as much data as its pixels take is decoded to what is left of it.
     """
     if isinstance(item, np.ndarray):
         return _check_pixels(item, name)
     content = _read_bytes(item, name)
     header = _read_checked_header(content, name, max_pixels)
-    return _decode(content, header, name)
+    pixels = _decode(content, header, name)
+    if header.format == "JPEG" and _may_lack_data(pixels) and _lacks_data(content, header, pixels, name):
+        raise InputError(
+            f"{name} is a JPEG that is cut off or damaged: its data end before its last pixels",
+            hint="send the whole file",
+        )
+    return pixels
 
 
 def read_picture_size(path: Path, *, name: str) -> tuple[int, int]:
@@ -71,7 +82,7 @@ def _read_checked_header(content: bytes, name: str, max_pixels: int) -> Header:
     try:
         header = read_header(content)
     except BadPicture as error:
-        raise InputError(f"{name}: {error}", hint="JPEG, PNG, WebP, GIF, BMP and TIFF files can be read") from None
+        raise InputError(f"{name} {error}", hint="JPEG, PNG, WebP, GIF, BMP and TIFF files can be read") from None
     if header.width < 1 or header.height < 1:
         raise InputError(f"{name}: its {header.format} header says {header.width} x {header.height} pixels")
     if header.width * header.height > max_pixels:
@@ -83,18 +94,21 @@ def _read_checked_header(content: bytes, name: str, max_pixels: int) -> Header:
 
 
 def _decode(content: bytes, header: Header, name: str) -> Picture:
-    import cv2
-
     try:
-        pixels = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)
-    except cv2.error as error:
-        raise InputError(f"{name}: the {header.format} can't be decoded: {error.err or error}") from None
-    if pixels is None:
-        raise InputError(
-            f"{name}: the {header.format} is damaged, or of a kind that OpenCV {cv2.__version__} can't decode",
-            hint="save it again as an 8-bit PNG or JPEG",
-        )
-    return cast(Picture, pixels)
+        return picture_engine().decode(content, header)
+    except BadPicture as error:
+        raise InputError(f"{name}: {error}", hint="save it again as an 8-bit PNG or JPEG") from None
+
+
+def _may_lack_data(pixels: Picture) -> bool:
+    """Tell that a corner has the grey with which the decoder goes on where a JPEG's data have run out."""
+    return bool((pixels[[0, 0, -1, -1], [0, -1, 0, -1]] == _NO_DATA_GREY).all(axis=1).any())
+
+
+def _lacks_data(content: bytes, header: Header, pixels: Picture, name: str) -> bool:
+    """Tell that data added at the end would still become pixels: behind a whole picture they have no meaning."""
+    more = content[: header.end] + _MORE_DATA + content[header.end :]
+    return not np.array_equal(_decode(more, header, name), pixels)
 
 
 def name_picture(item: Item, place: int) -> str:

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -41,7 +42,11 @@ def measure_labels(
     statistics: dict[str, Statistic] = {"accuracy": accuracy, "f1": f1}
     if all(set(answer["probabilities"]) >= set(labels) for answer in answers):
         statistics["auc"] = _auc_statistic(answers, [label == wanted for label in labels], labels, looked_for)
-    return _measure(metric, statistics, len(answers), higher_is_better=True)
+    measured = _measure(metric, statistics, len(answers), higher_is_better=True)
+    if not all(answer["probabilities"] for answer in answers):
+        return measured
+    scores = np.asarray([max(answer["probabilities"].values()) for answer in answers], np.float64)
+    return replace(measured, outcomes=(scores, found == right))
 
 
 def measure_values(answers: Sequence[Answer], truths: Sequence[Truth], metric: str) -> Measurement:

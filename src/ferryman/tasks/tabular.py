@@ -1,6 +1,7 @@
 """Tables: rows in, a label with probabilities or a value out."""
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal, cast
 
@@ -38,6 +39,9 @@ class TabularSpec(TaskSpec):
         None, description="One input [N, F], or one input a column; told by the model's inputs by default."
     )
     labels: Labels | None = Field(None, description="Class names in the order of the probabilities, or their file.")
+    missing: bool | None = Field(
+        None, description="Whether the server takes empty cells; told by the data of the build by default."
+    )
     positive: str | None = Field(None, description="The label that f1 and auc look for, where there are two.")
     outputs: TabularOutputs = Field(TabularOutputs(), description="Names of the model's outputs.")
 
@@ -49,6 +53,13 @@ class TabularSpec(TaskSpec):
 def fill_columns(spec: TabularSpec, names: Sequence[str] | None) -> TabularSpec:
     """Give the spec with the names that the model itself knows its columns by, unless the user set columns."""
     return spec if spec.columns is not None or not names else spec.model_copy(update={"columns": tuple(names)})
+
+
+def fill_missing(spec: TabularSpec, task: "TabularTask", rows: Iterable[Item]) -> TabularSpec:
+    """Give the spec that takes empty cells where the build's rows have some, unless the user set missing."""
+    if spec.missing is not None:
+        return spec
+    return spec.model_copy(update={"missing": any(task.has_missing(cast(Row, row)) for row in rows)})
 
 
 class TabularTask:
@@ -70,7 +81,7 @@ class TabularTask:
         self.spec = spec
         self._labels = require_resolved(spec.labels)
         self._port = bind_table(spec.columns, spec.layout, signature)
-        self._label, self._probabilities, self._prediction = _bind_outputs(spec.outputs, signature)
+        self._label, self._probabilities, self._prediction = bind_outputs(spec.outputs, signature)
         self._check_labels(signature)
 
     def preprocess(self, items: Sequence[Item]) -> Batch:
@@ -91,6 +102,14 @@ class TabularTask:
             self._answer(None if own is None else own[row], None if shares is None else shares[row].tolist())
             for row in range(count)
         ]
+
+    def has_missing(self, row: Row) -> bool:
+        """Tell whether a number is missing in a row."""
+        return self._port.has_missing(row)
+
+    def refuse_missing(self, inputs: Mapping[str, Array]) -> None:
+        """Raise InputError where a number is missing or infinite: for models that were not verified on such rows."""
+        self._port.refuse_missing(inputs)
 
     def agreement(self, reference: Sequence[Answer], answers: Sequence[Answer]) -> Agreement:
         """Compare labels and probabilities, or values; the other kind's largest distances are 0, as those of nothing.
@@ -131,6 +150,8 @@ class TabularTask:
     def _answer(self, own: Any, shares: list[float] | None) -> Answer:  # a label as the model gives it
         names = self._names(len(shares or ()))
         probabilities = dict(zip(names, shares or (), strict=True))
+        if own is None and any(map(math.isnan, probabilities.values())):
+            return {"label": None, "probabilities": probabilities}  # no class is the most probable
         if own is None:
             return {"label": max(probabilities, key=lambda name: probabilities[name]), "probabilities": probabilities}
         return {"label": self._name(own), "probabilities": probabilities}
@@ -164,7 +185,7 @@ class TabularTask:
             )
 
 
-def _bind_outputs(named: TabularOutputs, signature: Signature) -> tuple[str | None, str | None, str | None]:
+def bind_outputs(named: TabularOutputs, signature: Signature) -> tuple[str | None, str | None, str | None]:
     """Give the outputs with label, probabilities and prediction; the last is None unless it's a regression."""
     ports = {port.name: port for port in signature.outputs}
     for key, name in named.model_dump(exclude_none=True).items():

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from ferryman.core.errors import ConfigError, InputError
-from ferryman.core.signature import Array, Signature, TensorSpec
+from ferryman.core.signature import Array, Signature, TensorSpec, dtype_name
 from ferryman.core.task import Agreement, Answer, Batch, Item, Measurement, TaskSpec, Truth
 from ferryman.tasks.distance import measure_distance
 from ferryman.tasks.given import describe_given
@@ -186,7 +186,7 @@ def _rows(values: Array, start: int, count: int, batch: Batch) -> Array:
 
 
 def _to_json(values: Array) -> dict[str, Any]:  # JSON
-    dtype = "string" if values.dtype.kind in "OUS" else values.dtype.name
+    dtype = dtype_name(values)
     return {"dtype": dtype, "shape": list(values.shape), "data": values.tolist()}
 
 

@@ -3,6 +3,9 @@ from pathlib import Path
 from typing import Any
 
 from ferryman.server.control.admin import admin_routes
+from ferryman.server.data.gate.caller import ALL_MODELS
+from ferryman.server.data.http.head import parse_head
+from ferryman.server.data.http.limits import Limits
 from ferryman.server.data.http.request import Request
 from tests.bundle.making import bundle_affine
 from tests.server.control.house import House, house, live
@@ -19,7 +22,9 @@ async def call(
         for known, path, handler in admin_routes(one.repository, one.plane, lambda: drained.append(True))
     }
     payload = body if isinstance(body, bytes) else b"" if body is None else json.dumps(body).encode()
-    request = Request(method, pattern.format(model=model), "", (), "127.0.0.1", payload)
+    block = f"{method} {pattern.format(model=model)} HTTP/1.1\r\nhost: 127.0.0.1\r\n\r\n".encode()
+    request = Request(parse_head(block, Limits()), "127.0.0.1", payload)
+    request.reach = ALL_MODELS
     response = await routes[method, pattern](request, {"model": model})
     assert isinstance(response.body, bytes)
     return response.status, json.loads(response.body)
@@ -91,7 +96,7 @@ def test_the_status_names_workers_restarts_and_what_is_wrong(tmp_path: Path) -> 
             assert [worker["pid"] for worker in version["workers"]] == one.pids("affine")
             assert version["workers"][0]["rss_bytes"] > 0
             assert (version["restarts"], version["golden_ok"], version["generation"]) == (0, True, 1)
-            assert list(told["problems"]) == [str(tmp_path / "r" / "affine" / "2")]
+            assert "bundle.json" in told["models"]["affine"]["versions"]["2"]["reason"]
             assert (await call(one, "POST", "/admin/refresh"))[0] == 200
             assert (await call(one, "POST", "/admin/drain")) == (202, {"draining": True})
 

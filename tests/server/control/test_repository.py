@@ -149,16 +149,17 @@ def test_a_refused_replacement_leaves_the_good_versions_figures_alone(tmp_path: 
 
     async def story() -> None:
         async with house([repository]) as one:
-            shown = one.metrics.find("affine", "1")
-            assert shown is not None and shown.golden_ok
+            shown = one.metrics.figures("affine", "1")
+            before = shown.live
+            assert before is not None and before.golden_ok
             shutil.rmtree(repository / "affine" / "1")
             bundle_misbehaving(repository / "affine" / "1", name="affine", wrong_file=str(flag))
             await one.repository.refresh()
-            assert one.metrics.find("affine", "1") is shown and shown.golden_ok
+            assert shown.live is before and before.golden_ok
             flag.unlink()
             await one.repository.load("affine")
-            shown = one.metrics.find("affine", "1")
-            assert shown is not None and shown.digest == one.supervisor("affine").bundle.manifest.digest
+            assert shown.live is not None
+            assert shown.live.digest == one.supervisor("affine").bundle.manifest.digest != before.digest
 
     live(story)
 
@@ -173,7 +174,7 @@ def test_the_figures_of_a_version_that_never_served_go_with_its_bundle(tmp_path:
             bundle_misbehaving(repository / "affine" / "2", name="affine", wrong_file=str(flag))
             await one.repository.refresh()
             shown = one.metrics.find("affine", "2")
-            assert shown is not None and shown.golden_ok is False
+            assert shown is not None and shown.live is not None and shown.live.golden_ok is False
             shutil.rmtree(repository / "affine" / "2")
             await one.repository.refresh()
             assert one.metrics.find("affine", "2") is None
@@ -357,6 +358,21 @@ def test_closing_ends_what_still_drains(tmp_path: Path) -> None:
             assert not long.done()
         assert isinstance(await long, NotReady)
         assert not any(is_running(worker.pid) for worker in one.hired)
+
+    live(story)
+
+
+def test_closing_right_after_a_switch_ends_the_old_version_too(tmp_path: Path) -> None:
+    repository = tmp_path / "repository"
+    for version in ("1", "2"):
+        shelve(repository, version, float(version))
+
+    async def story() -> None:
+        async with house([repository]) as one:
+            old = one.pids("affine")
+            await one.repository.activate("affine", "1", keep_old=False)
+            await one.repository.close()
+            assert not any(is_running(pid) for pid in [*old, *(worker.pid for worker in one.hired)])
 
     live(story)
 

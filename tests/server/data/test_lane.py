@@ -365,7 +365,7 @@ def test_an_ask_that_was_settled_holds_nobody() -> None:
         _, asker = _lane()
         ask = asker.ask("one")
         ask.fail(NotReady("over"))
-        assert ask.on_gone is None and asker.ended == [("one", "NotReady")]
+        assert ask.on_end is None and asker.ended == [("one", "NotReady")]
         ask.done(None, NotReady("again"))
         assert len(asker.ended) == 1
 

@@ -41,8 +41,18 @@ def key_set(**keys: PrivateKey) -> bytes:
     return json.dumps({"keys": [public(name, key) for name, key in keys.items()]}).encode()
 
 
+LIFE_S = 86400  # of tokens that are made when the tests are collected, an hour before some of them run
+
+
 def token(key: Any = RSA_KEY, algorithm: str = "RS256", *, kid: str | None = "one", **claims: Any) -> bytes:
-    held = {"iss": ISSUER, "aud": AUDIENCE, "sub": "alice", "exp": time.time() + 600, "scope": "infer read", **claims}
+    held = {
+        "iss": ISSUER,
+        "aud": AUDIENCE,
+        "sub": "alice",
+        "exp": time.time() + LIFE_S,
+        "scope": "infer read",
+        **claims,
+    }
     held = {name: value for name, value in held.items() if value is not None}
     head = {} if kid is None else {"kid": kid}
     return str(jwt.encode(held, key, algorithm, headers=head)).encode()

@@ -44,8 +44,8 @@ def test_without_a_certificate_nobody_comes_in_and_one_without_a_name_is_no_bett
 
 def test_a_mapping_says_who_may_what_and_how_often_and_nobody_else_may() -> None:
     rights = {"cam-3": CertificateRights(frozenset({"infer"}), ("street",), Limit(1, 1))}
-    gate = Gate(Callers(certificates=Certificates(CertificateSettings(rights))), clock=lambda: 5.0)
-    gate.admit(NO_HEADER, "street", "infer", "", made(names=(("DNS", "x"),)))
+    gate = Gate(Callers(certificates=Certificates(CertificateSettings(rights, None))), clock=lambda: 5.0)
+    gate.admit(NO_HEADER, "street", "infer", "", made(names=(("URI", "spiffe://x"), ("DNS", "cam-3"))))
     with pytest.raises(RateLimited):
         gate.admit(NO_HEADER, "street", "infer", "", made(serial="02"))
     with pytest.raises(Forbidden):
@@ -63,3 +63,37 @@ def test_a_certificate_that_ends_while_its_connection_lives_is_refused() -> None
     now_s[0] = 2_300_000_000.0
     with pytest.raises(Unauthorized, match="expired"):
         gate.admit(NO_HEADER, "street", "infer", "", made())
+
+
+def test_two_certificates_of_one_serial_number_have_rights_of_their_own() -> None:
+    rights = {"ops": CertificateRights(frozenset({"infer", "admin"})), "cam-3": CertificateRights(frozenset({"infer"}))}
+    gate = Gate(Callers(certificates=Certificates(CertificateSettings(rights, None))))
+    assert gate.admit(NO_HEADER, None, "control", "", made(cn="ops")).id == "certificate:ops"
+    for camera in (made(cn="cam-3"), made(cn="ops", names=(("DNS", "cam-3"),))):
+        assert gate.admit(NO_HEADER, "street", "infer", "", camera).id == "certificate:cam-3"
+        with pytest.raises(Forbidden):
+            gate.admit(NO_HEADER, None, "control", "", camera)
+
+
+def test_a_common_name_counts_only_where_there_is_no_other() -> None:
+    rights = {"ops": CertificateRights(frozenset({"infer", "admin"}))}
+    gate = Gate(Callers(certificates=Certificates(CertificateSettings(rights))))
+    camera = made(cn="ops", names=(("DNS", "cam-3"),))
+    assert gate.admit(NO_HEADER, "street", "infer", "", camera).id == "certificate:cam-3"
+    with pytest.raises(Forbidden):
+        gate.admit(NO_HEADER, None, "control", "", camera)
+    only_an_address = made(cn="ops", names=(("IP Address", "192.0.2.1"),))
+    assert gate.admit(NO_HEADER, None, "control", "", only_an_address).id == "certificate:ops"
+
+
+@pytest.mark.parametrize("table", ["cam-3.lan", "Cam-3.LAN"])
+def test_a_dns_name_has_no_case_and_other_names_do(table: str) -> None:
+    gate = Gate(
+        Callers(certificates=Certificates(CertificateSettings({table: CertificateRights(frozenset({"read"}))})))
+    )
+    for name in ("cam-3.lan", "CAM-3.lan"):
+        camera = made(names=(("DNS", name),))
+        assert gate.admit(NO_HEADER, None, "read", "", camera).id == "certificate:cam-3.lan"
+        with pytest.raises(Forbidden):
+            gate.admit(NO_HEADER, "street", "infer", "", camera)
+    assert gate.admit(NO_HEADER, "street", "infer", "", made(names=(("URI", "CAM-3.lan"),))).id.endswith("CAM-3.lan")

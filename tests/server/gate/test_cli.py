@@ -33,8 +33,11 @@ def test_a_mistake_is_told_with_the_way_out(tmp_path: Path) -> None:
         ("revoke", "web"),
         ("add",),
         ("add", "a b"),
+        ("add", "web", "--burst", "3"),
         ("add", "web", "--expires", "soon"),
         ("add", "web", "--expires", "9999999d"),
     ):
         told = ferryman("keys", *words, "--file", file)
         assert told.returncode == 2 and told.stderr.startswith("error:") and "verb" not in told.stderr
+        assert not any(sign in told.stderr for sign in ("^", "Value error", "pattern"))
+    assert "it begins with a letter or a digit" in ferryman("keys", "add", "a b", "--file", file).stderr

@@ -6,6 +6,7 @@ import pytest
 
 from ferryman.core.errors import Forbidden, RateLimited, Unauthorized
 from ferryman.server.data.gate.caller import Action, Caller
+from ferryman.server.data.gate.certificates import Certificates
 from ferryman.server.data.gate.gate import Callers, Gate, Headers
 from ferryman.server.data.gate.key_file import KeyFile, write_keys
 from ferryman.server.data.gate.key_store import KeyStore
@@ -192,3 +193,16 @@ def test_a_credential_is_known_before_its_model_is_and_takes_nothing_of_its_rate
     for header in (NOTHING.get, bearer("fm_000000000000_x")):
         with pytest.raises(Unauthorized):
             gate.known(header, "infer")
+
+
+def test_where_only_certificates_tell_who_calls_the_admins_gate_lets_steer_and_read_but_not_infer() -> None:
+    callers = Callers(certificates=Certificates())
+    gate = Gate(callers, open_control=True)
+    actions: tuple[Action, ...] = ("read", "control")
+    for action in actions:
+        assert gate.admit(NOTHING.get, "street", action).kind == "anonymous"
+    with pytest.raises(Forbidden, match="may not infer here") as refused:
+        gate.admit(NOTHING.get, "street", "infer")
+    assert "certificate" in refused.value.hint
+    with pytest.raises(Unauthorized):
+        Gate(callers).admit(NOTHING.get, "street", "read")

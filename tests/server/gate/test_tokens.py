@@ -84,7 +84,7 @@ def test_a_good_token_tells_its_subject_and_scopes(file: Path, key: object, algo
         token(aud="another"),
         token(exp=None),
         token(exp=time.time() - 60),
-        token(nbf=time.time() + 600),
+        token(nbf=time.time() + 86400),
         token(sub=None),
         token(sub=7),
         token()[:-4] + b"AAAA",
@@ -100,6 +100,22 @@ def test_a_token_that_is_not_wholly_good_is_refused_and_not_quoted(file: Path, t
         JwtVerifier(settings(file)).find(text)
     assert not text or text.decode("latin-1") not in str(refused.value)
     assert "alice" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "words", "hint"),
+    [
+        (token(aud="another"), "for another audience", f"here it is '{AUDIENCE}'"),
+        (token(iss="https://other.example"), "from another issuer", f"here it is '{ISSUER}'"),
+        (token(exp=None), "lacks the claim 'exp'", "ask its issuer"),
+    ],
+)
+def test_a_well_signed_token_that_is_not_for_here_is_told_what_is(
+    file: Path, text: bytes, words: str, hint: str
+) -> None:
+    with pytest.raises(Unauthorized, match=words) as refused:
+        JwtVerifier(settings(file)).find(text)
+    assert hint in refused.value.hint
 
 
 def test_a_public_key_is_no_secret_to_sign_with(file: Path) -> None:
@@ -258,3 +274,12 @@ def test_a_file_of_settings_that_is_not_as_it_should_be_is_refused(tmp_path: Pat
         read_jwt_settings(path)
     with pytest.raises(ConfigError, match="there is no"):
         read_jwt_settings(tmp_path / "nowhere.toml")
+
+
+def test_a_setting_that_is_not_known_is_named_with_the_nearest(tmp_path: Path) -> None:
+    path = tmp_path / "jwt.toml"
+    path.write_text('issuer = "a"\naudiense = "b"\njwks = "c"\n')
+    with pytest.raises(
+        ConfigError, match=r"'audiense' is not known; did you mean 'audience'\? \(known: issuer, audience"
+    ):
+        read_jwt_settings(path)

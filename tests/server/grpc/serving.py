@@ -18,6 +18,7 @@ from ferryman.core.errors import FerrymanError, InputError, NotFound
 from ferryman.core.signature import Array, Signature, TensorSpec
 from ferryman.server.data.ask import Reply, Stages
 from ferryman.server.data.dataplane import Dataplane
+from ferryman.server.data.gate.caller import ALL_MODELS
 from ferryman.server.data.grpc.call import Call
 from ferryman.server.data.grpc.factory import GrpcConnections
 from ferryman.server.data.grpc.infer import Answered, InferSettings
@@ -87,11 +88,11 @@ class Repository:
     def index(self) -> list[dict[str, str]]:
         return [{"name": "on disk", "version": "9", "state": "UNAVAILABLE", "reason": "is not loaded"}]
 
-    async def load(self, name: str) -> None:
-        await self._note("load", name)
+    async def load(self, name: str, parameters: Mapping[str, object]) -> None:
+        await self._note("load", f"{name} {dict(parameters)}" if parameters else name)
 
-    async def unload(self, name: str) -> None:
-        await self._note("unload", name)
+    async def unload(self, name: str, parameters: Mapping[str, object]) -> None:
+        await self._note("unload", f"{name} {dict(parameters)}" if parameters else name)
 
     async def _note(self, verb: str, name: str) -> None:
         await asyncio.sleep(0)
@@ -115,7 +116,7 @@ class Running:
         self.over: list[tuple[str, int, int, int]] = []
         self.versions_over: list[str] = []
         self.answered: list[Answered] = []
-        self.figures = ServedMetrics("double", "1", "")
+        self.figures = ServedMetrics("double", "1")
 
     @property
     def address(self) -> str:
@@ -148,7 +149,7 @@ def serving(
 
     async def main() -> None:
         admitting = admit or (lambda *_: SimpleNamespace(id="nobody"))
-        gate = SimpleNamespace(admit=admitting, known=known or (lambda *_: None))
+        gate = SimpleNamespace(admit=admitting, known=known or (lambda *_: SimpleNamespace(models=ALL_MODELS)))
         fill(running, settings or GrpcSettings(), gate)
         server = await loop.create_server(running.connections, "127.0.0.1", 0, ssl=tls)
         running.port = cast(asyncio.Server, server).sockets[0].getsockname()[1]
@@ -193,7 +194,7 @@ def fill(running: Running, settings: GrpcSettings, gate: Any) -> None:  # a Door
     broken = Signature(inputs=(free,), outputs=())
     _put(dataplane, "broken", broken, NumpyInstance(_fail))
     _put(dataplane, "absurd", broken, NumpyInstance(lambda tensors: {"y": cast(Array, "no array")}))
-    dataplane.announce("loading", "1")
+    dataplane.announce("loading", "1", is_expected=True)
     outside = Outside(
         repository=running.repository,
         figures=lambda name, version: running.figures if name == "double" else None,

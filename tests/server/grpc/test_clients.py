@@ -2,7 +2,6 @@
 
 import asyncio
 import queue
-from collections.abc import Callable, Iterator
 from typing import Any
 
 import grpc
@@ -13,39 +12,10 @@ import tritonclient.grpc.aio as triton_aio
 from tritonclient.utils import InferenceServerException, np_to_triton_dtype
 
 from ferryman.core.errors import Forbidden, RateLimited, Unauthorized
-from ferryman.server.data.grpc.messages import HEALTH, INFERENCE, InferRequest, InferResponse, message
+from ferryman.server.data.grpc.messages import HEALTH, INFERENCE, InferRequest, message
 from ferryman.server.data.grpc.settings import GrpcSettings
+from tests.server.grpc.asking import ROWS, asked, infer, request
 from tests.server.grpc.serving import DTYPES, Running, serving, wait_for
-
-ROWS = np.arange(60, dtype=np.float32).reshape(2, 30)
-
-
-@pytest.fixture(scope="module")
-def client(server: Running) -> Iterator[Any]:  # tritonclient has no types
-    with triton.InferenceServerClient(server.address) as client:
-        yield client
-
-
-@pytest.fixture(scope="module")
-def channel(server: Running) -> Iterator[Any]:  # the stubs know no calls of plain bytes
-    with grpc.insecure_channel(server.address) as channel:
-        yield channel
-
-
-def asked(rows: Any = ROWS, name: str = "x", datatype: str = "FP32") -> list[Any]:  # tritonclient has no types
-    tensor = triton.InferInput(name, list(rows.shape), datatype)
-    tensor.set_data_from_numpy(rows)
-    return [tensor]
-
-
-def infer(channel: Any) -> Any:  # a callable of grpcio
-    return channel.unary_unary(f"/{INFERENCE}/ModelInfer", InferRequest.SerializeToString, InferResponse.FromString)
-
-
-def request(rows: Any = ROWS, model: str = "double", **more: Any) -> Any:
-    built = InferRequest(model_name=model, raw_input_contents=[rows.tobytes()], **more)
-    built.inputs.add(name="x", datatype="FP32", shape=rows.shape)
-    return built
 
 
 def test_an_inference_gives_every_output(client: Any) -> None:
@@ -100,7 +70,8 @@ def test_the_client_reads_all_that_a_server_tells(client: Any) -> None:
 def test_the_repository_is_steered(client: Any, server: Running) -> None:
     client.load_model("double")
     client.unload_model("echo")
-    assert server.repository.calls == [("load", "double"), ("unload", "echo")]
+    told = " {'unload_dependents': False}"  # which tritonclient always says
+    assert server.repository.calls == [("load", "double"), ("unload", f"echo{told}")]
     with pytest.raises(InferenceServerException, match="no model is called"):
         client.load_model("unknown")
 
@@ -121,123 +92,6 @@ def test_errors_have_a_status_and_words(client: Any, model: str, rows: Any, stat
         client.infer(model, asked(rows))
     assert failure.value.status() == f"StatusCode.{status}"
     assert "s3cret" not in str(failure.value)
-
-
-def test_typed_contents_are_answered_with_typed_contents(channel: Any) -> None:
-    built = InferRequest(model_name="double")
-    built.inputs.add(name="x", datatype="FP32", shape=[2, 30]).contents.fp32_contents.extend(ROWS.ravel())
-    answer = infer(channel)(built)
-    assert not answer.raw_output_contents
-    assert list(answer.outputs[0].contents.fp32_contents) == (2 * ROWS).ravel().tolist()
-
-
-@pytest.mark.parametrize(
-    ("datatype", "dtype", "values"),
-    [
-        ("BOOL", "bool", [True, False]),
-        ("INT8", "int8", [-128, 127]),
-        ("INT64", "int64", [-(2**63), 2**63 - 1]),
-        ("UINT16", "uint16", [0, 65535]),
-        ("UINT64", "uint64", [0, 2**64 - 1]),
-        ("FP64", "float64", [0.1, float("inf")]),
-        ("BYTES", "string", [b"", "ß".encode()]),
-    ],
-)
-def test_typed_values_keep_their_limits(channel: Any, datatype: str, dtype: str, values: list[Any]) -> None:
-    field = {"BOOL": "bool", "INT8": "int", "INT64": "int64", "UINT16": "uint", "UINT64": "uint64", "FP64": "fp64"}
-    built = InferRequest(model_name=f"echo-{dtype}")
-    contents = built.inputs.add(name="x", datatype=datatype, shape=[1, 2]).contents
-    getattr(contents, f"{field.get(datatype, 'bytes')}_contents").extend(values)
-    answer = infer(channel)(built)
-    assert list(getattr(answer.outputs[0].contents, f"{field.get(datatype, 'bytes')}_contents")) == values
-
-
-def _mixed(built: Any) -> None:
-    built.inputs[0].contents.fp32_contents.append(1)
-
-
-def _too_few(built: Any) -> None:
-    del built.raw_input_contents[:]
-
-
-def _half(built: Any) -> None:
-    del built.raw_input_contents[:]
-    built.inputs[0].datatype = "FP16"
-
-
-def _wrong_field(built: Any) -> None:
-    del built.raw_input_contents[:]
-    built.inputs[0].contents.int_contents.extend([1] * 60)
-
-
-def _overflow(built: Any) -> None:
-    del built.raw_input_contents[:]
-    built.model_name = "echo-int8"
-    built.inputs[0].datatype, built.inputs[0].shape[:] = "INT8", [1, 1]
-    built.inputs[0].contents.int_contents.append(128)
-
-
-def _twice(built: Any) -> None:
-    built.inputs.append(built.inputs[0])
-    built.raw_input_contents.append(built.raw_input_contents[0])
-
-
-def _short(built: Any) -> None:
-    built.raw_input_contents[0] = b"1234"
-
-
-def _negative(built: Any) -> None:
-    built.inputs[0].shape[0] = -1
-
-
-def _nothing(built: Any) -> None:
-    built.ClearField("inputs")
-
-
-def _unknown_output(built: Any) -> None:
-    built.outputs.add(name="nope")
-
-
-def _bad_timeout(built: Any) -> None:
-    built.parameters["timeout"].string_param = "soon"
-
-
-@pytest.mark.parametrize(
-    ("spoil", "words"),
-    [
-        (_mixed, "contents beside raw_input_contents"),
-        (_too_few, "0 values can't have shape"),
-        (_half, "FP16 has no typed contents"),
-        (_wrong_field, "values are in int_contents"),
-        (_overflow, "does not fit INT8"),
-        (_twice, "twice"),
-        (_short, "4 bytes can't be FP32"),
-        (_negative, "is not a shape"),
-        (_nothing, "no inputs"),
-        (_unknown_output, "no output is called 'nope'"),
-        (_bad_timeout, "timeout"),
-    ],
-)
-def test_what_can_not_be_read_is_an_invalid_argument(channel: Any, spoil: Callable[[Any], None], words: str) -> None:
-    built = request()
-    spoil(built)
-    with pytest.raises(grpc.RpcError) as failure:
-        infer(channel)(built)
-    assert failure.value.code() is grpc.StatusCode.INVALID_ARGUMENT
-    assert words in str(failure.value.details())
-
-
-def test_bytes_that_are_no_message_are_an_invalid_argument(channel: Any) -> None:
-    for size in (3, 100_000):
-        with pytest.raises(grpc.RpcError) as failure:
-            channel.unary_unary(f"/{INFERENCE}/ModelInfer")(b"\xff" * size)
-        assert failure.value.code() is grpc.StatusCode.INVALID_ARGUMENT
-
-
-def test_a_method_that_is_not_there_is_unimplemented(channel: Any) -> None:
-    with pytest.raises(grpc.RpcError) as failure:
-        channel.unary_unary("/inference.GRPCInferenceService/SystemSharedMemoryStatus")(b"")
-    assert failure.value.code() is grpc.StatusCode.UNIMPLEMENTED
 
 
 def test_32_mb_go_and_come(server: Running) -> None:
@@ -318,6 +172,19 @@ def test_a_stream_is_answered_in_order_and_goes_on_after_errors(server: Running)
                 assert result.get_response().id == str(number)
                 np.testing.assert_array_equal(result.as_numpy("y"), 2 * (ROWS + number))
         client.stop_stream()
+
+
+def test_an_error_in_a_stream_tells_the_request_that_it_is_about(channel: Any) -> None:
+    answer = message("inference.ModelStreamInferResponse")
+    call = channel.stream_stream(
+        f"/{INFERENCE}/ModelStreamInfer", request_serializer=bytes, response_deserializer=answer.FromString
+    )
+    asked = [request(model="nowhere", id="a"), InferRequest(model_name="double", id="b"), request(ROWS[:, :3], id="c")]
+    told = list(call(one.SerializeToString() for one in asked))
+    assert [one.infer_response.id for one in told] == ["a", "b", "c"]
+    assert all(one.error_message for one in told)
+    (unreadable,) = call(iter([b"\xff"]))
+    assert (unreadable.infer_response.id, bool(unreadable.error_message)) == ("", True)
 
 
 def test_the_asyncio_client_infers_and_streams(server: Running) -> None:

@@ -282,6 +282,22 @@ def test_draining_answers_what_runs_and_refuses_what_comes_after() -> None:
         wait_for(lambda: server.do(lambda: not server.connections.members))
 
 
+def test_who_still_sends_when_the_connection_ends_reads_its_last_words_and_no_reset() -> None:
+    with serving() as server, RawClient(server.port) as client:
+        client.send(call(1))
+        assert client.answer(1)[0]["grpc-status"] == "0"
+        (connection,) = server.connections.members
+        server.do(server.connections.drain)
+        client.send(frame(frames.PING, frames.ACK, 0, client.next(frames.PING).payload))
+        wait_for(lambda: connection.is_closed)
+        for stream in (3, 5, 7):
+            client.send(call(stream))  # on a socket that is closed this fails, and takes what waits there with it
+        last = b""
+        while more := client.socket.recv(65536):
+            last += more
+        assert last.endswith(frames.goaway_frame(1, frames.NO_ERROR))
+
+
 def test_no_call_is_lost_when_the_connection_drains_under_load() -> None:
     with serving() as server, grpc.insecure_channel(server.address) as channel:
         infer: Any = channel.unary_unary(f"/{INFERENCE}/ModelInfer")  # its stubs know no calls of plain bytes

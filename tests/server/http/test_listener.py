@@ -1,4 +1,5 @@
 import asyncio
+import contextlib
 import os
 import socket
 import stat
@@ -73,8 +74,9 @@ def test_a_port_that_is_taken_is_the_users_to_change() -> None:
         assert url_of(taken, is_tls=False) == f"http://127.0.0.1:{taken.getsockname()[1]}"
     with pytest.raises(UserError, match="can't listen on"):
         open_socket("127.0.0.1", 70000)
-    with pytest.raises(UserError, match=r"can't listen on 192\.0\.2\.1"):
+    with pytest.raises(UserError, match=r"can't listen on 192\.0\.2\.1") as caught:
         open_socket("192.0.2.1", 0)
+    assert caught.value.hint == "--host takes an address of this machine", "another port doesn't help"
 
 
 def test_a_unix_socket_is_served_and_removed(tmp_path: Path) -> None:
@@ -100,6 +102,21 @@ def test_a_file_that_is_no_socket_stays(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="can't listen on unix:"):
         open_socket(f"unix:{path}", 0)
     assert path.read_text() == "mine"
+
+
+def test_a_unix_socket_whose_queue_is_full_does_not_hold_up_the_start(tmp_path: Path) -> None:
+    path = str(tmp_path / "busy.sock")
+    with contextlib.ExitStack() as waiting, socket.socket(socket.AF_UNIX) as busy:
+        busy.bind(path)
+        busy.listen(0)
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                link = waiting.enter_context(socket.socket(socket.AF_UNIX))
+                link.setblocking(False)
+                link.connect(path)
+        with pytest.raises(UserError, match="can't listen on unix:"):
+            open_socket(f"unix:{path}", 0)
+        assert stat.S_ISSOCK(os.stat(path).st_mode), "it is another server's"
 
 
 def test_a_drain_closes_idle_connections_and_waits_for_what_is_in_work() -> None:
@@ -144,6 +161,19 @@ def test_a_drain_serves_those_whom_the_kernel_had_accepted_already() -> None:
         assert [read_answers(link, 1)[0][0] for link in links] == [200] * 20
         for link in links:
             link.close()
+
+
+def test_a_drain_waits_for_those_whom_the_kernel_had_accepted_already() -> None:
+    with serving() as server, contextlib.ExitStack() as links:
+
+        async def arrive_and_drain() -> int:
+            for _ in range(20):
+                link = links.enter_context(socket.create_connection(server.address, timeout=10))
+                link.sendall(get())
+            assert await server.listener.drain(10)
+            return server.application.answered
+
+        assert server.wait(arrive_and_drain()) == 20
 
 
 def test_no_request_is_lost_when_a_server_drains_under_load() -> None:

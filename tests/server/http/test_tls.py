@@ -177,7 +177,9 @@ def test_an_expired_certificate_is_refused_at_the_start(authority: Authority, da
 def test_a_key_that_does_not_fit_is_refused_at_the_start(authority: Authority) -> None:
     files = authority.issue("server")
     files.key.write_bytes(_pem(ec.generate_private_key(ec.SECP256R1())))
-    with pytest.raises(ConfigError, match=r"server\.pem can't serve"):
+    with pytest.raises(
+        ConfigError, match=r"server\.pem can't serve .*: the certificate and the key don't belong together"
+    ):
         Certificate(files, http2=False)
     with pytest.raises(ConfigError, match="can't read"):
         Certificate(TlsFiles(files.certificate, files.key.with_name("none.key")), http2=False)
@@ -270,3 +272,16 @@ def test_new_certificates_under_load_lose_no_request(authority: Authority) -> No
         assert not lost
         assert counts["asked"] == counts["answered"] == server.application.answered
         assert len(seen) >= 11
+
+
+def test_a_drain_lets_handshakes_that_are_under_way_end_and_answers_them(authority: Authority) -> None:
+    tls = Certificate(authority.issue("server"), http2=False).context
+    with serving(tls=tls) as server, server.connect() as early:
+        draining = asyncio.run_coroutine_threadsafe(server.listener.drain(20, idle_s=5), server.loop)
+        server.until(lambda: server.connections.is_draining)
+        with pytest.raises(ConnectionRefusedError):
+            server.connect()
+        with authority.trusting().wrap_socket(early, server_hostname="localhost") as link:
+            link.sendall(get())
+            assert b"connection: close" in read_all(link)
+        assert draining.result(20) is True

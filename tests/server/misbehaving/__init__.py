@@ -8,12 +8,13 @@ row is a code, the second its argument:
 
 ANSWER nothing else | SEGFAULT | EXIT argument = exit code | ABORT | HANG for ever | SLEEP argument seconds |
 LEAK argument MB | NAN answers not-a-number | HOLD_GIL argument seconds without letting another thread run |
-RAISE RuntimeError | REFUSE InputError
+RAISE RuntimeError | REFUSE InputError | DATES answers dates, which are no tensor | COUNT argument seconds, then answers
+how many calls there were
 
 Options of the bundle: `wrong_after` calls, or while the file `wrong_file` is there, every answer is 0.5 too high, so
 that golden samples fail. While `crash_file` or `hang_file` is there, loading segfaults or hangs. `scales_over_batch`
 rounds as dynamic INT8 does, by a scale of the whole batch. `loses_rows` answers the first row only. `releases_gil` lets
-several calls run at once. `batch` fixes the first dimension.
+several calls run at once. It holds `ballast_mb` from its load on. `batch` fixes the first dimension.
 """
 
 import json
@@ -31,7 +32,7 @@ from ferryman.core.signature import Signature, TensorSpec
 from tests.bundle.making import make_proof
 
 PLUGIN = Path(__file__).parent / "plugin"
-ANSWER, SEGFAULT, EXIT, HANG, SLEEP, LEAK, NAN, HOLD_GIL, RAISE, REFUSE, ABORT = range(11)
+ANSWER, SEGFAULT, EXIT, HANG, SLEEP, LEAK, NAN, HOLD_GIL, RAISE, REFUSE, ABORT, DATES, COUNT = range(13)
 
 Option = str | float | bool | None
 

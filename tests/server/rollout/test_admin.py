@@ -60,6 +60,7 @@ async def test_pause_and_resume_over_http(tmp_path: Path) -> None:
         ("GET", "/admin/rollouts/affine", b"", 404, "no rollout of 'affine'"),
         ("POST", "/admin/rollouts/other", b'{"version": "2"}', 404, "no model is called 'other'"),
         ("POST", "/admin/rollouts/affine", b'{"version": "1"}', 409, "is the active one"),
+        ("POST", "/admin/rollouts/affine", b'{"version": "77"}', 404, "has version '77'"),
         ("POST", "/admin/rollouts/affine", b"", 400, "'version' must be text"),
         ("POST", "/admin/rollouts/affine", b'{"version": 2}', 400, "'version' must be text"),
         ("POST", "/admin/rollouts/affine", b'{"version": "2", "plans": {}}', 400, "unknown key 'plans'"),
@@ -195,3 +196,23 @@ async def test_a_plan_from_a_file_and_options_before_it(tmp_path: Path) -> None:
     plan = house.rollouts.status("affine")[0]["plan"]
     assert (plan["steps"], plan["min_requests"], plan["max_crashes"]) == ([0.2, 0.4], 8, 3)
     assert (plan["agreement"], plan["auto_promote"]) == ({}, False)
+
+
+@pytest.mark.parametrize("steps", ["a,b", "0.5,2", "", "0.5,0.1", "0,0.5", "0.5,1", "0.1,,0.5"])
+async def test_steps_that_are_none_are_told_with_their_form(steps: str) -> None:
+    with pytest.raises(UserError, match="--steps") as caught:
+        await ferryman_rollout("start", "affine", "--version", "2", "--steps", steps)
+    assert "that grow, as 0.05,0.25,0.5" in str(caught.value)
+
+
+async def test_a_rollout_that_has_ended_can_not_be_paused_and_the_next_step_is_named(tmp_path: Path) -> None:
+    house = House(tmp_path)
+    await house.open()
+    async with open_desk(house) as url:
+        words = ("--steps", "0.5", "--min-requests", "100000", "--admin", url)
+        await ferryman_rollout("start", "affine", "--version", "2", *words)
+        await ferryman_rollout("back", "affine", "--admin", url)
+        for move in ("pause", "resume", "promote"):
+            with pytest.raises(UserError, match="has ended: version 2 was rolled back") as caught:
+                await ferryman_rollout(move, "affine", "--admin", url)
+            assert "rollout start affine --version V" in caught.value.hint

@@ -8,7 +8,10 @@ from contextlib import contextmanager
 from http.client import HTTPConnection
 from pathlib import Path
 
+import pytest
+
 from ferryman.client.admin import Admin
+from ferryman.core.errors import NotFound
 from tests.bundle.making import bundle_affine
 from tests.server.running import Running, running, wait_until
 
@@ -132,3 +135,13 @@ def test_the_public_port_steers_no_rollout(tmp_path: Path) -> None:
     with serving(tmp_path) as (server, _):
         assert server.ask("GET", "/admin/rollouts")[0] == 404
         assert server.ask("POST", "/admin/rollouts/affine", b'{"version": "2"}')[0] == 404
+
+
+def test_a_version_that_is_not_there_is_refused_with_those_that_are(tmp_path: Path) -> None:
+    bundle_affine(tmp_path / "affine" / "1", factor=2.0)
+    with serving(tmp_path) as (_, admin):
+        with pytest.raises(NotFound, match="version '7'") as caught:
+            admin.start_rollout("affine", "7", PLAN)
+        assert caught.value.hint == "there are versions 1"
+        with pytest.raises(NotFound, match="no rollout of 'affine'"):
+            admin.rollout("affine")

@@ -182,7 +182,7 @@ def test_a_version_that_answers_golden_samples_wrong_never_gets_a_request(
 def test_a_server_that_is_started_again_in_a_rollout_serves_the_old_version_and_goes_on(tmp_path: Path) -> None:
     repository = tmp_path / "repository"
     bundle_affine(repository / "affine" / "1", factor=2.0)
-    plan = Plan(shadow=0.0, steps=(0.25,), min_requests=50, step_s=0.0)
+    plan = Plan(shadow=0.0, steps=(0.25,), min_requests=50, step_s=0.0, max_p99_ratio=1000.0)
 
     async def story() -> None:
         async with rolling(repository, tmp_path) as (_, rollouts):

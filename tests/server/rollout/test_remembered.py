@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from ferryman.core.errors import NotReady
+from ferryman.core.errors import NotFound, NotReady
 from ferryman.server.control.rollout_run import Health
 from ferryman.server.control.state import StateNotWritten
 from tests.server.rollout.making import CANARY, opened
@@ -65,6 +65,17 @@ async def test_a_server_killed_between_promotion_and_its_note_knows_that_it_was_
     await house.kill()
     await house.open()
     assert house.phase == "promoted"
+
+
+async def test_a_start_that_is_refused_leaves_the_rollout_before_it_as_it_was(tmp_path: Path) -> None:
+    house = await opened(tmp_path)
+    await house.rollouts.start("affine", "2", CANARY)
+    await house.until("canary")
+    await house.rollouts.promote("affine")
+    before = house.status
+    with pytest.raises(NotFound, match="version '77'"):
+        await house.rollouts.start("affine", "77", CANARY)
+    assert house.status == before
 
 
 async def test_a_candidate_that_does_not_load_after_a_restart_ends_it(tmp_path: Path) -> None:

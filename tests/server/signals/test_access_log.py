@@ -13,7 +13,7 @@ from typing import Any  # a line's JSON
 import pytest
 
 from ferryman.core.errors import UserError
-from ferryman.server.data.signals.access_log import AccessLog, Line
+from ferryman.server.data.signals.access_log import MOST_REFUSALS, AccessLog, Line
 
 DEADLINE_S = 10.0
 
@@ -126,6 +126,27 @@ def test_a_full_queue_drops_lines_and_counts_them(tmp_path: Path) -> None:
     log.close()
     assert log.lost == 15
     assert len(written(tmp_path / "access.log")) == 10
+
+
+def test_a_flood_of_refusals_is_counted_and_not_written(tmp_path: Path) -> None:
+    now_s = [50.0]
+    log = AccessLog(tmp_path / "access.log", clock=lambda: now_s[0])
+    for _ in range(10_000):
+        log.refuse(("", "", 400, "10.0.0.12", "this is not HTTP/1.1"))
+    now_s[0] += 2.5
+    for _ in range(10):
+        log.refuse(("POST", "/a", 413, "10.0.0.12", 'a "body"'))
+    log.close()
+    lines = written(tmp_path / "access.log")
+    assert len(lines) == MOST_REFUSALS + 2
+    assert log.suppressed == 10_000 - MOST_REFUSALS + 8
+    assert log.lost == 0
+    assert {key: lines[0][key] for key in ("status", "peer", "reason")} == {
+        "status": 400, "peer": "10.0.0.12", "reason": "this is not HTTP/1.1",
+    }  # fmt: skip
+    assert (lines[-2]["path"], lines[-2]["reason"]) == ("/a", 'a "body"')
+    assert lines[-2]["suppressed"] == 10_000 - MOST_REFUSALS
+    assert "suppressed" not in lines[-1]
 
 
 def test_a_full_disk_loses_lines_that_are_counted_and_nothing_is_raised() -> None:

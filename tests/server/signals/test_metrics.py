@@ -12,12 +12,12 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families as parse_plain
 
 from ferryman.core.errors import DeadlineExceeded, FerrymanError, InputError, NotFound, Overloaded, RateLimited
-from ferryman.server.data.ask import Stages
+from ferryman.server.data.ask import Gone, Stages
 from ferryman.server.data.signals.exposition import wants_openmetrics
 from ferryman.server.data.signals.metrics import Metrics
 from ferryman.server.data.signals.outcomes import outcome_of
 from ferryman.server.data.signals.processes import resident_bytes, tree
-from ferryman.server.data.signals.served import ServedMetrics
+from ferryman.server.data.signals.served import Live, ServedMetrics
 
 STAGES = Stages(queue_s=0.001, prepare_s=0.002, infer_s=0.004, finish_s=0.0005, asks=3, rows=6)
 Found = dict[tuple[str, frozenset[tuple[str, str]]], float]
@@ -30,8 +30,8 @@ class Lane:
 
 
 def serve(metrics: Metrics, name: str, version: str, digest: str = "0123") -> ServedMetrics:
-    figures = ServedMetrics(name, version, digest)
-    metrics.put(figures)
+    figures = metrics.figures(name, version)
+    figures.live = Live(digest, golden_ok=True, depth=Lane(), worker_pids=lambda: (os.getpid(),))
     return figures
 
 
@@ -43,12 +43,11 @@ def busy(metrics: Metrics) -> Metrics:
     served.job(STAGES)
     served.sizes(600_000, 300)
     served.nonfinite()
-    served.golden_ok = True
-    served.depth = Lane()
-    served.worker_pids = lambda: (os.getpid(),)
     metrics.rejected("overloaded")
     metrics.restarted("street", "crash")
-    metrics.watch("ferryman_connections", "Open connections.", lambda: {"http": 3, "grpc": 1}, label="protocol")
+    metrics.watch(
+        "ferryman_connections", "Open connections.", lambda: {("http",): 3, ("grpc",): 1}, labels=("protocol",)
+    )
     metrics.watch("ferryman_tls_expiry_timestamp_seconds", "When it ends.", lambda: None)
     metrics.watch("ferryman_access_log_lost_total", "Lines lost.", lambda: 7, kind="counter")
     return metrics
@@ -138,15 +137,38 @@ def test_promtool_finds_nothing_to_say() -> None:
     assert (told.returncode, told.stdout + told.stderr) == (0, b"")
 
 
-def test_a_version_that_leaves_takes_its_series_along() -> None:
-    metrics = busy(Metrics())
-    serve(metrics, "street", "new")
+def test_a_version_that_leaves_shows_for_a_while_what_it_counted_and_counts_on_when_it_is_back() -> None:
+    now_s = [1000.0]
+    metrics = busy(Metrics(clock=lambda: now_s[0]))
     metrics.forget("street", "0123456789ab")
-    text = metrics.render()[0]
-    assert b'version="0123456789ab"' not in text
-    assert b'ferryman_worker_restarts_total{model="street"' in text
-    metrics.forget("street", "new")
+    found = read(metrics)
+    assert value(found, "ferryman_requests_total", **VERSION, outcome="ok", protocol="http") == 1
+    assert not any(name in ("ferryman_golden_ok", "ferryman_model_loaded", "ferryman_waiting") for name, _ in found)
+    now_s[0] += 3600
+    assert b'version="0123456789ab"' not in metrics.render()[0]
+    back = serve(metrics, "street", "0123456789ab", "other content")
+    back.request("ok", 0.003, "http")
+    found = read(metrics)
+    assert value(found, "ferryman_requests_total", **VERSION, outcome="ok", protocol="http") == 2
+    assert value(found, "ferryman_request_seconds_count", **VERSION) == 4
+    assert value(found, "ferryman_worker_restarts_total", model="street", reason="crash") == 1
+
+
+def test_a_version_that_leaves_without_having_counted_anything_leaves_nothing() -> None:
+    metrics = Metrics()
+    serve(metrics, "street", "1")
+    metrics.forget("street", "1")
     assert b"street" not in metrics.render()[0]
+
+
+def test_a_version_whose_workers_are_lost_is_neither_loaded_nor_right() -> None:
+    metrics = busy(Metrics())
+    live = metrics.figures("street", "0123456789ab").live
+    assert live is not None
+    live.worker_pids = tuple
+    found = read(metrics)
+    assert value(found, "ferryman_golden_ok", **VERSION) == 0
+    assert value(found, "ferryman_model_loaded", **VERSION, digest="0123456789abcdef") == 0
 
 
 def test_unknown_words_make_no_new_series() -> None:
@@ -203,6 +225,7 @@ def test_triton_names_are_there_where_they_are_wanted_only() -> None:
         (Overloaded("x"), "overloaded"),
         (DeadlineExceeded("x"), "deadline"),
         (FerrymanError("x"), "failed"),
+        (Gone("x"), "cancelled"),
         (ValueError("x"), "failed"),
     ],
 )

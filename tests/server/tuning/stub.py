@@ -52,6 +52,7 @@ async def main() -> None:
     parser.add_argument("--port", type=int)
     for option in ("--threads", "--instances", "--max-batch"):
         parser.add_argument(option, type=int, default=1)
+    parser.add_argument("--unready-s", type=float)
     for flag in ("--json", "--quiet"):
         parser.add_argument(flag, action="store_true")
     args = parser.parse_args()
@@ -60,7 +61,7 @@ async def main() -> None:
     queue: asyncio.Queue[Asked] = asyncio.Queue()
     workers = [asyncio.create_task(work(queue, args.max_batch)) for _ in range(args.instances)]
     server = await asyncio.start_server(lambda r, w: answer(r, w, queue), "127.0.0.1", args.port, backlog=512)
-    print(json.dumps({"url": f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"}), flush=True)  # noqa: T201 - a program
+    print(json.dumps({"url": f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"}), flush=True)
     await asyncio.gather(*workers)
 
 

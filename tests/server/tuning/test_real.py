@@ -46,7 +46,7 @@ def kept(bundle: Path, max_batch: int, cores: int) -> None:
 @pytest.mark.slow
 def test_what_tuning_finds_is_kept_in_the_bundle_and_served(tmp_path: Path) -> None:
     before = bundle_table(tmp_path / "table")
-    tuned = ferryman("tune", "table", "--budget", "8s", "--p99-ms", "500", "--cores", "1", "--json", folder=tmp_path)
+    tuned = ferryman("tune", "table", "--budget", "10s", "--p99-ms", "500", "--cores", "1", "--json", folder=tmp_path)
     assert tuned.returncode == 0, tuned.stderr
     after = load_bundle(before.path)
     assert after.manifest.digest == before.manifest.digest

@@ -117,7 +117,7 @@ async def zygote(*modules: str) -> AsyncIterator[Zygote]:
         await asyncio.sleep(0)  # the links' last callbacks
 
 
-async def hire(mother: Zygote, path: Path, *, arena_bytes: int = 1 << 30, **choices: int) -> Driven:
+async def hire(mother: Zygote, path: Path, *, arena_bytes: int = 1 << 30, **choices: Any) -> Driven:  # an order's
     """Load a bundle in a new worker."""
     losses: list[str] = []
     frees: list[int] = []

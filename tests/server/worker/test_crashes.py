@@ -173,11 +173,25 @@ def test_a_zygote_that_dies_takes_its_workers_along_and_is_replaced(bundle: Path
     drive(story)
 
 
+def test_a_zygote_that_takes_no_orders_is_replaced_and_is_no_zombie(bundle: Path) -> None:
+    async def story() -> None:
+        async with zygote() as mother:
+            await hire(mother, bundle)
+            first = mother.pid
+            os.kill(first, signal.SIGSTOP)
+            while mother.pid == first:  # until no more orders fit into its socket
+                mother.fork([], lambda _: None)
+            assert not os.path.exists(f"/proc/{first}")
+            await hire(mother, bundle)
+
+    drive(story)
+
+
 def test_signals_to_the_group_end_no_worker(bundle: Path) -> None:
     async def story() -> None:
         async with zygote() as mother:
             one = await hire(mother, bundle)
-            for number in (signal.SIGINT, signal.SIGTERM):
+            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
                 os.kill(one.worker.pid, number)
                 os.kill(mother.pid, number)
             assert output((await one.ask(order(ANSWER)))[0], "answer").shape == (1, 2)

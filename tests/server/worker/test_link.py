@@ -1,5 +1,8 @@
 """A worker answers what it is asked, and one bad ask never spoils another."""
 
+import asyncio
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +12,9 @@ import pytest
 from ferryman.bundle.read import load_bundle
 from ferryman.core.errors import FerrymanError, InputError, NotReady, Overloaded
 from ferryman.server.data.ask import Reply
+from ferryman.server.data.worker.link import Worker
 from tests.bundle.making import bundle_affine, bundle_colour, bundle_model, bundle_table, make_zoo
-from tests.server.misbehaving import NAN, RAISE, REFUSE, bundle_misbehaving, with_plugin
+from tests.server.misbehaving import DATES, NAN, RAISE, REFUSE, bundle_misbehaving, with_plugin
 from tests.server.worker.driving import drive, hire, items, open_files, order, output, tensors, until, zygote
 
 
@@ -156,6 +160,64 @@ def test_an_answer_that_is_no_number_is_marked_for_its_ask_alone(
     drive(story)
 
 
+def test_outputs_that_are_no_tensors_are_the_asks_error_and_the_worker_lives(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with_plugin(monkeypatch)
+    bundle_misbehaving(tmp_path / "one")
+
+    async def story() -> None:
+        async with zygote() as mother:
+            one = await hire(mother, tmp_path / "one")
+            (odd,) = await one.ask(order(DATES))
+            assert type(odd) is FerrymanError
+            assert "outputs can't be sent" in str(odd)
+            assert output((await one.ask(order(0, 1)))[0], "answer").tolist() == [[1, 2]]
+            assert one.losses == []
+
+    drive(story)
+
+
+def test_asks_that_do_not_fit_together_are_settled_and_the_worker_stays_free(tmp_path: Path) -> None:
+    bundle_affine(tmp_path / "affine")
+
+    async def story() -> None:
+        async with zygote() as mother:
+            one = await hire(mother, tmp_path / "affine")
+            results = await one.ask(tensors(values=[[1, 2, 3]]), tensors(others=[[1, 2, 3]]))
+            assert [type(result) for result in results] == [FerrymanError, FerrymanError]
+            assert one.worker.free == 2
+
+    drive(story)
+
+
+def test_a_reply_that_another_thread_drops_is_given_back_on_the_loop(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bundle_affine(tmp_path / "affine")
+    senders: list[str] = []
+    send = Worker._send
+
+    def note(worker: Worker, frame: bytes) -> None:
+        senders.append(threading.current_thread().name)
+        send(worker, frame)
+
+    monkeypatch.setattr(Worker, "_send", note)
+
+    async def story() -> None:
+        async with zygote() as mother:
+            one = await hire(mother, tmp_path / "affine")
+            kept = list(await one.ask(tensors(rows=10_000, values=np.ones((10_000, 3), np.float32))))
+            await asyncio.sleep(0)  # until then the loop holds the future, and it the reply
+            before = len(senders)
+            with ThreadPoolExecutor(1) as beside:
+                beside.submit(kept.clear).result()
+            await until(lambda: len(senders) > before)
+            assert set(senders) == {threading.current_thread().name}
+
+    drive(story)
+
+
 @pytest.mark.parametrize("megabytes", [1, 30])
 def test_large_tensors_go_through_shared_memory_and_come_back_to_it(tmp_path: Path, megabytes: int) -> None:
     bundle_affine(tmp_path / "affine")
@@ -163,12 +225,11 @@ def test_large_tensors_go_through_shared_memory_and_come_back_to_it(tmp_path: Pa
 
     async def story() -> None:
         async with zygote() as mother:
-            one = await hire(mother, tmp_path / "affine")
+            one = await hire(mother, tmp_path / "affine", arena_bytes=rows * 12 + 4096)  # for one at a time
             values = np.arange(rows * 3, dtype=np.float32).reshape(rows, 3)
             for _ in range(3):
                 (result,) = await one.ask(tensors(rows=rows, values=values))
                 np.testing.assert_array_equal(output(result, "sum"), values * 2 + 1)
-            assert one.worker.questions_bytes == 0
 
     drive(story)
 

@@ -4,8 +4,9 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from ferryman.core.errors import FerrymanError, InputError, NotFound, UserError
+from ferryman.core.errors import InputError
 from ferryman.server.control.admin_json import answer, read, text, told
+from ferryman.server.control.extension import Extension
 from ferryman.server.control.repository import Repository
 from ferryman.server.control.status import describe
 from ferryman.server.data.dataplane import Dataplane
@@ -32,14 +33,18 @@ def admin_routes(repository: Repository, plane: Dataplane, drain: Callable[[], N
         return answer({"draining": True}, 202)
 
     async def activate(request: Request, where: dict[str, str]) -> Response:
-        version = text(read(request, "version"), "version")
+        asked = read(request, "version")
+        if "version" not in asked:
+            raise InputError("key 'version' is missing", hint='send {"version": "2"}, or null to follow the highest')
+        version = text(asked, "version")
         if version is None:
-            raise InputError("key 'version' is missing", hint='send {"version": "2"}')
-        await repository.activate(where["model"], version, keep_old=False)
-        return answer({"model": where["model"], "version": version})
+            await repository.follow(where["model"])
+        else:
+            await repository.activate(where["model"], version, keep_old=False)
+        return answer({"model": where["model"], "version": plane.active(where["model"]), "chosen": version})
 
     return [
-        *repository_routes(repository, plane),
+        *repository_routes(Extension(repository)),
         ("GET", "/admin/status", told(status)),
         ("POST", "/admin/models/{model}/activate", told(activate)),
         ("POST", "/admin/refresh", told(refresh)),
@@ -47,28 +52,21 @@ def admin_routes(repository: Repository, plane: Dataplane, drain: Callable[[], N
     ]
 
 
-def repository_routes(repository: Repository, plane: Dataplane) -> list[Route]:
+def repository_routes(extension: Extension) -> list[Route]:
     """Give the handlers of the protocol's model repository extension."""
 
     async def index(request: Request, _: dict[str, str]) -> Response:
-        rows = repository.index()
+        rows = [row for row in extension.index() if row["name"] in request.reach]
         if read(request, "ready").get("ready"):
             rows = [row for row in rows if row["state"] == "READY"]
         return answer(rows)
 
     async def load(request: Request, where: dict[str, str]) -> Response:
-        version = text(_parameters(request), "version")
-        try:
-            await repository.load(where["model"], version)
-        except NotFound:
-            raise
-        except FerrymanError as error:  # 400 whatever it was: the caller asked for what can't be had
-            raise UserError(f"failed to load '{where['model']}': {error}", hint=error.hint) from error
+        await extension.load(where["model"], _parameters(request))
         return answer({})
 
     async def unload(request: Request, where: dict[str, str]) -> Response:
-        version = text(_parameters(request), "version")
-        await repository.unload(where["model"], version)
+        await extension.unload(where["model"], _parameters(request))
         return answer({})
 
     return [
@@ -79,12 +77,7 @@ def repository_routes(repository: Repository, plane: Dataplane) -> list[Route]:
 
 
 def _parameters(request: Request) -> dict[str, Any]:  # JSON
-    """Read `parameters`; other servers' own (unload_dependents, config) ask for nothing that there is here."""
     parameters = read(request, "parameters").get("parameters", {})
     if not isinstance(parameters, dict):
         raise InputError("'parameters' is no JSON object")
-    if unknown := sorted(key for key in parameters if key == "config" or key.startswith("file:")):
-        raise InputError(
-            f"parameter '{unknown[0]}' is not supported", hint="a bundle says itself how it is served; build another"
-        )
     return parameters

@@ -2,15 +2,19 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Protocol
 
 from ferryman.core.bundle import Bundle
+from ferryman.core.engine import OFF
+from ferryman.core.engine_cache import engines_folder
 from ferryman.server.data.dataplane import Dataplane
 from ferryman.server.data.job import Instance, Loaded
 from ferryman.server.data.lane import Lane
 from ferryman.server.data.signals.metrics import Metrics
 from ferryman.server.data.signals.served import ServedMetrics
 from ferryman.server.data.worker.order import LoadOrder
+from ferryman.supply.policy import EVERYTHING, Policy
 
 
 class Worker(Instance, Protocol):
@@ -33,7 +37,7 @@ class Worker(Instance, Protocol):
         """Give its resident memory."""
 
     def private_bytes(self) -> int:
-        """Give its memory but for files and for what it shares with the server."""
+        """Give the memory that it has taken since it was forked, without files."""
 
     def oldest_job_s(self, now: float) -> float:
         """Give the age of the oldest job inside, 0 where it is idle; `now` is of the loop's clock."""
@@ -96,7 +100,8 @@ class ControlSettings:
 
     A worker is restarted where one job takes longer than `hang_s`, and replaced where it holds more than
     `max_worker_mb`. `max_memory_mb` bounds all workers together: models that are idle make room. `probe_s` is the time
-    between two golden samples, `watch_s` between two looks at the repository.
+    between two golden samples, `watch_s` between two looks at the repository. `device_engine` is built on this device
+    within `engine_build_s` and kept in `engines`, at most `engines_mb` of them. `policy` says what is accepted.
     """
 
     threads: int = 0
@@ -113,6 +118,11 @@ class ControlSettings:
     max_worker_mb: int = 0
     max_memory_mb: int = 0
     allow_broken: bool = False
+    device_engine: str = OFF
+    engines: Path = field(default_factory=engines_folder)
+    engines_mb: int = 8192
+    engine_build_s: float = 3600.0
+    policy: Policy = EVERYTHING
     patience: Patience = field(default_factory=Patience)
 
 

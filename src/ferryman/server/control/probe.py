@@ -26,20 +26,23 @@ class Probe:
         self._settings = settings
         self._turn = 0
         self._is_wanted = asyncio.Event()
+        self._word = "golden"
         self._last_s = float("-inf")
 
-    def hurry(self) -> None:
-        """Ask at once."""
+    def hurry(self, word: str) -> None:
+        """Ask at once, for a reason that the metrics have a word for."""
+        self._word = word
         self._is_wanted.set()
 
     async def pause(self) -> str:
-        """Wait until it is time to ask; gives the metrics' word for why: it is time, or an answer was not finite."""
+        """Wait until it is time to ask, or somebody hurries; gives the metrics' word for why."""
         loop = asyncio.get_running_loop()
+        every_s = self._settings.probe_s
         word = "golden"
         try:
-            await asyncio.wait_for(self._is_wanted.wait(), spread(self._settings.probe_s))
-            word = "nonfinite"
-            await asyncio.sleep(self._last_s + min(_SOONEST_S, self._settings.probe_s) - loop.time())
+            await asyncio.wait_for(self._is_wanted.wait(), spread(every_s) if every_s else None)
+            word = self._word
+            await asyncio.sleep(self._last_s + min(_SOONEST_S, every_s or _SOONEST_S) - loop.time())
         except TimeoutError:
             pass
         self._is_wanted.clear()

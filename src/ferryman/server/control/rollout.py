@@ -82,6 +82,7 @@ class Rollouts:
             stable = active.version
             if version == stable:
                 raise Conflict(f"version {version} of '{model}' is the active one", hint="name another version")
+            await self._tools.repository.look_for(model, version)
             # By default the highest version is active: after a restart that would be the candidate.
             await self._tools.repository.activate(model, stable)
             run = Run(Record(model=model, stable=stable, candidate=version, plan=plan), self._tools)
@@ -222,7 +223,12 @@ class Rollouts:
     def _judged(self, model: str) -> Run:
         run = self._run(model)
         if not run.is_judged:
-            raise Conflict(f"the rollout of '{model}' is {run.record.phase}", hint="ferryman rollout status shows it")
+            if run.record.is_running:
+                raise Conflict(f"the rollout of '{model}' is {run.record.phase} still", hint="ask again in a moment")
+            raise Conflict(
+                f"the rollout of '{model}' has ended: version {run.record.candidate} was {run.record.phase}",
+                hint=f"ferryman rollout start {model} --version V begins another",
+            )
         return run
 
     def _run(self, model: str) -> Run:

@@ -150,7 +150,8 @@ class Moves:
             await self._tools.repository.load(record.model, record.candidate, activate=False)
         except FerrymanError as error:
             async with self.lock(record.model):
-                self.abort(run, f"version {record.candidate} can't be loaded: {error}")
+                known = f"; {error.hint}" if error.hint else ""
+                self.abort(run, f"version {record.candidate} can't be loaded: {error}{known}")
                 await self.save(run)
             return
         async with self.lock(record.model):

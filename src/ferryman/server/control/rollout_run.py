@@ -24,7 +24,10 @@ class Health:
 
 
 class Repository(Protocol):
-    """Load and unload versions, and remember which one is active."""
+    """Load and unload versions, and remember which one is active: no plug point, but what rollouts use of it."""
+
+    async def look_for(self, name: str, version: str) -> None:
+        """See that a version is there to be loaded; raises NotFound with those that are."""
 
     async def load(self, name: str, version: str, *, activate: bool) -> None:
         """Load a version until it answers; raises FerrymanError with the reason where it doesn't."""

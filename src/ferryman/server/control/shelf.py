@@ -1,11 +1,12 @@
 """Find bundles on disk: which models and versions there are to serve."""
 
+import contextlib
 import tarfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ferryman.bundle.layout import MANIFEST, MANIFEST_LIMIT_BYTES
+from ferryman.bundle.layout import MANIFEST, MANIFEST_LIMIT_BYTES, MODEL, PARTS
 from ferryman.bundle.manifest import parse_manifest, read_manifest
 from ferryman.core.bundle import Manifest
 from ferryman.core.errors import BundleError, ConfigError
@@ -16,7 +17,10 @@ _DIGITS_OF_LABEL = 12
 
 @dataclass(frozen=True, slots=True)
 class Edition:
-    """Hold one version of a model as it lies on disk; not loaded, and only its manifest read."""
+    """Hold one version of a model as it lies on disk; not loaded, and only its manifest read.
+
+    `problem` says why it can't be served where that is known already; `format` is "" then.
+    """
 
     name: str
     version: str
@@ -26,11 +30,14 @@ class Edition:
     size_bytes: int
     rank: tuple[bool, int, str, int, float]
     """What decides which version is the highest: numbers over names, then the place it was given in, then its age."""
+    touched_ns: int = 0
+    """When any of its files was changed last: a copy that was not whole yet may be now."""
+    problem: str = ""
 
 
 @dataclass(slots=True)
 class Shelf:
-    """Hold every edition by model and version, and what could not be read."""
+    """Hold every edition by model and version, and what belongs to no model or is there twice."""
 
     editions: dict[str, dict[str, Edition]] = field(default_factory=dict)
     problems: dict[Path, str] = field(default_factory=dict)
@@ -39,31 +46,44 @@ class Shelf:
         """Give an edition, if it is there."""
         return self.editions.get(name, {}).get(version)
 
-    def highest(self, name: str) -> str | None:
-        """Give the version that is served where nobody chose one."""
-        found = self.editions.get(name)
-        return max(found.values(), key=lambda edition: edition.rank).version if found else None
+    def ranked(self, name: str) -> list[Edition]:
+        """Give a model's editions, the highest first."""
+        return sorted(self.editions.get(name, {}).values(), key=lambda edition: edition.rank, reverse=True)
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """Hold where a bundle lies; `model` and `version` are what its folders call it, "" where they call it nothing."""
+
+    path: Path
+    place: int
+    model: str = ""
+    version: str = ""
 
 
 def look(paths: Sequence[Path], *, is_strict: bool) -> Shelf:
-    """Read the manifests below `paths`, each a bundle or a folder of bundles.
+    """Read the manifests below `paths`, each a bundle or a repository: a folder of MODEL/VERSION or of bundles.
 
-    Where `is_strict`, a path that is named itself and can't be read raises BundleError, and a bundle that is there
-    twice ConfigError; else both are among the problems, as a bundle that lies in a folder always is.
+    Below MODEL/VERSION everything is an edition of that model, also what can't be read or is of another model: then
+    with the problem. Where `is_strict`, a path that is named itself and can't be read raises BundleError, and a bundle
+    that is there twice ConfigError; else both are among the problems, as a bundle that lies in a folder always is.
     """
     shelf = Shelf()
     for place, path in enumerate(paths):
         if _is_bundle(path) or not path.is_dir():
-            _add(shelf, path, "", place, is_strict=is_strict)
-        else:
-            for found, label in _below(path):
-                _add(shelf, found, label, place, is_strict=False)
+            _add(shelf, _Found(path, place), is_strict=is_strict)
+            continue
+        for found in _below(shelf, path, place):
+            _add(shelf, found, is_strict=False)
+    _tell_of_namesakes(shelf, paths)
     return shelf
 
 
 def peek(path: Path) -> Manifest:
     """Read the manifest of a bundle's folder or .ferry file, and nothing else of it."""
-    if path.is_dir() or not path.exists():
+    if not path.exists():
+        raise BundleError(f"there is nothing at {path}", hint="check the path; ferryman build makes bundles")
+    if path.is_dir():
         return read_manifest(path)
     try:
         with tarfile.open(path, mode="r:") as archive:
@@ -82,49 +102,99 @@ def _is_bundle(path: Path) -> bool:
     return path.suffix == PACKED and path.is_file()
 
 
-def _below(folder: Path) -> Iterator[tuple[Path, str]]:
-    """Give each bundle of a repository and its label: the name that it has in its model's own folder."""
-    for child in _children(folder):
+def _is_half_copied(path: Path) -> bool:
+    return any((path / part).exists() for part in (*PARTS, MODEL))
+
+
+def _below(shelf: Shelf, folder: Path, place: int) -> Iterator[_Found]:
+    for child in _children(shelf, folder):
         if _is_bundle(child):
-            yield child, ""
+            yield _Found(child, place)
         elif child.is_dir():
-            for inner in _children(child):
-                if _is_bundle(inner):
-                    yield inner, inner.name.removesuffix(PACKED)
+            found = _children(shelf, child)
+            bundles = [inner for inner in found if _is_bundle(inner) or _is_half_copied(inner)]
+            for inner in bundles:
+                yield _Found(inner, place, child.name, inner.name.removesuffix(PACKED))
+            for inner in found if bundles else []:
+                if inner not in bundles and inner.name.isdecimal():
+                    shelf.problems[inner] = "it is no bundle"
 
 
-def _children(folder: Path) -> list[Path]:
-    # What begins with a dot is being written, or ours.
-    return sorted(child for child in folder.iterdir() if not child.name.startswith("."))
+def _children(shelf: Shelf, folder: Path) -> list[Path]:
+    try:  # what begins with a dot is being written, or ours
+        return sorted(child for child in folder.iterdir() if not child.name.startswith("."))
+    except OSError as error:
+        shelf.problems[folder] = f"it can't be listed: {error.strerror or error}"
+        return []
 
 
-def _add(shelf: Shelf, path: Path, label: str, place: int, *, is_strict: bool) -> None:
+def _add(shelf: Shelf, found: _Found, *, is_strict: bool) -> None:
     try:
-        edition = _read(path, label, place)
+        edition = _read(found)
         known = shelf.find(edition.name, edition.version)
-        if known is not None:
+        if known is not None and not known.problem:
             raise ConfigError(
-                f"bundle '{edition.name}' {edition.version} was given twice: {known.path} and {path}",
+                f"bundle '{edition.name}' {edition.version} was given twice: {known.path} and {found.path}",
                 hint="give it once",
             )
     except (BundleError, ConfigError, OSError) as error:
         if is_strict:
             raise
-        shelf.problems[path] = str(error)
+        shelf.problems[found.path] = str(error)
     else:
         shelf.editions.setdefault(edition.name, {})[edition.version] = edition
 
 
-def _read(path: Path, label: str, place: int) -> Edition:
-    manifest = peek(path)
-    file = path / MANIFEST if path.is_dir() else path
-    is_number = label.isdecimal()
+def _read(found: _Found) -> Edition:
+    """Read a bundle's manifest; raises BundleError where it can't be read and no folder says what it should be."""
+    try:
+        manifest = peek(found.path)
+    except (BundleError, OSError) as error:
+        if not found.model:
+            raise
+        return _spoiled(found, str(error))
+    if found.model not in ("", manifest.name):
+        return _spoiled(
+            found,
+            f"it is a bundle of model '{manifest.name}' in the folder of '{found.model}': rename the folder, or build "
+            "it under that name",
+        )
+    file = found.path / MANIFEST if found.path.is_dir() else found.path
     return Edition(
         name=manifest.name,
-        version=label or manifest.digest[:_DIGITS_OF_LABEL],
-        path=path,
+        version=found.version or manifest.digest[:_DIGITS_OF_LABEL],
+        path=found.path,
         digest=manifest.digest,
         format=manifest.format,
         size_bytes=sum(entry.size for entry in manifest.files.values()),
-        rank=(is_number, int(label) if is_number else 0, label, place, file.stat().st_mtime),
+        rank=_rank(found, file.stat().st_mtime),
+        touched_ns=_touched_ns(found.path),
     )
+
+
+def _spoiled(found: _Found, problem: str) -> Edition:
+    return Edition(
+        found.model, found.version, found.path, problem, "", 0, _rank(found, 0.0), _touched_ns(found.path), problem
+    )
+
+
+def _touched_ns(path: Path) -> int:
+    newest = 0
+    for file in (path, *path.rglob("*")):
+        with contextlib.suppress(OSError):  # it may be gone by now
+            newest = max(newest, file.stat().st_mtime_ns)
+    return newest
+
+
+def _tell_of_namesakes(shelf: Shelf, folders: Sequence[Path]) -> None:
+    """Of bundles without a version that lie in one folder the newest serves its model: nobody should have to guess."""
+    for name in shelf.editions:
+        loose = [edition for edition in shelf.ranked(name) if edition.path.parent in folders]
+        for older in loose[1:]:
+            if older.path not in folders:
+                shelf.problems[older.path] = f"{loose[0].path} is a newer bundle of model '{name}'"
+
+
+def _rank(found: _Found, age_s: float) -> tuple[bool, int, str, int, float]:
+    is_number = found.version.isdecimal()
+    return is_number, int(found.version) if is_number else 0, found.version, found.place, age_s

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import errno
 import json
+import logging
 import os
 from pathlib import Path
 from typing import Any
@@ -11,15 +12,13 @@ from typing import Any
 from ferryman.core.errors import ConfigError, NotReady
 from ferryman.core.scratch import try_lock
 
+_log = logging.getLogger("ferryman.server")
 SCHEMA = 1
 FILE_NAME = "state.json"
+_PARTIAL = f"{FILE_NAME}.partial"
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 Json = Any  # whatever json.dumps takes
-
-
-class StateDamaged(ConfigError):
-    """Say that what was remembered can't be read; the file lies aside, and the next `State` starts with nothing."""
 
 
 class StateNotWritten(NotReady):
@@ -30,12 +29,16 @@ class State:
     """Keep JSON values by key in one file of a folder, each change whole and on the disk before `put` returns.
 
     Reading it (here) blocks for a moment; nothing is written, and no folder made, before the first change. From then on
-    the folder is this server's alone. Raises StateDamaged, or ConfigError for a file of a newer Ferryman.
+    the folder is this server's alone. Raises ConfigError for a file of a newer Ferryman;
+    a damaged one is kept aside, and that is logged at every start from then on.
     """
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / FILE_NAME
         self._values = _read(self.path)
+        aside = _aside(self.path)
+        if not self.path.exists() and aside.exists():
+            _log.error("%s is damaged: chosen versions and rollouts are not known; choose anew, then remove it", aside)
         self._changing = asyncio.Lock()
         self._owned: int | None = None  # descriptor of the locked folder
 
@@ -46,6 +49,22 @@ class State:
     async def put(self, key: str, value: Json) -> None:
         """Remember a value, or forget it (None); raises StateNotWritten, and then the old one stays."""
         await asyncio.shield(self._change({key: value}))
+
+    def claim(self) -> None:
+        """Take the folder now, where it was named: what can't be kept there is better said before the start.
+
+        Raises ConfigError.
+        """
+        partial = self.path.with_name(_PARTIAL)
+        try:
+            self._own(partial.parent)
+            partial.touch()
+            partial.unlink()
+        except (OSError, StateNotWritten) as error:
+            why = error.strerror if isinstance(error, OSError) else error
+            raise ConfigError(
+                f"nothing can be kept in {partial.parent}: {why}", hint="name another folder: --state DIR"
+            ) from None
 
     def close(self) -> None:
         """Let another server have the folder."""
@@ -65,7 +84,7 @@ class State:
         try:
             self._own(folder)
             # One name, as there is one writer: what a killed process leaves half-written is written over.
-            partial = self.path.with_name(f"{FILE_NAME}.partial")
+            partial = self.path.with_name(_PARTIAL)
             try:
                 with partial.open("wb") as file:
                     file.write(payload)
@@ -111,7 +130,9 @@ def _read(path: Path) -> dict[str, Json]:
             )
         return _checked(whole)
     except (ValueError, RecursionError) as error:
-        raise _set_aside(path, error) from None
+        _log.error("%s is damaged: %s", path, error)
+        _set_aside(path)
+        return {}
 
 
 def _checked(whole: Json) -> dict[str, Json]:
@@ -123,18 +144,17 @@ def _checked(whole: Json) -> dict[str, Json]:
     return values
 
 
-def _set_aside(path: Path, error: Exception) -> StateDamaged:
-    aside = path.with_name(f"{path.name}.corrupt")
+def _aside(path: Path) -> Path:
+    return path.with_name(f"{path.name}.corrupt")
+
+
+def _set_aside(path: Path) -> None:
     try:
-        os.replace(path, aside)
-    except OSError as refused:
-        return StateDamaged(
-            f"{path} is damaged ({error}) and can't be moved aside: {refused.strerror}", hint="remove it by hand"
-        )
-    return StateDamaged(
-        f"{path} is damaged: {error}",
-        hint=f"it is kept as {aside}; started again, the server goes by the bundles alone: set active versions anew",
-    )
+        os.replace(path, _aside(path))
+    except OSError as error:
+        raise ConfigError(
+            f"{path} is damaged and can't be moved aside: {error.strerror}", hint="remove it by hand"
+        ) from None
 
 
 def _sync_folder(folder: Path) -> None:

@@ -14,7 +14,9 @@ def describe(repository: Repository, plane: Dataplane) -> dict[str, Any]:  # JSO
         name, version = row["name"], row["version"]
         line = repository.lines.get(name)
         supervisor = line.running.get(version) if line is not None else None
-        model = models.setdefault(name, {"active": plane.active(name), "versions": {}})
+        model = models.setdefault(
+            name, {"active": plane.active(name), "chosen": repository.chosen(name), "versions": {}}
+        )
         model["versions"][version] = {
             "state": row["state"],
             "reason": row["reason"],
@@ -34,6 +36,8 @@ def _describe(supervisor: Supervisor) -> dict[str, Any]:  # JSON
         "digest": supervisor.bundle.manifest.digest,
         "path": str(supervisor.bundle.path),
         "generation": supervisor.generation,
+        "engine": served.loaded.engine or supervisor.bundle.manifest.format,
+        "device_engine": served.device,
         "golden_ok": supervisor.golden_ok,
         "golden_probes": supervisor.probes,
         "restarts": supervisor.restarts,

@@ -2,9 +2,11 @@
 
 import asyncio
 import logging
+import re
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 from ferryman.bundle.manifest import read_manifest
 from ferryman.core.bundle import Bundle, Choice
@@ -16,8 +18,9 @@ from ferryman.server.control.probe import Probe
 from ferryman.server.control.seat import Seat, spread
 from ferryman.server.data.job import Loaded
 from ferryman.server.data.models import Served
-from ferryman.server.data.signals.served import ServedMetrics
-from ferryman.server.data.worker.order import LoadOrder
+from ferryman.server.data.signals.served import Live
+from ferryman.server.data.worker.order import EngineOrder, LoadOrder
+from ferryman.server.data.worker.zygote import ORPHANED
 
 _log = logging.getLogger("ferryman.server")
 _MB = 1024 * 1024
@@ -37,25 +40,35 @@ class Hands:
 class Supervisor:
     """Own the workers of one version of a model.
 
-    `on_change` hears the reason when no worker can answer any more, and "" when one can again.
+    `on_change` hears the reason when no worker can answer any more, and "" when one can again. Where an `engine` of
+    this device answers, one start that fails is enough to give up: the bundle's own engine takes its place.
     """
 
     def __init__(
-        self, version: str, bundle: Bundle, crew: Crew, on_change: Callable[["Supervisor", str], None]
+        self,
+        version: str,
+        bundle: Bundle,
+        crew: Crew,
+        on_change: Callable[["Supervisor", str], None],
+        *,
+        engine: EngineOrder | None = None,
     ) -> None:
         self.name = bundle.manifest.name
         self.version = version
         self.bundle = bundle
+        self.engine = engine
         self.generation = 0
         self.restarts = 0
         self.probes = 0  # golden samples that workers were asked while they served
         self.last_error = ""
         self.trouble = ""  # why no worker answers, while that is so
+        self.is_hopeless = False  # its files or its answers are wrong: another version should serve
         self.golden_ok: bool | None = None
         self.last_used_s = asyncio.get_running_loop().time()
         self._crew = crew
         self._on_change = on_change
-        self._metrics = self._figures(bundle.manifest.digest)
+        self._metrics = crew.metrics.figures(self.name, version)
+        self._live = Live(bundle.manifest.digest)
         tuned = tuned_for_here(bundle)
         self._instances = crew.settings.instances or (tuned.instances if tuned else 1)
         self._seats: list[Seat] = []
@@ -82,8 +95,7 @@ class Supervisor:
             loaded = await self._staff()
         except WrongAnswers:
             self._set_golden(False)
-            if self._crew.metrics.find(self.name, self.version) is None:
-                self._crew.metrics.put(self._metrics)
+            self._metrics.live = self._metrics.live or self._live  # whoever served before goes on
             await self._clear(deadline_s=0)
             raise
         except BaseException:
@@ -95,16 +107,20 @@ class Supervisor:
             seat.open(lane)
             self._tasks.append(asyncio.create_task(seat.keep()))
         self._set_golden(True)
-        self._crew.metrics.put(self._metrics)
-        self._metrics.depth = lane
-        self._metrics.worker_pids = lambda: [worker.pid for worker in self._workers()]
+        self._live.depth = lane
+        self._live.worker_pids = lambda: [worker.pid for worker in self._workers()]
         self._tasks.append(
             asyncio.create_task(forever(self._check, "looking after workers", every_s=self._crew.settings.check_s))
         )
-        if self.bundle.golden and self._crew.settings.probe_s > 0:
+        if self.bundle.golden and (self._crew.settings.probe_s > 0 or self.engine is not None):
             self._probe = Probe(self.bundle, loaded, lane, self._crew.settings)
             self._tasks.append(asyncio.create_task(forever(self._ask_golden, "asking golden samples")))
         return self._served
+
+    def enter(self) -> None:
+        """Answer for the version from now on: requests come here, and the figures tell of it."""
+        self._metrics.live = self._live
+        self._crew.plane.put(self.served)
 
     async def stop(self, *, drain_s: float) -> None:
         """Finish what is asked, at most for `drain_s`, then end the workers; takes no more asks by then."""
@@ -117,23 +133,24 @@ class Supervisor:
                 self._served.lane.abandon(NotReady(f"model '{self.name}' was stopped", hint="try again"))
                 stop_s = 0.0  # nobody waits for what they still do
         await self._clear(deadline_s=stop_s)
+        self._metrics.leave(self._live)
 
     def hands(self) -> list[Hands]:
         """Describe the workers."""
         now_s = asyncio.get_running_loop().time()
         return [Hands(worker.pid, worker.rss_bytes(), worker.oldest_job_s(now_s)) for worker in self._workers()]
 
-    def doubt(self) -> None:
-        """Have every worker answer a golden sample now: one of them gave an answer that looks wrong."""
+    def doubt(self, word: str) -> None:
+        """Have every worker answer a golden sample now; `word` is the metrics' for what looks wrong with one."""
         if self._probe is not None:
-            self._probe.hurry()
+            self._probe.hurry(word)
 
     def order(self) -> LoadOrder:
         """Say what a worker loads."""
         settings, tuned = self._crew.settings, tuned_for_here(self.bundle)
         threads = settings.threads or (tuned.threads if tuned else min(self.bundle.threads(), available_cores()))
         most = settings.max_batch or (tuned.max_batch if tuned else 0)
-        return LoadOrder(self.bundle.path, threads=threads, instances=self._instances, max_batch=most)
+        return LoadOrder(self.bundle.path, threads, self._instances, most, self.engine, self.bundle.manifest.digest)
 
     def check_disk(self) -> None:
         """See that what a worker has loaded is still this version; raises BundleError. Blocks."""
@@ -143,8 +160,11 @@ class Supervisor:
     def note_loss(self, word: str, reason: str) -> float:
         """Count a lost worker and give the seconds to wait before the next one."""
         self.restarts += 1
-        self._crew.metrics.restarted(self.name, word)
         self._tell(f"its worker {reason}")
+        if reason == ORPHANED:  # ours to answer for, not the model's
+            self._crew.metrics.restarted(self.name, "start")
+            return spread(self._crew.settings.patience.first_s)
+        self._crew.metrics.restarted(self.name, word)
         pause_s = self._pause()
         patience = self._crew.settings.patience
         if len(self._losses) >= patience.losses:
@@ -159,9 +179,10 @@ class Supervisor:
         if is_wrong := isinstance(error, WrongAnswers):
             self._wrong_starts += 1
             self._set_golden(False)
-        hopeless = isinstance(error, BundleError) or (is_wrong and self._wrong_starts >= _WRONG_STARTS)
-        if hopeless or len(self._losses) >= self._crew.settings.patience.losses:
-            self._give_up(str(error))
+        self.is_hopeless = isinstance(error, BundleError) or (is_wrong and self._wrong_starts >= _WRONG_STARTS)
+        self.is_hopeless = self.is_hopeless or self.engine is not None
+        if self.is_hopeless or len(self._losses) >= self._crew.settings.patience.losses:
+            self._give_up(why(error, self.bundle.path))
             return spread(self._crew.settings.patience.longest_s)
         return pause_s
 
@@ -175,17 +196,11 @@ class Supervisor:
     def note_return(self) -> None:
         """Know that a worker answers again: it has answered every golden sample right."""
         self._wrong_starts = 0
+        self.is_hopeless = False
         self._set_golden(True)
         if self.trouble:
             self.trouble = ""
             self._on_change(self, "")
-
-    def _figures(self, digest: str) -> ServedMetrics:
-        """Go on with the figures of the same content; they are shown once it serves."""
-        known = self._crew.metrics.find(self.name, self.version)
-        if known is not None and known.digest == digest:
-            return known
-        return ServedMetrics(self.name, self.version, digest)
 
     async def _staff(self) -> Loaded:
         first = self._seat()
@@ -239,7 +254,7 @@ class Supervisor:
 
     def _set_golden(self, is_ok: bool) -> None:
         if self.bundle.golden:
-            self.golden_ok = self._metrics.golden_ok = is_ok
+            self.golden_ok = self._live.golden_ok = is_ok
 
     async def _check(self) -> None:
         """Look for workers that hang or hold too much memory."""
@@ -276,6 +291,17 @@ class Supervisor:
             if wrong and worker is seat.worker:
                 self._set_golden(False)
                 seat.eject(worker, why, f"answered wrong: {wrong}")
+
+
+def why(error: Exception, path: Path) -> str:
+    """Say in words that follow the model's name why it doesn't serve; health tells it to everyone: no paths of ours."""
+    if isinstance(error, WrongAnswers):
+        return str(error)
+    words = str(error) if isinstance(error, FerrymanError) else f"{type(error).__name__}: {error}"
+    for ours in {str(path), str(path.absolute()), str(path.resolve())}:
+        inside, itself = rf"(?<![\w./-]){re.escape(ours)}/", rf"(?<![\w./-]){re.escape(ours)}(?![\w./-])"
+        words = re.sub(itself, "its bundle", re.sub(inside, "", words))
+    return f"can't be served: {words}"
 
 
 def tuned_for_here(bundle: Bundle) -> Choice | None:

@@ -74,31 +74,37 @@ class Ask:
     is_probe: bool = False
     is_settled: bool = False
     version_asked: str = ""  # the one that the dataplane chose
-    on_gone: Callable[[], None] | None = None  # the dataplane's own
+    on_end: "OnEnd | None" = None  # the dataplane's own
 
     def give_up(self) -> None:
         """Know that nobody waits for the answer any more; the ask is not sent to an engine after this."""
         if not self.is_settled:
-            on_gone = self.on_gone
-            self._settle()
-            if on_gone is not None:
-                on_gone()
+            self.done = _nobody
+            self._settle(None, Gone("the client left"))
 
     def answer(self, reply: Reply) -> None:
         """Give the answer, unless the ask was settled already."""
         if not self.is_settled:
-            self._settle()(reply, None)
+            reply.model, reply.version = self.model, self.version_asked
+            self._settle(reply, None)
 
     def fail(self, error: FerrymanError) -> None:
         """Give the error, unless the ask was settled already."""
         if not self.is_settled:
-            self._settle()(None, error)
+            self._settle(None, error)
 
-    def _settle(self) -> Done:
+    def _settle(self, reply: Reply | None, error: FerrymanError | None) -> None:
         # Who hears of an ask also holds it: let go, or only the garbage collector would free them and the reply.
         self.is_settled = True
-        done, self.done, self.on_gone = self.done, _nobody, None
-        return done
+        done, on_end = self.done, self.on_end
+        self.done, self.on_end = _nobody, None
+        done(reply, error)
+        if on_end is not None:
+            on_end(self, reply, error)
+
+
+OnEnd = Callable[[Ask, Reply | None, FerrymanError | None], None]
+"""Hear how an ask ended, after `done` did; the error is Gone where nobody waited any more."""
 
 
 def _nobody(reply: Reply | None, error: FerrymanError | None) -> None:

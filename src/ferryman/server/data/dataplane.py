@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from math import inf
 
 from ferryman.core.errors import DeadlineExceeded, FerrymanError, NotFound, NotReady, Overloaded
-from ferryman.server.data.ask import Ask, Gone, Priority, Reply
+from ferryman.server.data.ask import Ask, Priority, Reply
 from ferryman.server.data.models import Served
 from ferryman.server.data.split import side
 
@@ -38,6 +38,10 @@ class Shadow:
     share: float
     heard: Heard
 
+    def is_drawn(self) -> bool:
+        """Draw whether it is asked, too."""
+        return random.random() < self.share  # noqa: S311 - no secret
+
 
 @dataclass(slots=True)
 class _Slot:
@@ -48,12 +52,16 @@ class _Slot:
 
 @dataclass(slots=True)
 class _Route:
-    """Hold one model's versions and who of them answers requests that name none."""
+    """Hold one model's versions and who of them answers requests that name none.
+
+    `is_expected` where the server isn't ready without it: what is there from the start, and what has once answered.
+    """
 
     slots: dict[str, _Slot] = field(default_factory=dict)
     active: str | None = None
     canary: Canary | None = None
     shadow: Shadow | None = None
+    is_expected: bool = False
 
 
 class Dataplane:
@@ -61,21 +69,29 @@ class Dataplane:
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.is_draining = False
+        self.names_models = True  # to whoever names one that isn't there; some may know of certain ones only
+        self.is_ready_with_any = False  # one model that answers is enough for `why_not_ready`
         self.observers: list[Observer] = []
         self.on_missing: Callable[[str], bool] = lambda name: False
         self._loop = loop
         self._routes: dict[str, _Route] = {}
-        self._parked: dict[str, list[Ask]] = {}
+        self._parked: dict[str, list[tuple[Ask, asyncio.TimerHandle | None]]] = {}
 
-    def announce(self, name: str, version: str, reason: str = "is still loading") -> None:
-        """Make a version known that doesn't answer yet; a model's first is its active one."""
+    def announce(self, name: str, version: str, *, is_expected: bool = False) -> None:
+        """Make a version known that doesn't answer yet; a model's first is its active one.
+
+        Where `is_expected` the server isn't ready until the model is.
+        """
+        reason = "is still loading"
         route = self._routes.setdefault(name, _Route())
+        route.is_expected = route.is_expected or is_expected
         route.slots[version] = _Slot(None, reason)
         route.active = route.active or version
 
     def put(self, served: Served) -> None:
         """Begin to answer requests that name this version, and, where it is the active one, those that name none."""
         route = self._routes.setdefault(served.name, _Route())
+        route.is_expected = True
         route.slots[served.version] = _Slot(served, "")
         route.active = route.active or served.version
         self._unpark(served.name)
@@ -104,9 +120,9 @@ class Dataplane:
         route = self._routes.get(name)
         if route is None or route.slots.pop(version, None) is None:
             return
+        self._fail_parked(name, NotFound(f"model '{name}' was unloaded"), version)
         if not route.slots:
             del self._routes[name]
-            self._fail_parked(name, NotFound(f"model '{name}' was unloaded"))
         elif route.active == version:
             loaded = [known for known, slot in route.slots.items() if slot.served is not None]
             route.active = loaded[-1] if loaded else next(reversed(route.slots))
@@ -138,12 +154,6 @@ class Dataplane:
             return slot.was
         return self.find(name, version)
 
-    def is_asleep(self, name: str) -> bool:
-        """Tell whether a model was evicted, and comes back when it is asked."""
-        route = self._routes.get(name)
-        slot = route.slots.get(route.active or "") if route else None
-        return slot is not None and slot.was is not None
-
     def is_split(self, name: str) -> bool:
         """Tell whether it matters who asks: a canary takes a share of the callers."""
         route = self._routes.get(name)
@@ -153,6 +163,15 @@ class Dataplane:
         """Tell whether a model of this name is known, ready or not."""
         return name in self._routes
 
+    def only_model(self) -> str:
+        """Give the name of the one model that is served, ready or not; raises NotFound where it isn't one."""
+        if len(self._routes) == 1:
+            return next(iter(self._routes))
+        told = f"{len(self._routes)} models are served" if self._routes else "no model is served"
+        raise NotFound(
+            f"this address asks the only model of a server, and {told} here", hint="ask at /v2/models/MODEL/infer"
+        )
+
     def models(self) -> list[Served]:
         """Give every loaded version."""
         return [slot.served for route in self._routes.values() for slot in route.slots.values() if slot.served]
@@ -161,6 +180,12 @@ class Dataplane:
         """Give the versions of a model, loaded or not."""
         route = self._routes.get(name)
         return list(route.slots) if route else []
+
+    def serving(self, name: str) -> list[str]:
+        """Give the versions of a model that answer, at once or after they were loaded again."""
+        route = self._routes.get(name)
+        slots = route.slots.items() if route else ()
+        return [version for version, slot in slots if slot.served is not None or slot.was is not None]
 
     def index(self) -> list[dict[str, str]]:
         """List every version of every model with its state, READY or UNAVAILABLE, and the reason."""
@@ -175,14 +200,24 @@ class Dataplane:
             for version, slot in route.slots.items()
         ]
 
+    def readiness(self) -> dict[tuple[str, ...], float]:
+        """Tell for each name and version whether requests are answered (1), be it after it was brought back, or not."""
+        return {
+            (name, version): float(slot.was is not None or (slot.served is not None and slot.served.lane.is_staffed))
+            for name, route in self._routes.items()
+            for version, slot in route.slots.items()
+        }
+
     def why_not_ready(self) -> str:
         """Give the reason why this server should get no requests, or nothing."""
         if self.is_draining:
             return "the server is stopping"
+        if self.is_ready_with_any and any(self.serving(name) for name in self._routes):
+            return ""
         reasons = []
         for name, route in self._routes.items():
             slot = route.slots.get(route.active or "")
-            if slot is not None and slot.served is None and slot.was is None:
+            if route.is_expected and slot is not None and slot.served is None and slot.was is None:
                 reasons.append(f"model '{name}' {slot.reason}")
         return "; ".join(reasons)
 
@@ -229,31 +264,21 @@ class Dataplane:
             ask.rows, ask.shape = served.plan.check(ask.tensors)
             if ask.outputs is not None:
                 served.plan.check_outputs(ask.outputs)
-        done = ask.done
-        name, version, observers = served.name, served.version, self.observers
-
-        def observed(reply: Reply | None, error: FerrymanError | None) -> None:
-            if reply is not None:
-                reply.model, reply.version = name, version
-            done(reply, error)
-            tell(reply, error)
-
-        def tell(reply: Reply | None, error: FerrymanError | None) -> None:
-            seconds = time.monotonic() - ask.arrived_s
-            for observe in observers:
-                observe(ask, name, version, reply, error, seconds)
-
-        ask.done = observed
-        ask.on_gone = lambda: tell(None, Gone("the client left"))
-        ask.version_asked = version
-        shadow = self._routes[name].shadow
-        if shadow is not None and ask.version is None and version != shadow.version and random.random() < shadow.share:  # noqa: S311 - no secret
-            self._cast_shadow(ask, name, shadow)
+        ask.version_asked, ask.on_end = served.version, self._tell
+        shadow = self._routes[ask.model].shadow
+        if shadow is not None and ask.version is None and shadow.version != served.version and shadow.is_drawn():
+            self._cast_shadow(ask, shadow)
         served.lane.submit(ask)
 
-    def _cast_shadow(self, ask: Ask, name: str, shadow: Shadow) -> None:
+    def _tell(self, ask: Ask, reply: Reply | None, error: FerrymanError | None) -> None:
+        """Tell the observers how an ask ended."""
+        seconds = time.monotonic() - ask.arrived_s
+        for observe in self.observers:
+            observe(ask, ask.model, ask.version_asked, reply, error, seconds)
+
+    def _cast_shadow(self, ask: Ask, shadow: Shadow) -> None:
         """Ask the shadow the same, and tell of both answers once both are there."""
-        slot = self._routes[name].slots.get(shadow.version)
+        slot = self._routes[ask.model].slots.get(shadow.version)
         if slot is None or slot.served is None:
             return
         answers: list[Reply | None] = [None]
@@ -276,29 +301,35 @@ class Dataplane:
                 tell()
 
         ask.done = answered
-        slot.served.lane.submit(replace(ask, version=shadow.version, priority=Priority.LOW, done=echoed))
+        echo = replace(ask, version=shadow.version, priority=Priority.LOW, done=echoed, on_end=None, trace=None)
+        echo.version_asked = shadow.version
+        slot.served.lane.submit(echo)
 
     def _park(self, ask: Ask) -> None:
         """Have an ask wait until its model is back, for as long as its deadline allows."""
         parked = self._parked.setdefault(ask.model, [])
         if len(parked) >= _MOST_PARKED:
             raise Overloaded(f"{len(parked)} requests wait for model '{ask.model}' already", hint="try again later")
-        parked.append(ask)
-        if ask.deadline_s < inf:
-            self._loop.call_at(ask.deadline_s, ask.fail, DeadlineExceeded("the model was not back in time"))
+        late = DeadlineExceeded("the model was not back in time")
+        timer = self._loop.call_at(ask.deadline_s, ask.fail, late) if ask.deadline_s < inf else None
+        parked.append((ask, timer))
 
     def _unpark(self, name: str) -> None:
-        for ask in self._parked.pop(name, ()):
+        for ask, timer in self._parked.pop(name, ()):
+            if timer is not None:
+                timer.cancel()
             self.submit(ask)
 
     def _fail_parked(self, name: str, error: FerrymanError, version: str | None = None) -> None:
         """Fail the asks that wait for a model, or for one of its versions."""
         active = self.active(name)
-        for ask in self._parked.pop(name, ()):
-            if version is None or version == (ask.version or active):
-                ask.fail(error)
-            else:
-                self._parked.setdefault(name, []).append(ask)
+        for ask, timer in self._parked.pop(name, ()):
+            if version is not None and version != (ask.version or active):
+                self._parked.setdefault(name, []).append((ask, timer))
+                continue
+            if timer is not None:
+                timer.cancel()
+            ask.fail(error)
 
     def _slot(self, name: str, version: str | None) -> _Slot:
         route = self._routes.get(name)
@@ -307,8 +338,12 @@ class Dataplane:
         wanted = version if version is not None else route.active or ""
         slot = route.slots.get(wanted)
         if slot is None:
-            raise NotFound(f"model '{name}' has no version '{wanted}'", hint=f"it has {', '.join(route.slots)}")
+            serving = ", ".join(self.serving(name)) or "none"
+            raise NotFound(f"model '{name}' does not serve a version '{wanted}'", hint=f"it serves {serving}")
         return slot
 
     def _unknown(self, name: str) -> NotFound:
-        return NotFound(f"no model is called '{name}'", hint=f"this server has {', '.join(self._routes) or 'none'}")
+        words = f"no model is called '{name}'" if name else "the request names no model"
+        if not self.names_models:
+            return NotFound(words, hint="the repository's index lists those that you may use")
+        return NotFound(words, hint=f"this server has {', '.join(self._routes) or 'none'}")

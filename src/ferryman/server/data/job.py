@@ -44,7 +44,8 @@ class Loaded:
     """Say what a worker found when it loaded a bundle.
 
     `max_batch` is 1 where one call may not hold several requests: a fixed batch of 1, or answers that changed when
-    the golden samples shared a call (`why_unbatched`).
+    the golden samples shared a call (`why_unbatched`). `engine` names one of this device's that answers instead of the
+    bundle's own.
     """
 
     signature: Signature
@@ -54,3 +55,4 @@ class Loaded:
     why_unbatched: str
     releases_gil: bool
     load_s: float
+    engine: str = ""

@@ -64,9 +64,14 @@ class Lane:
         free = sum(max(0, instance.free) for instance in self._instances)
         return self.waiting >= limits.max_waiting + free * limits.max_batch
 
+    @property
+    def is_staffed(self) -> bool:
+        """Tell whether any instance is there to answer."""
+        return bool(self._instances)
+
     def submit(self, ask: Ask) -> None:
         """Take an ask; it is answered, or failed with the reason, later."""
-        if self.is_full:
+        if self.waiting >= self.limits.max_waiting and self.is_full:
             ask.fail(
                 Overloaded(f"{self.waiting} requests wait for model '{self._name}' already", hint="try again later")
             )
@@ -170,10 +175,10 @@ class Lane:
         self.in_flight -= len(job.asks)
         _guarded(self.on_job, job, results)
         for ask, result in zip(job.asks, results, strict=True):
-            if isinstance(result, Reply):
-                _guarded(ask.answer, result)
-            else:
-                _guarded(ask.fail, result)
+            try:
+                ask.answer(result) if isinstance(result, Reply) else ask.fail(result)
+            except Exception:  # noqa: BLE001 - somebody else's callback: those after it must hear, too
+                _log.exception("an answer could not be given")
         if self.waiting or self._probes:
             self.kick()
         else:

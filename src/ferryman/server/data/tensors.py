@@ -7,6 +7,7 @@ import numpy as np
 
 from ferryman.core.errors import InputError
 from ferryman.core.signature import Array, Signature, TensorSpec
+from ferryman.server.data.wording import check_inputs, listed
 
 
 class TensorPlan:
@@ -16,6 +17,7 @@ class TensorPlan:
         self.outputs = frozenset(spec.name for spec in signature.outputs)
         self._signature = signature
         self._known = [_Known(spec) for spec in signature.inputs]
+        self._only = self._known[0] if len(self._known) == 1 else None
         self._is_uniform = all(known.tail is not None for known in self._known)
 
     def check(self, inputs: Mapping[str, Array]) -> tuple[int, Any]:
@@ -23,25 +25,30 @@ class TensorPlan:
 
         Raises InputError where the tensors are not those that the model takes.
         """
-        rows = -1
+        only = self._only
+        if only is not None and len(inputs) == 1:
+            array = inputs.get(only.name)
+            if array is not None and only.fits(array) and (rows := array.shape[0]):
+                return rows, None
+        return self._check_each(inputs)
+
+    def _check_each(self, inputs: Mapping[str, Array]) -> tuple[int, Any]:
         if len(inputs) != len(self._known):
-            self._signature.check(inputs)
+            check_inputs(self._signature, inputs)
         for known in self._known:
             array = inputs.get(known.name)
             if array is None or not known.fits(array):
-                self._signature.check(inputs)
-            if array is not None and array.ndim:
-                if rows not in (-1, array.shape[0]):
-                    return 1, tuple(array.shape for array in inputs.values())
-                rows = array.shape[0]
-        if self._is_uniform:
-            return max(rows, 1), None
-        return max(rows, 1), tuple(inputs[known.name].shape[1:] for known in self._known)
+                check_inputs(self._signature, inputs)
+        sizes = {array.shape[0] if array.ndim else 0 for array in inputs.values()}
+        rows = sizes.pop() if len(sizes) == 1 else 0
+        if not rows:  # nothing to join by, and of its answer nothing could be cut off for another ask
+            return 1, object()
+        return rows, None if self._is_uniform else tuple(inputs[known.name].shape[1:] for known in self._known)
 
     def check_outputs(self, names: tuple[str, ...]) -> None:
         """Raise InputError for an output that the model doesn't have."""
         if unknown := [name for name in names if name not in self.outputs]:
-            known = [spec.name for spec in self._signature.outputs]
+            known = listed(spec.name for spec in self._signature.outputs)
             raise InputError(f"no output is called '{unknown[0]}'", hint=f"this model gives {known}")
 
 
@@ -58,6 +65,11 @@ class _Known:
     def fits(self, array: Array) -> bool:
         """Tell whether an array is surely right; False where the signature has to look closer."""
         shape = array.shape
-        if array.dtype != self._dtype or self.tail is None or not shape or shape[1:] != self.tail:
+        if (
+            (array.dtype is not self._dtype and array.dtype != self._dtype)
+            or self.tail is None
+            or not shape
+            or shape[1:] != self.tail
+        ):
             return False
         return self._first == shape[0] or type(self._first) is str

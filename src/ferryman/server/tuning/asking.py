@@ -1,5 +1,6 @@
 """The golden samples of a bundle as requests."""
 
+import io
 from collections.abc import Mapping
 
 import numpy as np
@@ -35,7 +36,8 @@ def _batched(array: Array, spec: TensorSpec) -> Array:
 
 
 def _encoded(picture: Array) -> bytes:
-    import cv2
+    from PIL import Image
 
-    _, encoded = cv2.imencode(".png", picture)
-    return bytes(encoded.tobytes())
+    stream = io.BytesIO()
+    Image.fromarray(np.ascontiguousarray(picture[:, :, ::-1])).save(stream, "PNG")  # it has red first
+    return stream.getvalue()

@@ -2,7 +2,7 @@
 
 from ferryman.core.bundle import Bundle, Choice
 
-_BATCHES = (1, 8, 32)
+_BATCHES = (8, 32, 1)  # where there is no time for all, the most telling ones come first
 
 
 def list_candidates(bundle: Bundle, cores: int) -> list[Choice]:
@@ -16,6 +16,6 @@ def list_candidates(bundle: Bundle, cores: int) -> list[Choice]:
     batches = [size for size in _BATCHES if limit is None or size <= limit]
     return [
         Choice(threads=threads, instances=instances, max_batch=size)
-        for threads, instances in sorted(splits, reverse=True)
         for size in batches or [1]
+        for threads, instances in sorted(splits, reverse=True)
     ]

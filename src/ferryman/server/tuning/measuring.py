@@ -5,19 +5,34 @@ from collections.abc import Sequence
 from dataclasses import replace
 from math import isfinite
 
-from ferryman.client.load import Address, Load, Tally, closed_loop, open_loop
+from ferryman.client.load import Address, Histogram, Load, Tally, closed_loop, open_loop
 from ferryman.core.bundle import Choice, CurvePoint
+from ferryman.core.errors import FerrymanError
 
 _CONNECTIONS = 128
+_TIMES_ALONE = 4
 _LEAST_LIMIT_S = 0.005  # below it the system's scheduler decides, not the way to serve
 _STEPS = (0.7, 0.85, 0.5, 0.3, 0.15)  # of what the server does when everybody waits for it
 
 
-def usual_limit_s(load: Load, *, duration_s: float) -> float:
-    """Give a p99 that one caller alone would call good: 4 x its median, 2 x its own p99, or 5 ms, whatever is most."""
+def ask_alone(load: Load, *, duration_s: float) -> Histogram:
+    """Give the latencies of one caller who has the server to itself; raises FerrymanError where it hears nothing."""
     latency = asyncio.run(closed_loop(replace(load, connections=1), duration_s=duration_s)).latency
-    p99_s = latency.percentile(0.99)
-    return max(4 * latency.percentile(0.5), 2 * p99_s if isfinite(p99_s) else 0.0, _LEAST_LIMIT_S)
+    if not 0 < latency.percentile(0.5) < float("inf"):
+        raise FerrymanError("a caller alone got no answers", hint="the server's own log may say why")
+    return latency
+
+
+def usual_limit(alone: Histogram) -> tuple[float, str]:
+    """Give a p99 (ms) that one caller alone would call good, and what it is made of.
+
+    It rests on the median: a few slow answers, of a machine that does other things, too, must not lift it.
+    """
+    median_s = alone.percentile(0.5)
+    if _TIMES_ALONE * median_s > _LEAST_LIMIT_S:
+        limit_ms = round(_TIMES_ALONE * median_s * 1e3, 3)
+        return limit_ms, f"{_TIMES_ALONE} x {median_s * 1e3:.3f} ms, the median of one request alone"
+    return _LEAST_LIMIT_S * 1e3, f"the least; the median of one request alone is {median_s * 1e3:.3f} ms"
 
 
 def best_rate(load: Load, choice: Choice, *, limit_s: float, duration_s: float) -> float:

@@ -33,7 +33,7 @@ def serving(bundle: Path, choice: Choice, *, cores: Sequence[int], command: Sequ
     """
     words = [
         *command, str(bundle), "--port", "0", "--json", "--quiet", "--threads", str(choice.threads),
-        "--instances", str(choice.instances), "--max-batch", str(choice.max_batch),
+        "--instances", str(choice.instances), "--max-batch", str(choice.max_batch), "--unready-s", "0.01",
     ]  # fmt: skip
     pinned = [sys.executable, "-c", _PINNED, ",".join(map(str, cores)), *words] if cores else words
     with tempfile.TemporaryFile("w+") as errors:
@@ -52,7 +52,9 @@ def serving(bundle: Path, choice: Choice, *, cores: Sequence[int], command: Sequ
 
 def describe(choice: Choice) -> str:
     """Give a choice in words."""
-    return f"{choice.threads} threads x {choice.instances} instances, batches up to {choice.max_batch}"
+    threads = f"{choice.threads} {'thread' if choice.threads == 1 else 'threads'}"
+    instances = f"{choice.instances} {'instance' if choice.instances == 1 else 'instances'}"
+    return f"{threads} x {instances}, batches up to {choice.max_batch}"
 
 
 def _first_line(process: subprocess.Popen[str]) -> str:

@@ -17,7 +17,7 @@ from ferryman.core.artifact import Artifact
 from ferryman.core.errors import InputError
 from ferryman.core.signature import Array, Signature, Tensors
 
-ANSWER, SEGFAULT, EXIT, HANG, SLEEP, LEAK, NAN, HOLD_GIL, RAISE, REFUSE, ABORT = range(11)
+ANSWER, SEGFAULT, EXIT, HANG, SLEEP, LEAK, NAN, HOLD_GIL, RAISE, REFUSE, ABORT, DATES, COUNT = range(13)
 _MANY_S = 10**6
 
 
@@ -39,11 +39,14 @@ class MisbehavingSession:
             self._obey(int(code), argument)
         answer = rows + np.float32(1)
         answer[rows[:, 0] == NAN] = np.nan
+        answer[rows[:, 0] == COUNT] = self.calls
         if self.options.get("scales_over_batch"):
             step = max(float(np.abs(rows).max()), 1e-6) / 127
             answer = np.round(rows / step).astype(np.float32) * np.float32(step) + np.float32(1)
         if self._is_wrong():
             answer = answer + np.float32(0.5)
+        if (rows[:, 0] == DATES).any():
+            answer = answer.astype("datetime64[s]")
         if self.options.get("loses_rows"):
             answer = answer[:1]
         return {"answer": answer}
@@ -62,6 +65,7 @@ class MisbehavingSession:
             ABORT: os.abort,
             HANG: lambda: time.sleep(_MANY_S),
             SLEEP: lambda: time.sleep(argument),
+            COUNT: lambda: time.sleep(argument),
             LEAK: lambda: self.leaked.append(os.urandom(1024) * int(argument * 1024)),
             HOLD_GIL: lambda: ctypes.PyDLL(None).usleep(int(argument * 1e6)),
             RAISE: lambda: _raise(RuntimeError("told to raise")),
@@ -89,4 +93,6 @@ class MisbehavingRuntime:
             signal.raise_signal(signal.SIGSEGV)
         if Path(options.get("hang_file") or "/nowhere").exists():
             time.sleep(_MANY_S)
-        return MisbehavingSession(artifact.signature, options, bool(options.get("releases_gil")))
+        session = MisbehavingSession(artifact.signature, options, bool(options.get("releases_gil")))
+        session.leaked.append(os.urandom(1024) * 1024 * int(options.get("ballast_mb") or 0))
+        return session

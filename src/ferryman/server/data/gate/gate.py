@@ -3,10 +3,11 @@
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Final, Protocol
+from typing import Any, Protocol
 
 from ferryman.core.errors import Forbidden, Unauthorized
 from ferryman.server.data.gate.caller import ANONYMOUS, SCOPE_OF, Action, Caller, Grant
+from ferryman.server.data.gate.follow import Followed
 from ferryman.server.data.gate.key_file import TOKEN_PREFIX
 from ferryman.server.data.gate.key_store import KeyStore
 from ferryman.server.data.gate.rates import Limit, RateLimits, network_of
@@ -15,9 +16,6 @@ Headers = Callable[[bytes], bytes | None]
 """Give the value of a header by its lower-case name."""
 
 Certificate = Mapping[str, Any]  # as ssl.SSLSocket.getpeercert gives it: the module's own types
-
-WWW_AUTHENTICATE: Final = b'Bearer realm="ferryman"'
-"""The header that goes with every 401."""
 
 _SCHEME = b"bearer "
 _HOW = "send Authorization: Bearer TOKEN"
@@ -45,23 +43,27 @@ class CertificateReader(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Callers:
-    """Say how callers prove who they are, and what those may who don't; with no way at all, the gate is open."""
+    """Say how callers prove who they are, and what those may who don't; with no way at all, the gate is open.
+
+    `rights` is the file that `certificates` go by, where there is one.
+    """
 
     keys: KeyStore | None = None
     tokens: TokenVerifier | None = None
     certificates: CertificateReader | None = None
+    rights: Followed | None = None
     anonymous_scopes: frozenset[str] = frozenset()
     anonymous_limit: Limit | None = None
 
     def start(self) -> None:
         """Begin to follow changes of keys."""
-        for source in (self.keys, self.tokens):
+        for source in (self.keys, self.tokens, self.rights):
             if source is not None:
                 source.start()
 
     def close(self) -> None:
         """Follow them no more."""
-        for source in (self.keys, self.tokens):
+        for source in (self.keys, self.tokens, self.rights):
             if source is not None:
                 source.close()
 
@@ -70,7 +72,8 @@ class Gate:
     """Admit requests; on the loop only, and never blocks.
 
     Where no way to prove who calls is configured, everyone may infer and read, and control through a gate with
-    `open_control`, which is for the admin's listener alone. `clock` is the loop's.
+    `open_control`, which is for the admin's listener alone: nobody shows a certificate there, so that where those are
+    the only way it is as open, except for infer. `clock` is the loop's.
     """
 
     __slots__ = ("_callers", "_clock", "_limits", "_nobody", "_unix_s")
@@ -84,12 +87,14 @@ class Gate:
         unix_s: Callable[[], float] = time.time,
     ) -> None:
         callers = callers or Callers()
-        is_open = callers.keys is None and callers.tokens is None and callers.certificates is None
-        open_scopes = frozenset({"infer", "read", "admin"} if open_control else {"infer", "read"})
+        takes_certificates = callers.certificates is not None
+        is_open = callers.keys is None and callers.tokens is None and (open_control or not takes_certificates)
+        scopes = callers.anonymous_scopes
+        if is_open:
+            scopes = frozenset({"read"} if takes_certificates else {"infer", "read"})
+            scopes |= {"admin"} if open_control else frozenset()
         self._callers = None if is_open else callers
-        self._nobody = Grant(
-            ANONYMOUS, open_scopes if is_open else callers.anonymous_scopes, limit=callers.anonymous_limit
-        )
+        self._nobody = Grant(ANONYMOUS, scopes, limit=callers.anonymous_limit)
         self._limits = RateLimits()
         self._clock = clock
         self._unix_s = unix_s
@@ -133,7 +138,8 @@ class Gate:
     def _refused(self, grant: Grant, action: Action) -> Unauthorized | Forbidden:
         if grant is self._nobody and self._callers is not None:
             return Unauthorized("this server answers only callers that it knows", hint=_HOW)
-        hint = f"this takes the scope '{SCOPE_OF[action]}'" if self._callers else "ask at the admin's port"
+        elsewhere = "ask at the admin's port" if action == "control" else "ask at the other port, with a certificate"
+        hint = f"this takes the scope '{SCOPE_OF[action]}'" if self._callers else elsewhere
         return Forbidden(f"{grant.caller.id} may not {action} here", hint=hint)
 
 

@@ -45,7 +45,9 @@ def read_jwt_settings(path: Path) -> JwtSettings:
     except FileNotFoundError:
         raise ConfigError(f"there is no {path}", hint="it is TOML with issuer, audience and jwks") from None
     except ValidationError as error:
-        raise ConfigError(f"{path}: {mistakes(error)}", hint="it needs issuer, audience and jwks") from None
+        raise ConfigError(
+            f"{path}: {mistakes(error, JwtFile.model_fields)}", hint="it needs issuer, audience and jwks"
+        ) from None
     except (OSError, ValueError) as error:  # not readable, not UTF-8, not TOML
         raise ConfigError(f"{path} can't be read: {error}", hint="it must be a TOML file") from None
     folder = path.resolve().parent

@@ -1,6 +1,7 @@
 """The file of API keys: strict, versioned, and without any token in it."""
 
 import contextlib
+import difflib
 import fcntl
 import hashlib
 import json
@@ -8,17 +9,18 @@ import logging
 import os
 import re
 import stat
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from ferryman.core.errors import ConfigError
 from ferryman.server.data.gate.caller import Scope
 
-NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_NAME_RULE = "it begins with a letter or a digit, then come letters, digits, '.', '_' and '-', 64 signs at most"
 TOKEN_PREFIX = b"fm_"  # then the key's id, "_" and 43 characters of secret
 _TOKEN = re.compile(r"fm_[0-9a-f]{12}_[\w-]+")
 _log = logging.getLogger("ferryman.server.gate")
@@ -33,7 +35,7 @@ class KeyEntry(_Strict):
     """Hold one key: whose it is, what it may, and the salted digest of its token."""
 
     id: str = Field(pattern=r"^[0-9a-f]{12}$")
-    name: str = Field(pattern=NAME_PATTERN)
+    name: str
     salt: str = Field(pattern=r"^[0-9a-f]{32}$", repr=False)
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$", repr=False)
     scopes: tuple[Scope, ...] = Field(min_length=1)
@@ -42,6 +44,13 @@ class KeyEntry(_Strict):
     burst: int | None = Field(default=None, ge=1)
     created: AwareDatetime
     expires: AwareDatetime | None = None
+
+    @field_validator("name")
+    @classmethod
+    def _is_plain(cls, name: str) -> str:
+        if not _NAME.fullmatch(name):
+            raise ValueError(_NAME_RULE)
+        return name
 
     @model_validator(mode="after")
     def _burst_needs_a_rate(self) -> Self:
@@ -99,13 +108,22 @@ def parse_keys(text: bytes, *, origin: str) -> KeyFile:
         raise ConfigError(f"{origin} is no file of keys: {mistakes(error)}", hint="ferryman keys writes it") from None
 
 
-def mistakes(error: ValidationError) -> str:
-    """Tell what is wrong and where, without the values."""
-    lines = [
-        f"{'.'.join(str(part) for part in detail['loc']) or 'the whole'}: {detail['msg']}"
-        for detail in error.errors(include_url=False, include_input=False, include_context=False)
-    ]
-    return _TOKEN.sub("fm_...", "; ".join(lines))  # a token that was put where a field's name belongs
+def mistakes(error: ValidationError, known: Collection[str] = ()) -> str:
+    """Tell what is wrong and where, without the values; `known` are the keys that there could be."""
+    details = error.errors(include_url=False, include_input=False, include_context=False)
+    # A token may have been put where a field's name belongs.
+    return _TOKEN.sub(
+        "fm_...", "; ".join(_mistake(detail["loc"], detail["type"], detail["msg"], known) for detail in details)
+    )
+
+
+def _mistake(where: tuple[int | str, ...], kind: str, words: str, known: Collection[str]) -> str:
+    place = ".".join(str(part) for part in where) or "the whole"
+    if kind != "extra_forbidden":
+        return f"{place}: {words.removeprefix('Value error, ')}"
+    nearest = difflib.get_close_matches(str(where[-1]), known, n=1)
+    meant = f"; did you mean '{nearest[0]}'?" if nearest else ""
+    return f"'{place}' is not known{meant}" + (f" (known: {', '.join(known)})" if known else "")
 
 
 @contextlib.contextmanager

@@ -1,22 +1,17 @@
 """The keys that are valid now, read again when their file changes."""
 
 import hmac
-import logging
-import os
-import threading
 from pathlib import Path
 
-from ferryman.core.errors import ConfigError, Unauthorized
+from ferryman.core.errors import Unauthorized
 from ferryman.server.data.gate.caller import Caller, Grant, Models
+from ferryman.server.data.gate.follow import POLL_S, Followed
 from ferryman.server.data.gate.key_file import KeyEntry, KeyFile, digest_of, read_keys
 from ferryman.server.data.gate.rates import Limit
 
-POLL_S = 1.0
 _ID = slice(3, 15)
 _LENGTH = 59  # of a whole token
-_Print = tuple[int, int, int]
 _Known = dict[bytes, tuple[bytes, bytes, Grant]]  # id -> salt, digest, what it may
-_log = logging.getLogger("ferryman.server.gate")
 
 
 class KeyStore:
@@ -27,23 +22,16 @@ class KeyStore:
     """
 
     def __init__(self, path: Path, *, poll_s: float = POLL_S) -> None:
-        self._path = path
-        self._poll_s = poll_s
-        self._print = _fingerprint(path)
-        self._known = _index(read_keys(path))
-        self._looking = threading.Lock()
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._watch, name="keys", daemon=True)
+        self._known: _Known = {}
+        self._file = Followed(path, self._take, poll_s=poll_s)
 
     def start(self) -> None:
         """Begin to look for changes."""
-        self._thread.start()
+        self._file.start()
 
     def close(self) -> None:
         """Look no more."""
-        self._stopping.set()
-        if self._thread.ident is not None:
-            self._thread.join()
+        self._file.close()
 
     def find(self, token: bytes) -> Grant:
         """Give what the bearer of a token may; raises Unauthorized for one that is not valid, without quoting it.
@@ -52,7 +40,7 @@ class KeyStore:
         """
         found = self._known.get(token[_ID])
         if found is None and len(token) == _LENGTH:
-            self.look()  # it may have been made a moment ago: its bearer must not be sent away until the next look
+            self._file.glance()  # it may have been made a moment ago: its bearer is not sent away until the next look
             found = self._known.get(token[_ID])
         if found is None or len(token) != _LENGTH:
             raise Unauthorized("the API key is not known here")
@@ -63,24 +51,11 @@ class KeyStore:
 
     def look(self) -> None:
         """Read the file now if it has changed."""
-        with self._looking:
-            found = _fingerprint(self._path)
-            if found == self._print:
-                return
-            self._print = found
-            try:
-                self._known = _index(read_keys(self._path))
-            except ConfigError as error:
-                _log.warning("%s; the keys of before stay valid", error)
-            else:
-                _log.info("read %s again: %d keys", self._path, len(self._known))
+        self._file.look()
 
-    def _watch(self) -> None:
-        while not self._stopping.wait(self._poll_s):
-            try:
-                self.look()
-            except Exception:  # noqa: BLE001 - the boundary of this thread, which must live on
-                _log.exception("the key file can't be looked at; the keys of before stay valid")
+    def _take(self, path: Path) -> str:
+        self._known = _index(read_keys(path))
+        return f"{len(self._known)} keys"
 
 
 def _index(file: KeyFile) -> _Known:
@@ -98,11 +73,3 @@ def _grant(key: KeyEntry) -> Grant:
         limit,
         key.expires.timestamp() if key.expires is not None else float("inf"),
     )
-
-
-def _fingerprint(path: Path) -> _Print | None:
-    try:
-        found = os.stat(path)
-    except OSError:
-        return None
-    return found.st_mtime_ns, found.st_size, found.st_ino

@@ -104,6 +104,12 @@ class JwtVerifier:
             return self._grant(claims)
         except jwt.ExpiredSignatureError:
             raise Unauthorized("the token has expired", hint="ask its issuer for a new one") from None
+        except jwt.InvalidAudienceError:
+            raise Unauthorized("the token is for another audience", hint=f"here it is '{settings.audience}'") from None
+        except jwt.InvalidIssuerError:
+            raise Unauthorized("the token is from another issuer", hint=f"here it is '{settings.issuer}'") from None
+        except jwt.MissingRequiredClaimError as error:
+            raise Unauthorized(f"the token lacks the claim '{error.claim}'", hint="ask its issuer for it") from None
         except (jwt.PyJWTError, ValueError, TypeError) as error:
             # Its text could quote the token's claims; the name of its kind says enough.
             raise Unauthorized(f"the token is not good here ({type(error).__name__})") from None

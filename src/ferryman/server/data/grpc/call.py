@@ -24,10 +24,11 @@ from ferryman.server.data.grpc.status import (
     START,
     Unimplemented,
     explain,
-    retry_after_s,
     trailers,
 )
+from ferryman.server.data.http.head import REQUEST_ID, read_request_id
 from ferryman.server.data.signals.spans import OpenSpan
+from ferryman.server.data.telling import retry_after_s
 
 _PREFIX: Final = Struct(">BL")
 _INLINE_BYTES: Final = 4096  # compressed; more are unpacked beside the loop
@@ -106,7 +107,8 @@ class Call:
         self.quiet_since_s = now_s
         self.deadline_s = float("inf") if head.timeout_s is None else now_s + head.timeout_s
         self.caller: Any = None  # the gate's own
-        self.model = self.version = self.request_id = self.trace_id = ""
+        self.model = self.version = self.trace_id = ""
+        self.request_id = read_request_id(head.metadata.get(REQUEST_ID))
         self.span: OpenSpan | None = None
         self.error: Exception | None = None
         self.bytes_in = self.bytes_out = self.held_bytes = 0

@@ -15,6 +15,7 @@ from ferryman.server.data.grpc.peer import Peer, peer_of
 from ferryman.server.data.grpc.reader import FrameReader
 from ferryman.server.data.grpc.settings import GrpcSettings
 from ferryman.server.data.grpc.status import Unimplemented, plain_http
+from ferryman.server.data.http.refused import HTTP2, Refused
 
 _BUFFER_BYTES: Final = 1024 * 1024
 
@@ -30,6 +31,9 @@ class Service(Protocol):
 
     def finished(self, call: Call) -> None:
         """Know that a call is over."""
+
+    def refused(self, refused: Refused) -> None:
+        """Know of what was refused before it was a call, or ended in the middle of one."""
 
 
 class GrpcConnection(ControlFrames, asyncio.Protocol):
@@ -129,14 +133,25 @@ class GrpcConnection(ControlFrames, asyncio.Protocol):
         self.ping()
 
     def end(self, code: int, reason: str) -> None:
-        """Say why and close."""
+        """Say why, and leave the closing to the client for `linger_s`.
+
+        What it sends meanwhile is read and dropped: closed on it, a socket would answer with a reset, and the client
+        might never read what came before.
+        """
         if self.is_closed:
             return
+        if code != frames.NO_ERROR:
+            self.note_refused(code, reason)
         self.outbox.put(frames.goaway_frame(self.last_id, code, reason))
         self._stop()
         self.outbox.flush()
         self._taken_s, self._buffered_bytes = self.now_s(), self._transport.get_write_buffer_size()
-        self._transport.close()
+        if self._transport.can_write_eof():
+            self._transport.write_eof()
+
+    def note_refused(self, code: int, reason: str, path: str = "") -> None:
+        """Tell of a stream or the connection that is ended for what the client did."""
+        self._service.refused(Refused(HTTP2, code, reason, self.peer.address, "GRPC", path))
 
     def abort(self) -> None:
         """Close without a word."""
@@ -193,7 +208,7 @@ class GrpcConnection(ControlFrames, asyncio.Protocol):
         else:
             call.receive_window -= size
             if call.receive_window < 0:
-                self.reset(call, frames.FLOW_CONTROL_ERROR)
+                self.reset(call, frames.FLOW_CONTROL_ERROR, "more came than the call's window allows")
         if size <= padding:
             self.annoy()
 
@@ -239,7 +254,7 @@ class GrpcConnection(ControlFrames, asyncio.Protocol):
         if call is None or call.has_ended:
             return
         if call.head.length is not None and call.head.length != call.bytes_in:
-            self.reset(call, frames.PROTOCOL_ERROR)
+            self.reset(call, frames.PROTOCOL_ERROR, "the body is not as long as content-length says")
             return
         call.end()
 
@@ -271,10 +286,13 @@ class GrpcConnection(ControlFrames, asyncio.Protocol):
             self._on_trailers(flags, stream_id)
             return
         self.last_id = stream_id
-        if self.takes_no_more or len(self.calls) >= self.settings.max_streams:
-            self._refuse(stream_id, frames.REFUSED_STREAM, flags)
+        if self.takes_no_more:
+            self._refuse(stream_id, flags, frames.REFUSED_STREAM, "the server stops")
+        elif len(self.calls) >= self.settings.max_streams:
+            reason = f"the connection has {self.settings.max_streams} calls, and may have no more"
+            self._refuse(stream_id, flags, frames.REFUSED_STREAM, reason)
         elif head.fault:
-            self._refuse(stream_id, frames.PROTOCOL_ERROR, flags)
+            self._refuse(stream_id, flags, frames.PROTOCOL_ERROR, head.fault)
         elif head.method != "POST" or not _is_grpc(head.content_type):
             self._answer_plainly(stream_id, flags, head)
         else:
@@ -296,7 +314,10 @@ class GrpcConnection(ControlFrames, asyncio.Protocol):
         head = call.head
         method = self._service.method(head.path)
         if method is None:
-            raise Unimplemented(f"nothing is at {head.path!r:.80}")
+            raise Unimplemented(
+                f"nothing is at '{head.path:.80}'",
+                hint="this server has the calls of inference.GRPCInferenceService and grpc.health.v1.Health",
+            )
         if head.timeout_s is not None and head.timeout_s <= 0:
             raise DeadlineExceeded("the call's deadline is no time, or has passed")
         self._service.let_in(call, method)
@@ -307,11 +328,12 @@ class GrpcConnection(ControlFrames, asyncio.Protocol):
         if call is None or call.has_ended:
             self.check_was_open(stream_id)
         elif not flags & frames.END_STREAM:
-            self.reset(call, frames.PROTOCOL_ERROR)
+            self.reset(call, frames.PROTOCOL_ERROR, "trailers don't end the call")
             return
         self._end_of_call(stream_id)
 
-    def _refuse(self, stream_id: int, code: int, flags: int) -> None:
+    def _refuse(self, stream_id: int, flags: int, code: int, reason: str) -> None:
+        self.note_refused(code, reason)
         self.annoy()
         if not flags & frames.END_STREAM:
             self.abandon(stream_id)
@@ -319,8 +341,10 @@ class GrpcConnection(ControlFrames, asyncio.Protocol):
 
     def _answer_plainly(self, stream_id: int, flags: int, head: Head) -> None:
         """Answer what is no gRPC in HTTP's words."""
+        status = 415 if head.method == "POST" else 405
+        self.note_refused(status, "over HTTP/2 there is only gRPC here", head.path.partition("?")[0])
         self.annoy()
-        block = plain_http(415 if head.method == "POST" else 405)
+        block = plain_http(status)
         self.outbox.put(frames.frame(frames.HEADERS, frames.END_HEADERS | frames.END_STREAM, stream_id, block))
         if not flags & frames.END_STREAM:
             self.abandon(stream_id)

@@ -33,6 +33,10 @@ class ControlFrames:
         """Say why and close."""
         raise NotImplementedError
 
+    def note_refused(self, code: int, reason: str) -> None:
+        """Tell of a stream or the connection that is ended for what the client did."""
+        raise NotImplementedError
+
     def on_control_frame(self, kind: int, flags: int, stream_id: int, payload: bytes) -> None:
         """Take a frame; unknown kinds are left alone, as the protocol asks."""
         if kind not in (frames.WINDOW_UPDATE, frames.RST_STREAM):
@@ -47,8 +51,9 @@ class ControlFrames:
         if self.idle_frames > self.settings.max_idle_frames:
             raise ConnectionFault(frames.ENHANCE_YOUR_CALM, "too many frames that ask for nothing")
 
-    def reset(self, call: Call, code: int) -> None:
+    def reset(self, call: Call, code: int, reason: str) -> None:
         """End a call without an answer."""
+        self.note_refused(code, reason)
         self.outbox.put(frames.reset_frame(call.id, code))
         call.close()
 
@@ -166,7 +171,8 @@ class ControlFrames:
             if not stream_id & 1 or stream_id > self.last_id:
                 raise ConnectionFault(frames.PROTOCOL_ERROR, "WINDOW_UPDATE names a stream that was never opened")
         elif not more or call.window + more > frames.LARGEST_WINDOW:
-            self.reset(call, frames.FLOW_CONTROL_ERROR if more else frames.PROTOCOL_ERROR)
+            code = frames.FLOW_CONTROL_ERROR if more else frames.PROTOCOL_ERROR
+            self.reset(call, code, "the call's window can't grow by that")
         else:
             self._widen(call, more)
             self.outbox.push_waiting()

@@ -18,7 +18,7 @@ _MOST = 2**31 - 1
 def describe_model(served: Served, dataplane: Dataplane) -> Any:  # a ModelMetadataResponse
     """Tell what a model takes and gives; -1 is any size."""
     manifest = served.bundle.manifest
-    answer = _Metadata(name=served.name, versions=dataplane.versions(served.name), platform=manifest.format)
+    answer = _Metadata(name=served.name, versions=dataplane.serving(served.name), platform=manifest.format)
     tensors = describe_tensors(served.loaded.signature)
     for tensor in tensors["inputs"]:
         answer.inputs.add(**tensor)
@@ -27,6 +27,9 @@ def describe_model(served: Served, dataplane: Dataplane) -> Any:  # a ModelMetad
     answer.properties["task"] = served.bundle.deployment.task.kind
     answer.properties["precision"] = manifest.precision
     answer.properties["digest"] = manifest.digest
+    answer.properties["engine"] = served.loaded.engine or manifest.format
+    if served.device:
+        answer.properties["device_engine"] = served.device
     return answer
 
 

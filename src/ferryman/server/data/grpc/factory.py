@@ -62,8 +62,9 @@ def sweep(connection: GrpcConnection, settings: GrpcSettings, now_s: float) -> N
     connection.resets_left = min(
         settings.max_resets, connection.resets_left + round(settings.resets_per_s * settings.sweep_s)
     )
-    if connection.is_closed or connection.is_stuck(now_s - settings.send_s):
+    if connection.is_stuck(now_s - (settings.linger_s if connection.is_closed else settings.send_s)):
         connection.abort()
+    if connection.is_closed:
         return
     if not connection.is_established:
         if connection.began_s < now_s - settings.header_s:
@@ -80,7 +81,7 @@ def _look_at(call: Call, connection: GrpcConnection, settings: GrpcSettings, now
     elif call.is_receiving and call.quiet_since_s < now_s - settings.receive_s:
         call.fail(DeadlineExceeded(f"the message did not come within {settings.receive_s:g} s"))
     elif call.pending and call.quiet_since_s < now_s - settings.send_s:
-        connection.reset(call, frames.CANCEL)  # its client does not read the answer
+        connection.reset(call, frames.CANCEL, f"the answer was not read within {settings.send_s:g} s")
     elif call.deadline_s < now_s:
         call.fail(DeadlineExceeded("the answer was not there in time"))
 

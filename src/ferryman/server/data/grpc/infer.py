@@ -76,8 +76,11 @@ class Inference:
 
     def answer(self, call: Call, message: Part) -> None:
         """Answer one request; raises FerrymanError for what can't be asked."""
-        asked, ask = self.read(call, message)
-        call.request_id, call.span = asked.id, ask.trace
+        request, raw = self.parse(call, message)
+        call.request_id = request.id or call.request_id
+        asked, ask = self.read(call, request, raw)
+        asked.id = call.request_id
+        call.span = ask.trace
 
         def done(reply: Reply | None, error: FerrymanError | None) -> None:
             call.version = ask.version_asked or call.version
@@ -107,10 +110,13 @@ class Inference:
         """Send an ask on its way."""
         self._dataplane.submit(ask)
 
-    def read(self, call: Call, message: Part) -> tuple[InferenceRequest, Ask]:
+    def parse(self, call: Call, message: Part) -> tuple[Any, list[memoryview]]:  # a ModelInferRequest
+        """Read a message, and what of it is apart."""
+        call.model = call.version = ""  # a stream's message before may have had others
+        return parse_request(message)
+
+    def read(self, call: Call, request: Any, raw: list[memoryview]) -> tuple[InferenceRequest, Ask]:  # as from `parse`
         """Let a request in, decode it, and make an ask without an end of it."""
-        call.model = call.version = ""
-        request, raw = parse_request(message)
         model = call.model = request.model_name
         header = call.head.metadata.get
         peer = call.connection.peer
@@ -153,11 +159,13 @@ class InferenceStream:
         turn = _Turn(self, len(message))
         self._turns.append(turn)
         try:
-            turn.asked, ask = self._inference.read(call, message)
+            request, raw = self._inference.parse(call, message)
+            turn.request_id = request.id
+            turn.asked, ask = self._inference.read(call, request, raw)
         except Exception as error:  # noqa: BLE001 - the boundary of a request
             status, words = explain(error)
             self._inference.answered(Answered(call.model, call.version, now_s, None, status, error))
-            turn.settle([_failure("", words)])
+            turn.settle([_failure(turn.request_id, words)])
             return
         turn.ask, turn.version = ask, call.version
         ask.done = turn.done
@@ -215,11 +223,12 @@ class InferenceStream:
 class _Turn:
     """Hold one request's place in the order of answers."""
 
-    __slots__ = ("_stream", "ask", "asked", "parts", "size_bytes", "version")
+    __slots__ = ("_stream", "ask", "asked", "parts", "request_id", "size_bytes", "version")
 
     def __init__(self, stream: InferenceStream, size_bytes: int) -> None:
         self._stream = stream
         self.size_bytes = size_bytes
+        self.request_id = ""
         self.asked: InferenceRequest | None = None
         self.ask: Ask | None = None
         self.version = ""  # the one that was meant
@@ -241,7 +250,7 @@ class _Turn:
             return
         status, words = explain(failure)
         self._stream.note(self, status, failure)
-        self.settle([_failure(asked.id if asked else "", words)])
+        self.settle([_failure(self.request_id, words)])
 
     def settle(self, parts: list[bytes]) -> None:
         self.parts = parts

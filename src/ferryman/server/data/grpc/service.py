@@ -1,7 +1,7 @@
 """The protocol's calls, each to what answers it."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -18,23 +18,25 @@ from ferryman.server.data.grpc.messages import HEALTH, INFERENCE, message
 from ferryman.server.data.grpc.outbox import Part
 from ferryman.server.data.grpc.statistics import count_models
 from ferryman.server.data.grpc.status import Unimplemented
+from ferryman.server.data.http.refused import Refused
 from ferryman.server.data.models import Served
 from ferryman.server.data.signals.served import ServedMetrics
 
 Answer = Any  # one of the protocol's messages
+_Verb = Callable[[str, Mapping[str, object]], Awaitable[object]]
 
 
 class RepositoryControl(Protocol):
-    """Bring models in and let them go; `load` and `unload` raise FerrymanError."""
+    """Bring models in and let them go; raises FerrymanError for what can't be."""
 
     def index(self) -> list[dict[str, str]]:
         """List every version of every model with its state and the reason, loaded or not."""
 
-    async def load(self, name: str) -> object:
-        """Load a model's newest version."""
+    async def load(self, name: str, parameters: Mapping[str, object]) -> object:
+        """Load a model's newest version, or the one that the parameters name."""
 
-    async def unload(self, name: str) -> object:
-        """Let a model go."""
+    async def unload(self, name: str, parameters: Mapping[str, object]) -> object:
+        """Let a model go, or the version that the parameters name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,12 +44,13 @@ class Outside:
     """Hold what a service may have beside its dataplane.
 
     `repository` is None where nobody may load or unload. `figures` gives what is counted of a version; None: nothing.
-    `finished` hears of every call once it is over.
+    `finished` hears of every call once it is over, `refused` of what broke HTTP/2's rules.
     """
 
     repository: RepositoryControl | None = None
     figures: Callable[[str, str], ServedMetrics | None] = lambda name, version: None
     finished: Callable[[Call], None] = lambda call: None
+    refused: Callable[[Refused], None] = lambda refused: None
     infer: InferSettings = field(default_factory=InferSettings)
 
 
@@ -76,9 +79,9 @@ class GrpcService:
         self._add("ModelReady", "read", self._tell_model_ready)
         self._add("ModelMetadata", "read", lambda asked: describe_model(self._find(asked), dataplane))
         self._add("ModelConfig", "read", lambda asked: describe_config(self._find(asked)))
-        self._add("ModelStatistics", "read", self._count)
-        self._add("RepositoryIndex", "read", self._list_models)
         self._methods |= {
+            f"/{INFERENCE}/ModelStatistics": Method("ModelStatistics", "read", self._count),
+            f"/{INFERENCE}/RepositoryIndex": Method("RepositoryIndex", "read", self._list_models),
             f"/{INFERENCE}/RepositoryModelLoad": Method("RepositoryModelLoad", "control", self._load),
             f"/{INFERENCE}/RepositoryModelUnload": Method("RepositoryModelUnload", "control", self._unload),
         }
@@ -95,6 +98,10 @@ class GrpcService:
     def finished(self, call: Call) -> None:
         """Know that a call is over."""
         self._outside.finished(call)
+
+    def refused(self, refused: Refused) -> None:
+        """Know of what was refused before it was a call, or ended in the middle of one."""
+        self._outside.refused(refused)
 
     def close(self) -> None:
         """Give up what still runs here."""
@@ -119,6 +126,9 @@ class GrpcService:
         header = call.head.metadata.get
         call.caller = self._gate.admit(header, call.model or None, action, peer.address, peer.certificate)
 
+    def _reach(self, call: Call) -> Any:  # a gate's Models
+        return self._gate.known(call.head.metadata.get, "read", call.connection.peer.certificate).models
+
     def _find(self, asked: Any) -> Served:  # a message with a model's name and version
         return self._dataplane.known(asked.name, asked.version or None)
 
@@ -132,34 +142,46 @@ class GrpcService:
             return _ModelReady(ready=False)
         return _ModelReady(ready=True)
 
-    def _count(self, asked: Any) -> Answer:  # ModelStatisticsRequest
-        served = [self._find(asked)] if asked.name else self._dataplane.models()
-        return count_models(served, self._outside.figures)
+    def _count(self, call: Call, payload: Part) -> None:
+        asked = _read(_StatisticsRequest, payload)
+        call.model = asked.name
+        self._admit(call, "read")
+        reach = self._reach(call)
+        served = [self._find(asked)] if asked.name else [one for one in self._dataplane.models() if one.name in reach]
+        call.reply(count_models(served, self._outside.figures).SerializeToString())
 
-    def _list_models(self, asked: Any) -> Answer:  # RepositoryIndexRequest
+    def _list_models(self, call: Call, payload: Part) -> None:
+        asked = _read(_IndexRequest, payload)
+        self._admit(call, "read")
+        reach = self._reach(call)
         known: RepositoryControl | Dataplane = self._outside.repository or self._dataplane
-        return list_models(known.index(), only_ready=asked.ready)
+        rows = [row for row in known.index() if row["name"] in reach]
+        call.reply(list_models(rows, only_ready=asked.ready).SerializeToString())
 
     def _load(self, call: Call, payload: Part) -> None:
         asked = _read(_LoadRequest, payload)
-        self._steer(call, asked.model_name, _LoadResponse, lambda repository: repository.load(asked.model_name))
+        self._steer(call, asked, _LoadResponse, lambda repository: repository.load)
 
     def _unload(self, call: Call, payload: Part) -> None:
         asked = _read(_UnloadRequest, payload)
-        self._steer(call, asked.model_name, _UnloadResponse, lambda repository: repository.unload(asked.model_name))
+        self._steer(call, asked, _UnloadResponse, lambda repository: repository.unload)
 
-    def _steer(self, call: Call, model: str, response_class: Any, work: Callable[[RepositoryControl], Any]) -> None:
-        call.model = model
+    def _steer(self, call: Call, asked: Any, response_class: Any, verb: Callable[[RepositoryControl], _Verb]) -> None:
+        call.model = asked.model_name  # `asked` and the answer are messages
         self._admit(call, "control")
         repository = self._outside.repository
         if repository is None:
             raise Unimplemented("models are not loaded or unloaded over this port", hint="use the admin address")
-        if not model:
+        if not asked.model_name:
             raise NotFound("the request names no model", hint="set model_name")
+        parameters = {
+            key: getattr(value, value.WhichOneof("parameter_choice") or "", None)
+            for key, value in asked.parameters.items()
+        }
 
         async def steer() -> None:
             try:
-                await work(repository)
+                await verb(repository)(asked.model_name, parameters)
                 call.reply(response_class().SerializeToString())
             except Exception as error:  # noqa: BLE001 - the boundary of a request
                 call.fail(error)
@@ -180,6 +202,8 @@ _Live = message("inference.ServerLiveResponse")
 _Ready = message("inference.ServerReadyResponse")
 _Server = message("inference.ServerMetadataResponse")
 _ModelReady = message("inference.ModelReadyResponse")
+_IndexRequest = message("inference.RepositoryIndexRequest")
+_StatisticsRequest = message("inference.ModelStatisticsRequest")
 _LoadRequest = message("inference.RepositoryModelLoadRequest")
 _LoadResponse = message("inference.RepositoryModelLoadResponse")
 _UnloadRequest = message("inference.RepositoryModelUnloadRequest")

@@ -17,7 +17,8 @@ class GrpcSettings:
 
     `receive_s` is for a message to come whole, `send_s` for a client to read on, `header_s` for the preface and for a
     block of headers. A connection that says nothing is asked for a sign of life after `ping_after_s`, cut where none
-    comes within `ping_timeout_s`, and told to go after `idle_s` without a call.
+    comes within `ping_timeout_s`, and told to go after `idle_s` without a call. One that was ended has `linger_s` for
+    its client to close it, counted from when that last took something.
     """
 
     max_message_bytes: int = 32 * 1024 * 1024
@@ -32,6 +33,7 @@ class GrpcSettings:
     ping_after_s: float = 60.0
     ping_timeout_s: float = 20.0
     idle_s: float = 900.0
+    linger_s: float = 1.0
     sweep_s: float = 1.0
     max_idle_frames: int = 1000  # PING, SETTINGS and their like, between two answers
     max_resets: int = 1000  # calls given up by the client, at once ...

@@ -1,50 +1,21 @@
 """How calls end: gRPC's status codes, which error is which, and the headers that say so."""
 
-import logging
 import math
 import re
-import secrets
 from typing import Final
 from urllib.parse import quote
 
-from ferryman.core.errors import (
-    DeadlineExceeded,
-    FerrymanError,
-    Forbidden,
-    NotFound,
-    NotReady,
-    Overloaded,
-    RateLimited,
-    TooLarge,
-    Unauthorized,
-    UserError,
-)
+from ferryman.core.errors import FerrymanError
+from ferryman.server.data.signals.outcomes import told_as
+from ferryman.server.data.telling import incident_of, words_of
 
 OK: Final = 0
 CANCELLED: Final = 1
-INVALID_ARGUMENT: Final = 3
-DEADLINE_EXCEEDED: Final = 4
-NOT_FOUND: Final = 5
-PERMISSION_DENIED: Final = 7
-RESOURCE_EXHAUSTED: Final = 8
 UNIMPLEMENTED: Final = 12
 INTERNAL: Final = 13
-UNAVAILABLE: Final = 14
-UNAUTHENTICATED: Final = 16
 
-_STATUS: Final[tuple[tuple[type[FerrymanError], int], ...]] = (
-    (UserError, INVALID_ARGUMENT),
-    (Unauthorized, UNAUTHENTICATED),
-    (Forbidden, PERMISSION_DENIED),
-    (NotFound, NOT_FOUND),
-    (TooLarge, RESOURCE_EXHAUSTED),
-    (Overloaded, RESOURCE_EXHAUSTED),
-    (NotReady, UNAVAILABLE),
-    (DeadlineExceeded, DEADLINE_EXCEEDED),
-)
 _PLAIN: Final = "".join(chr(code) for code in range(0x20, 0x7F) if chr(code) != "%")
 _MOST_MESSAGE: Final = 1500  # characters, encoded: clients take 8 KiB of trailers
-_log = logging.getLogger("ferryman.server")
 
 
 class Unimplemented(FerrymanError):
@@ -54,21 +25,11 @@ class Unimplemented(FerrymanError):
 def explain(error: Exception) -> tuple[int, str]:
     """Give the status and the words for an error; what was not foreseen is logged under an id, never shown."""
     if isinstance(error, Unimplemented):
-        return UNIMPLEMENTED, _words(error)
-    if isinstance(error, FerrymanError):
-        for kind, status in _STATUS:
-            if isinstance(error, kind):
-                return status, _words(error)
-    incident = secrets.token_hex(6)
-    _log.error("call failed (id %s)", incident, exc_info=error)
-    return INTERNAL, f"internal error (id {incident})"
-
-
-def retry_after_s(error: Exception) -> float | None:
-    """Give the seconds after which trying again makes sense."""
-    if isinstance(error, RateLimited):
-        return error.retry_after_s
-    return 1.0 if isinstance(error, Overloaded | NotReady) else None
+        return UNIMPLEMENTED, words_of(error)
+    status = told_as(error).grpc
+    if isinstance(error, FerrymanError) and status != INTERNAL:
+        return status, words_of(error)
+    return INTERNAL, incident_of(error)
 
 
 def literal(name: bytes, value: bytes) -> bytes:
@@ -95,10 +56,6 @@ def plain_http(status: int) -> bytes:
 def _percent(message: str) -> bytes:
     text = quote(message.encode("utf-8", "replace"), safe=_PLAIN)[:_MOST_MESSAGE]
     return re.sub("%[0-9A-F]?$", "", text).encode()
-
-
-def _words(error: FerrymanError) -> str:
-    return f"{error}; {error.hint}" if error.hint else str(error)
 
 
 def _sized(text: bytes) -> bytes:

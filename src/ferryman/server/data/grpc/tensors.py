@@ -1,6 +1,5 @@
 """The protocol's tensors in protobuf, to numpy and back: raw bytes, or values in typed fields."""
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -16,8 +15,9 @@ from ferryman.server.data.ask import Priority, Reply
 from ferryman.server.data.grpc.messages import InferRequest, InferResponse
 from ferryman.server.data.grpc.outbox import Part
 from ferryman.server.data.grpc.wire import sized_field, split_field
-from ferryman.server.data.v2.codec import check_shape, datatype_of, dtype_of, encode_binary
-from ferryman.server.data.v2.messages import decode_bytes, priority_of, timeout_of
+from ferryman.server.data.v2.codec import check_count, check_shape, datatype_of, dtype_of, encode_binary, misfit
+from ferryman.server.data.v2.messages import decode_bytes, priority_of, refuse_sequence, timeout_of
+from ferryman.server.data.wording import count
 
 _RAW_INPUTS: Final = 7
 _RAW_OUTPUTS: Final = 6
@@ -57,15 +57,18 @@ def parse_request(message: Part) -> tuple[Any, list[memoryview]]:  # a ModelInfe
     try:
         return InferRequest.FromString(message), raw
     except DecodeError:
-        raise InputError("the message is no ModelInferRequest") from None
+        raise InputError(
+            "the message is no ModelInferRequest", hint="is it serialized with the protocol's .proto?"
+        ) from None
 
 
 def decode_request(request: Any, raw: Sequence[Part]) -> InferenceRequest:  # a ModelInferRequest
     """Decode what `parse_request` read; raises InputError."""
     raw = raw or request.raw_input_contents
     if not request.inputs:
-        raise InputError("the request has no inputs")
+        raise InputError("the request has no inputs", hint="add one for each input that ModelMetadata tells")
     parameters = _parameters(request) if request.parameters else {}
+    refuse_sequence(parameters)
     return InferenceRequest(
         model=request.model_name,
         version=request.model_version,
@@ -99,7 +102,8 @@ def encode_reply(asked: InferenceRequest, reply: Reply) -> list[bytes]:
 def _decode_raw(inputs: Any, raw: Sequence[Part]) -> dict[str, Array]:  # protobuf's list of InferInputTensor
     if len(raw) != len(inputs):
         raise InputError(
-            f"{len(raw)} raw_input_contents for {len(inputs)} inputs", hint="one for each input, in the same order"
+            f"{len(raw)} raw_input_contents for {count(len(inputs), 'input')}",
+            hint="one for each input, in the same order",
         )
     tensors: dict[str, Array] = {}
     for tensor, payload in zip(inputs, raw, strict=True):
@@ -127,14 +131,10 @@ def _decode_contents(name: str, tensor: Any) -> Array:  # an InferInputTensor
     if wrong := [field.name for field, _ in tensor.contents.ListFields() if field.name != wanted]:
         raise InputError(f"input '{name}': {datatype} values are in {wrong[0]}", hint=f"they belong into {wanted}")
     values = getattr(tensor.contents, wanted)
-    count = math.prod(shape)
-    if len(values) != count:
-        raise InputError(
-            f"input '{name}': {len(values)} values can't have shape {list(shape)}", hint=f"that takes {count} values"
-        )
-    if datatype in _PACKED and count:
+    check_count(name, shape, len(values))
+    if datatype in _PACKED and values:
         packed = tensor.contents.SerializeToString()  # the field's number and size, then what an array holds
-        array: Array = np.frombuffer(packed, dtype, count, len(packed) - count * dtype.itemsize)
+        array: Array = np.frombuffer(packed, dtype, len(values), len(packed) - len(values) * dtype.itemsize)
         array = array if array.flags.aligned else array.copy()
     elif datatype == "BYTES":
         array = np.array(_texts(name, values), dtype=object)
@@ -142,15 +142,15 @@ def _decode_contents(name: str, tensor: Any) -> Array:  # an InferInputTensor
         array = _whole_numbers(name, datatype, dtype, values)
     try:
         return array.reshape(shape)
-    except ValueError as error:  # an empty array whose other sizes are absurd
-        raise InputError(f"input '{name}': {list(shape)} is not a shape: {error}") from None
+    except ValueError:  # an empty array whose other sizes are absurd
+        raise InputError(f"input '{name}': {list(shape)} is too large a shape") from None
 
 
 def _whole_numbers(name: str, datatype: str, dtype: np.dtype[Any], values: Any) -> Array:  # protobuf's list
     wide = np.fromiter(values, bool if dtype.kind == "b" else f"{dtype.kind}8", len(values))
     array: Array = wide.astype(dtype, copy=False)
     if dtype.itemsize < 4 and not np.array_equal(array, wide):
-        raise InputError(f"input '{name}': a value does not fit {datatype}")
+        raise misfit(name, dtype, wide.tolist())
     return array
 
 
@@ -167,14 +167,14 @@ def _texts(name: str, values: Sequence[bytes]) -> list[str]:
 def _new_name(tensor: Any, taken: Mapping[str, Array]) -> str:  # an InferInputTensor
     name: str = tensor.name
     if name in taken:
-        raise InputError(f"'{name}' is twice in 'inputs'")
+        raise InputError(f"'{name}' is twice in 'inputs'", hint="give each name once")
     return name
 
 
 def _outputs(outputs: Any) -> tuple[str, ...]:  # protobuf's list of InferRequestedOutputTensor
     names = tuple(output.name for output in outputs)
     if len(set(names)) != len(names):
-        raise InputError("an output is asked for twice")
+        raise InputError("an output is asked for twice", hint="name each output once")
     for output in outputs:
         if output.parameters and output.parameters["classification"].int64_param:
             raise InputError(f"output '{output.name}': classification is not offered", hint="ask for the tensor")

@@ -58,7 +58,10 @@ class SizedBody(asyncio.BufferedProtocol):
         self.received += nbytes
         if self.received == self._length and self._transport is not None:
             self.leave()
-            self._done(self._body)
+            # The transport goes on referring to this, and this to the connection, whose transport it is: such a ring
+            # is freed late, so it must not hold the body.
+            body, self._body = self._body, bytearray()
+            self._done(body)
         elif self.received == len(self._body):
             self._ask_for_more()
 

@@ -2,8 +2,8 @@
 
 import zlib
 
-from ferryman.server.data.http.head import Refusal
-from ferryman.server.data.http.request import Header, Response
+from ferryman.server.data.http.head import Header, Refusal
+from ferryman.server.data.http.request import Response
 
 _WBITS = {"gzip": 31, "deflate": 15}
 _LEVEL = 1  # more of it costs more time than the bytes that it saves, on any network that a server is on

@@ -1,8 +1,6 @@
 """One HTTP/1.1 connection: bytes to requests, answers to bytes, one request in work at a time."""
 
 import asyncio
-import logging
-import secrets
 import time
 from functools import partial
 
@@ -13,15 +11,15 @@ from ferryman.server.data.http.compress import Inflater, compress, is_worth
 from ferryman.server.data.http.connections import Connections
 from ferryman.server.data.http.head import END, Head, Refusal, check_start
 from ferryman.server.data.http.limits import LARGER
+from ferryman.server.data.http.refused import Refused
 from ferryman.server.data.http.reply import CONTINUE, lines_of, refusal
 from ferryman.server.data.http.request import Request, Response
 from ferryman.server.data.http.websocket import WebSocket, accept_upgrade
 from ferryman.server.data.http.wire import BODY, CLOSE, CLOSED, FRESH, HEAD, IDLE, SKIP, WORK, Wire
+from ferryman.server.data.telling import incident_of
 
 _SKIPPED_BYTES = 64 * 1024  # so much of a refused body is read to keep the connection
 _KEEP = b"connection: keep-alive\r\n"
-
-_log = logging.getLogger("ferryman.server")
 
 
 class HttpConnection(Wire):
@@ -101,10 +99,9 @@ class HttpConnection(Wire):
     def _begin(self, head: Head) -> None:
         """Admit one request and get its body."""
         self._head = head
-        request = self._request = Request(head.method, head.path, head.query, head.headers, self._peer)
-        self._since_s = self._loop.time()
-        request.arrived_s = time.monotonic()  # the loop's own clock has milliseconds only
-        request.certificate = self._certificate
+        arrived_s = time.monotonic()  # the loop's own clock has milliseconds only
+        bytes_in = head.size_bytes + (head.length or 0)
+        request = self._request = Request(head, self._peer, b"", arrived_s, bytes_in, self._certificate)
         refused = self._admit(head, request)
         if refused is not None:
             self._request = None
@@ -115,14 +112,12 @@ class HttpConnection(Wire):
             self._begin_body(head, request)
 
     def _admit(self, head: Head, request: Request) -> Response | None:
-        length = head.length
-        request.bytes_in = head.size_bytes + (length or 0)
         if head.origin is not None:
             refused = self._house.origins.refuse(head)
             if refused is not None:
                 return refused
         try:
-            return self._house.application.admit(request, length)
+            return self._house.application.admit(request, head.length)
         except Exception as error:  # noqa: BLE001 - the boundary of a request
             return _internal(error)
 
@@ -190,7 +185,7 @@ class HttpConnection(Wire):
         return True
 
     def _wait_for_body(self, head: Head, length: int | None) -> None:
-        self._phase = BODY
+        self._phase, self._since_s = BODY, self._loop.time()
         self._trim()
         if head.expects_continue and not self._buffer:
             self._transport.write(CONTINUE)
@@ -288,7 +283,7 @@ class HttpConnection(Wire):
 
     def _refuse_whole(self, request: Request, status: int, message: str) -> None:
         """Refuse an admitted request whose body has come."""
-        self._house.refused[status] += 1
+        self._note_refused(status, message)
         self._house.application.forget(request)
         self._respond(request, refusal(status, message))
 
@@ -321,6 +316,8 @@ class HttpConnection(Wire):
         head = self._head
         closes = closes or not head.keeps_alive or self._house.is_draining
         connection = CLOSE if closes else _KEEP if head.is_http_10 else b""
+        if head.request_id:
+            connection += b"x-request-id: %b\r\n" % head.request_id.encode()
         if head.origin is not None:
             connection += lines_of(self._house.origins.headers(head))
         try:
@@ -350,7 +347,7 @@ class HttpConnection(Wire):
 
     def _refuse_body(self, status: int, message: str) -> None:
         """Refuse an admitted request before its body is read."""
-        self._house.refused[status] += 1
+        self._note_refused(status, message)
         self._forget()
         self._answer_early(refusal(status, message))
 
@@ -371,6 +368,11 @@ class HttpConnection(Wire):
             return False  # small ones have their time
         return came < waited_s * self._house.limits.slowest_bytes_per_s
 
+    def _note_refused(self, status: int, reason: str) -> None:
+        request = self._request
+        method, path = (request.method, request.path) if request is not None else ("", "")
+        self._house.refuse(Refused(str(status), status, reason, self._peer, method, path))
+
     def _forget(self) -> None:
         if isinstance(self._body, SizedBody):
             self._body.leave()
@@ -383,6 +385,4 @@ class HttpConnection(Wire):
 
 
 def _internal(error: BaseException) -> Response:
-    incident = secrets.token_hex(6)
-    _log.error("request failed (id %s)", incident, exc_info=error)
-    return refusal(500, f"internal error (id {incident})")
+    return refusal(500, incident_of(error))

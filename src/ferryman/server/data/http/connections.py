@@ -2,12 +2,14 @@
 
 import asyncio
 from collections import Counter
+from collections.abc import Callable
 from typing import Protocol
 
 from ferryman.server.data.http.cors import Origins
 from ferryman.server.data.http.head import Head, parse_head
 from ferryman.server.data.http.intake import Intake
 from ferryman.server.data.http.limits import Limits
+from ferryman.server.data.http.refused import Refused
 from ferryman.server.data.http.reply import Renderer
 from ferryman.server.data.http.request import Application
 
@@ -41,7 +43,8 @@ class Connections:
         self.renderer = Renderer()
         self.members: set[Member] = set()
         self.handed: set[asyncio.BaseTransport] = set()  # connections that speak HTTP/2: nobody tells when they end
-        self.refused: Counter[int] = Counter()  # by status: what the application never saw, or not as a whole
+        self.refused: Counter[str] = Counter()  # by kind
+        self.on_refused: Callable[[Refused], None] = lambda refused: None
         self.is_draining = False
         self._heads: dict[bytes, Head] = {}
         self._timer: asyncio.TimerHandle | None = None
@@ -58,6 +61,11 @@ class Connections:
     def leave(self, member: Member) -> None:
         """Count it no more."""
         self.members.discard(member)
+
+    def refuse(self, refused: Refused) -> None:
+        """Count and tell what the application never saw, or not as a whole."""
+        self.refused[refused.kind] += 1
+        self.on_refused(refused)
 
     def head(self, block: bytes) -> Head:
         """Parse a request's head, or know it: clients send the same one again and again. Raises Refusal."""

@@ -4,9 +4,9 @@ from collections.abc import Iterable
 from urllib.parse import urlsplit
 
 from ferryman.core.errors import ConfigError
-from ferryman.server.data.http.head import Head
+from ferryman.server.data.http.head import Head, Header
 from ferryman.server.data.http.reply import refusal
-from ferryman.server.data.http.request import Header, Response
+from ferryman.server.data.http.request import Response
 
 _SAFE = frozenset(("GET", "HEAD", "OPTIONS"))
 _PREFLIGHT_S = b"600"
@@ -43,7 +43,7 @@ class Origins:
             return ((b"vary", b"origin"),)
         return (
             (b"access-control-allow-origin", head.origin.encode("latin-1")),
-            (b"access-control-expose-headers", b"inference-header-content-length, retry-after"),
+            (b"access-control-expose-headers", b"inference-header-content-length, retry-after, x-request-id"),
             (b"vary", b"origin"),
         )
 

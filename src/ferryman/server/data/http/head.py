@@ -1,19 +1,24 @@
 """The head of a request: from its bytes to values that are safe to act on, or a refusal."""
 
 import re
+from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any
 from urllib.parse import unquote_to_bytes
 
 import httptools
 
 from ferryman.server.data.http.limits import Limits
-from ferryman.server.data.http.request import Header
+
+Header = tuple[bytes, bytes]
+REQUEST_ID = b"x-request-id"
 
 END = b"\r\n\r\n"
 
 # llhttp also lets other versions, other protocols' names and doubled spaces through.
 _REQUEST_LINE = re.compile(rb"([A-Z-]+) ([\x21-\x7e]+) HTTP/1\.([01])\r\n")
+_REQUEST_ID = re.compile(rb"[\x20-\x7e]{1,128}")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _ONLY_ONCE = frozenset((b"host", b"content-length", b"transfer-encoding", b"content-encoding", b"origin", b"expect"))
 _ENCODINGS = {b"gzip": "gzip", b"x-gzip": "gzip", b"deflate": "deflate", b"identity": ""}
@@ -27,13 +32,17 @@ class Refusal(Exception):
         self.status = status
 
 
-class Head(NamedTuple):  # which is made in a third of the time that a frozen dataclass takes
-    """Hold what a request's head says. `length` is None for a body in chunks."""
+@dataclass(slots=True, eq=False)
+class Head:
+    """Hold what a request's head says; a head that comes again is the same object.
+
+    `headers` have lower-case names, and of several of one name the first. `length` is None for a body in chunks.
+    """
 
     method: str
     path: str
     query: str
-    headers: tuple[Header, ...]
+    headers: Mapping[bytes, bytes]
     size_bytes: int
     length: int | None
     keeps_alive: bool
@@ -44,6 +53,13 @@ class Head(NamedTuple):  # which is made in a third of the time that a frozen da
     accepts: str  # for the answer's body, the same
     origin: str | None
     host: str
+    request_id: str = ""  # the caller's own name for the request
+    note: Any = None  # the application's own, for the next request with this head
+
+
+def read_request_id(given: bytes | None) -> str:
+    """Give a caller's own name for its request; nothing where it has none, or one that isn't fit for a log."""
+    return given.decode() if given is not None and _REQUEST_ID.fullmatch(given) else ""
 
 
 def check_start(start: bytes, limits: Limits) -> None:
@@ -82,7 +98,7 @@ def parse_head(block: bytes, limits: Limits) -> Head:
         method=method.decode(),
         path=path,
         query=query,
-        headers=tuple(parser.headers),
+        headers=fields,
         size_bytes=len(block),
         length=_length(fields, is_http_10=is_http_10),
         keeps_alive=_keeps_alive(fields.get(b"connection", b""), is_http_10=is_http_10),
@@ -93,6 +109,7 @@ def parse_head(block: bytes, limits: Limits) -> Head:
         accepts=_accepted(fields.get(b"accept-encoding", b"")),
         origin=fields[b"origin"].decode("latin-1") if b"origin" in fields else None,
         host=fields.get(b"host", b"").decode("latin-1"),
+        request_id=read_request_id(fields.get(REQUEST_ID)),
     )
 
 
@@ -111,7 +128,7 @@ class _Parser:
 
     def fields(self) -> dict[bytes, bytes]:
         """Give each name's value; raises Refusal where one that steers us comes twice."""
-        fields = dict(self.headers)
+        fields = dict(reversed(self.headers))
         if len(fields) < len(self.headers):
             names = [name for name, _ in self.headers]
             for name in _ONLY_ONCE.intersection(names):

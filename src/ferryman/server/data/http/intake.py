@@ -11,6 +11,7 @@ class Intake:
 
     def __init__(self, *, limit_bytes: int, total_bytes: int) -> None:
         self.held_bytes = 0
+        self._most_bytes = 0
         self._total_bytes = max(total_bytes, limit_bytes)
 
     def take(self, more_bytes: int) -> None:
@@ -22,7 +23,14 @@ class Intake:
                 hint="try again later",
             )
         self.held_bytes += more_bytes
+        if self.held_bytes > self._most_bytes:
+            self._most_bytes = self.held_bytes
 
     def give_back(self, size_bytes: int) -> None:
         """Count so many bytes no more."""
         self.held_bytes -= size_bytes
+
+    def take_most(self) -> int:
+        """Give the most bytes that were held at once since this was asked last."""
+        most, self._most_bytes = self._most_bytes, self.held_bytes
+        return most

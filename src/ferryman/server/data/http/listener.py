@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import errno
 import os
 import socket
 import ssl
@@ -9,12 +10,15 @@ import stat
 from collections.abc import Callable
 
 from ferryman.core.errors import UserError
+from ferryman.core.service_manager import HANDED, handed_socket
 from ferryman.server.data.http.connections import Connections
+from ferryman.server.data.http.handshakes import Handshakes
 from ferryman.server.data.http.sniff import Sniffer
 
 _BACKLOG = 2048
 _ANY_INTERFACE = ("", "0.0.0.0", "::")  # noqa: S104 - names of what a user may ask for
 _LOOK_S = 0.02
+_PROBE_S = 1.0
 
 Factory = Callable[[], asyncio.Protocol]
 
@@ -22,8 +26,10 @@ Factory = Callable[[], asyncio.Protocol]
 def open_socket(host: str, port: int) -> socket.socket:
     """Open a port, 0 for any free one, or a Unix socket where the host is "unix:PATH".
 
-    Raises UserError where it can't be had.
+    "systemd" takes the socket that a service manager opened. Raises UserError where it can't be had.
     """
+    if host == HANDED:
+        return handed_socket()
     if host.startswith("unix:"):
         return _open_path(host.removeprefix("unix:"))
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
@@ -35,9 +41,9 @@ def open_socket(host: str, port: int) -> socket.socket:
     except (OSError, OverflowError) as error:
         listening.close()
         reason = getattr(error, "strerror", None) or error
-        raise UserError(
-            f"can't listen on {host} port {port}: {reason}", hint="choose another port; 0 picks one"
-        ) from None
+        is_elsewhere = getattr(error, "errno", None) == errno.EADDRNOTAVAIL
+        hint = "--host takes an address of this machine" if is_elsewhere else "choose another port; 0 picks one"
+        raise UserError(f"can't listen on {host} port {port}: {reason}", hint=hint) from None
     return listening
 
 
@@ -72,18 +78,25 @@ class Listener:
         self._http2 = http2
         self._tls = tls
         self._server: asyncio.Server | None = None
+        self._handshakes: Handshakes | None = None
+        self._taking: set[asyncio.Task[object]] = set()  # what the kernel had accepted when the port closed
 
     async def start(self) -> None:
         """Begin to accept."""
-        self._connections.start(asyncio.get_running_loop())
-        self._server = await self._serve(self._tls)
+        loop = asyncio.get_running_loop()
+        self._connections.start(loop)
+        if self._tls is not None:
+            self._handshakes = Handshakes(self._listening, self._connections, self._protocol, self._tls)
+            return
+        make = loop.create_unix_server if self._listening.family == socket.AF_UNIX else loop.create_server
+        own = self._listening.dup()
+        own.setblocking(False)
+        self._server = await make(self._protocol, sock=own, backlog=_BACKLOG)
 
     async def use_tls(self, context: ssl.SSLContext) -> None:
         """Meet new connections with this context; those that are open keep theirs, and none is lost between."""
-        before, self._tls = self._server, context
-        if before is not None:
-            self._server = await self._serve(context)
-            before.close()
+        if self._handshakes is not None:
+            self._handshakes.context = context
 
     @property
     def open_connections(self) -> int:
@@ -92,10 +105,13 @@ class Listener:
 
     def stop_accepting(self) -> None:
         """Refuse new connections from now on, after those that the kernel has accepted already."""
-        if self._server is None:
+        if self._listening.fileno() < 0 or (self._server is None and self._handshakes is None):
             return
-        self._server.close()
-        self._server = None
+        if self._server is not None:
+            self._server.close()
+            self._server = None
+        if self._handshakes is not None:
+            self._handshakes.stop()
         with contextlib.suppress(BlockingIOError, OSError):
             while True:
                 accepted, _ = self._listening.accept()
@@ -108,35 +124,43 @@ class Listener:
     async def drain(self, deadline_s: float, *, idle_s: float = 0.25) -> bool:
         """Accept no more, close each connection with its answer or when it was idle for so long.
 
-        Gives whether all had ended before the deadline; those that had not are aborted.
+        Handshakes go on to their own limit. Gives whether all had ended before the deadline; those that had not are
+        aborted.
         """
         loop = asyncio.get_running_loop()
         end_s = loop.time() + deadline_s
         self._connections.is_draining = True
         self.stop_accepting()
-        while self.open_connections and loop.time() < end_s:
+        while self._is_in_use() and loop.time() < end_s:
             self._connections.close_idle(idle_s)
             await asyncio.sleep(_LOOK_S)
-        in_time = not self.open_connections
+        in_time = not self._is_in_use()
         self._connections.abort()
+        if self._handshakes is not None:
+            self._handshakes.abort()
         self._connections.stop()
         return in_time
+
+    def _is_in_use(self) -> bool:
+        shaking = self._handshakes.under_way if self._handshakes is not None else 0
+        return bool(self.open_connections or shaking or self._taking)
 
     def _protocol(self) -> asyncio.Protocol:
         return Sniffer(self._connections, self._http2)
 
-    async def _serve(self, tls: ssl.SSLContext | None) -> asyncio.Server:
-        loop = asyncio.get_running_loop()
-        own = self._listening.dup()
-        own.setblocking(False)
-        handshake_s = self._connections.limits.header_s if tls else None
-        make = loop.create_unix_server if own.family == socket.AF_UNIX else loop.create_server
-        return await make(self._protocol, sock=own, ssl=tls, backlog=_BACKLOG, ssl_handshake_timeout=handshake_s)
-
     def _take(self, accepted: socket.socket) -> None:
+        if self._handshakes is not None:
+            self._handshakes.take(accepted)
+            return
         loop = asyncio.get_running_loop()
-        taking = loop.create_task(loop.connect_accepted_socket(self._protocol, accepted, ssl=self._tls))
-        taking.add_done_callback(lambda task: task.cancelled() or task.exception())
+        taking: asyncio.Task[object] = loop.create_task(loop.connect_accepted_socket(self._protocol, accepted))
+        self._taking.add(taking)
+        taking.add_done_callback(self._taken)
+
+    def _taken(self, task: asyncio.Task[object]) -> None:
+        self._taking.discard(task)
+        if not task.cancelled():
+            task.exception()  # who has left by then is nobody's concern
 
 
 def _open_path(path: str) -> socket.socket:
@@ -157,6 +181,7 @@ def _open_path(path: str) -> socket.socket:
 
 def _is_answered(path: str) -> bool:
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.settimeout(_PROBE_S)  # one whose queue is full would let the start wait for ever
         try:
             probe.connect(path)
         except ConnectionRefusedError:

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from email.utils import formatdate
 from http import HTTPStatus
 
-from ferryman.server.data.http.request import Header, Response
+from ferryman.server.data.http.head import Header
+from ferryman.server.data.http.request import Response
 
 _LINES = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus}
 _BODILESS = frozenset((204, 304))

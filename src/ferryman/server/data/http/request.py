@@ -1,34 +1,44 @@
 """An HTTP request and its answer as values, and what a transport asks of the application behind it."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Protocol
 
-Header = tuple[bytes, bytes]
+from ferryman.server.data.http.head import Head, Header
 
 
 @dataclass(slots=True, eq=False)
 class Request:
-    """Hold one request. Header names are lower-case; `body` is whole, and empty while the request is admitted."""
+    """Hold one request; `body` is whole, and empty while the request is admitted."""
 
-    method: str
-    path: str  # percent-decoded, without the query
-    query: str
-    headers: Sequence[Header]
+    head: Head
     peer: str  # address of the other end
     body: bytes | bytearray = b""
-    caller: Any = None  # who it is (the gate's Caller), set when the request is admitted
     arrived_s: float = 0.0  # the loop's clock, at the last byte of the headers
     bytes_in: int = 0
-    note: Any = None  # the application's own, from `admit` to `answer`
     certificate: Any = None  # the client's, verified, in the form of ssl's getpeercert(); None without mutual TLS
+    caller: Any = None  # who it is (the gate's Caller), set when the request is admitted
+    reach: Any = None  # the models that it may know of (the gate's Models), set where pages are read
+    note: Any = None  # the application's own, from `admit` to `answer`
+
+    @property
+    def method(self) -> str:
+        """Give the method, as GET."""
+        return self.head.method
+
+    @property
+    def path(self) -> str:
+        """Give the path, percent-decoded and without the query."""
+        return self.head.path
+
+    @property
+    def query(self) -> str:
+        """Give what follows the path's question mark, as it came."""
+        return self.head.query
 
     def header(self, name: bytes) -> bytes | None:
         """Give the first header of that (lower-case) name."""
-        for key, value in self.headers:
-            if key == name:
-                return value
-        return None
+        return self.head.headers.get(name)
 
 
 @dataclass(slots=True, eq=False)
@@ -38,7 +48,7 @@ class Response:
     status: int = 200
     body: bytes | Sequence[bytes | memoryview] = b""
     content_type: bytes = b"application/json"
-    headers: Sequence[Header] = field(default_factory=tuple)
+    headers: Sequence[Header] = ()
     closes: bool = False
 
 

@@ -6,8 +6,9 @@ from collections.abc import Callable
 
 from ferryman.server.data.http.connection import HttpConnection
 from ferryman.server.data.http.connections import Connections
+from ferryman.server.data.http.refused import Refused
 from ferryman.server.data.http.reply import refusal
-from ferryman.server.data.http.wire import has_unread
+from ferryman.server.data.http.wire import has_unread, peer_of
 
 _PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 
@@ -76,8 +77,9 @@ class Sniffer(asyncio.Protocol):
 
     def _refuse(self) -> None:
         self._is_refused = True
-        self._connections.refused[503] += 1
-        response = refusal(503, f"this server has {self._connections.limits.connections} connections, and no more")
+        reason = f"this server has {self._connections.limits.connections} connections, and no more"
+        self._connections.refuse(Refused("503", 503, reason, peer_of(self._transport)))
+        response = refusal(503, reason)
         self._transport.writelines(self._connections.renderer.render(response, b"connection: close\r\n", is_head=False))
         if self._transport.can_write_eof():
             self._transport.write_eof()

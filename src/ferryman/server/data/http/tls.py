@@ -13,6 +13,7 @@ from ferryman.core.errors import ConfigError
 
 _WATCH_S = 2.0
 _HANDSHAKE_TURNS = 10
+_ANOTHER_KEY = ("KEY_VALUES_MISMATCH", "KEY_TYPE_MISMATCH")  # OpenSSL's words
 _WARN_S = 14 * 24 * 3600.0
 
 _log = logging.getLogger("ferryman.server")
@@ -166,4 +167,5 @@ def _shake(side: ssl.SSLObject) -> bool:
 def _reason(error: OSError) -> str:
     if isinstance(error, ssl.SSLCertVerificationError):
         return error.verify_message
-    return getattr(error, "reason", None) or error.strerror or str(error)
+    reason: str = getattr(error, "reason", None) or error.strerror or str(error)
+    return "the certificate and the key don't belong together" if reason in _ANOTHER_KEY else reason

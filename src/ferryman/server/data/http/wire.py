@@ -6,8 +6,8 @@ import termios
 from typing import Any
 
 from ferryman.server.data.http.connections import Connections
+from ferryman.server.data.http.head import Header
 from ferryman.server.data.http.reply import refusal
-from ferryman.server.data.http.request import Header
 
 FRESH, IDLE, HEAD, BODY, WORK, SKIP, LINGER, CLOSED = range(8)  # what a connection does; in this order
 CLOSE = b"connection: close\r\n"
@@ -23,6 +23,12 @@ def has_unread(transport: asyncio.BaseTransport) -> bool:
         return fcntl.ioctl(link.fileno(), termios.FIONREAD, bytes(4)) != bytes(4)
     except OSError:
         return False
+
+
+def peer_of(transport: asyncio.BaseTransport) -> str:
+    """Give the address of who is at the other end."""
+    peer = transport.get_extra_info("peername")
+    return str(peer[0]) if isinstance(peer, tuple) else "unix"
 
 
 class Wire(asyncio.Protocol):
@@ -50,8 +56,7 @@ class Wire(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin; also where another protocol had the connection until now."""
         self._transport = transport  # type: ignore[assignment]  # uvloop's own class, a Transport in all but name
-        peer = transport.get_extra_info("peername")
-        self._peer = str(peer[0]) if isinstance(peer, tuple) else "unix"
+        self._peer = peer_of(transport)
         self._certificate: Any = transport.get_extra_info("peercert") or None  # ssl's own dict
         self._since_s = self._loop.time()
         self._house.members.add(self)
@@ -119,7 +124,7 @@ class Wire(asyncio.Protocol):
 
     def _refuse(self, status: int, message: str, *headers: Header) -> None:
         """Refuse what nobody can find the end of, and close."""
-        self._house.refused[status] += 1
+        self._note_refused(status, message)
         self._forget()
         parts = self._house.renderer.render(refusal(status, message, *headers), CLOSE, is_head=False)
         self._transport.writelines(parts)
@@ -167,6 +172,9 @@ class Wire(asyncio.Protocol):
         raise NotImplementedError
 
     def _read_on(self) -> None:
+        raise NotImplementedError
+
+    def _note_refused(self, status: int, reason: str) -> None:
         raise NotImplementedError
 
     def _forget(self) -> None:

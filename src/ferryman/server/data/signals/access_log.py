@@ -3,6 +3,8 @@
 import asyncio
 import time
 from collections import deque
+from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 
 import orjson
@@ -13,21 +15,33 @@ Line = tuple[float, str, str, int, float, int, int, str, str, str, str, str, str
 """What a request leaves: Unix time, method, path without query, status, seconds, bytes in and out, model, version,
 caller, peer, request id, trace id. Strings are as the client sent them, or empty."""
 
+Refusal = tuple[str, str, int, str, str]
+"""What is refused before it is a request leaves: method and path (or nothing), status, peer, reason."""
+
 CAPACITY = 16384
 EVERY_S = 0.1
 SLICE = 128  # lines made before the loop does something else: about 0.25 ms
 LONGEST = 1024  # characters of one field
+MOST_REFUSALS = 100  # lines at once; a flood must not fill the disk...
+REFUSALS_PER_S = 1.0  # ...so this is what comes after
 
 
 class AccessLog:
     """Take lines on the loop and write them from a thread; what can't be written is dropped and counted.
 
-    `target` is a path, or "-" for stderr. Raises UserError where the file can't be opened.
+    `target` is a path, or "-" for stderr. Raises UserError where the file can't be opened. `suppressed` counts the
+    refusals that were too many to write.
     """
 
-    def __init__(self, target: str | Path, *, capacity: int = CAPACITY) -> None:
+    def __init__(
+        self, target: str | Path, *, capacity: int = CAPACITY, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self.suppressed = 0
+        self._clock = clock
+        self._refusals_left, self._refilled_s = float(MOST_REFUSALS), clock()
+        self._unsaid = 0  # refusals that were suppressed since the last line of one
         self._file = LogFile(target)
-        self._lines: deque[Line] = deque()
+        self._lines: deque[Line | str] = deque()
         self._capacity = capacity
         self._dropped = 0
         self._second, self._prefix = -1, ""
@@ -45,8 +59,21 @@ class AccessLog:
         self._file.start()
         self._timer = loop.call_later(EVERY_S, self._tick)
 
-    def note(self, line: Line) -> None:
-        """Take one line; never blocks and never raises."""
+    def refuse(self, refusal: Refusal) -> None:
+        """Take what was refused before it was a request, while there aren't too many; never blocks and never raises."""
+        now_s = self._clock()
+        earned = (now_s - self._refilled_s) * REFUSALS_PER_S
+        self._refusals_left, self._refilled_s = min(self._refusals_left + earned, MOST_REFUSALS), now_s
+        if self._refusals_left < 1:
+            self.suppressed += 1
+            self._unsaid += 1
+            return
+        self._refusals_left -= 1
+        self.note(_refusal_json(refusal, time.time(), self._unsaid))
+        self._unsaid = 0
+
+    def note(self, line: Line | str) -> None:
+        """Take one line, or one that is made already; never blocks and never raises."""
         if len(self._lines) < self._capacity:
             self._lines.append(line)
         else:
@@ -82,7 +109,9 @@ class AccessLog:
         made = "".join([self._json(lines.popleft()) for _ in range(count)])
         self._file.write(made.encode(), count)
 
-    def _json(self, line: Line) -> str:
+    def _json(self, line: Line | str) -> str:
+        if isinstance(line, str):
+            return line
         # Names for all, rather than slices: it is half a microsecond less.
         at_s, method, path, status, seconds, bytes_in, bytes_out, model, version, caller, peer, request_id, trace_id = (
             line
@@ -100,6 +129,16 @@ class AccessLog:
             f'"model":"{model}","version":"{version}","caller":"{caller}","peer":"{peer}",'
             f'"request_id":"{request_id}","trace_id":"{trace_id}"}}\n'
         )
+
+
+def _refusal_json(refusal: Refusal, at_s: float, suppressed: int) -> str:
+    method, path, status, peer, reason = refusal
+    told = f',"suppressed":{suppressed}' if suppressed else ""
+    when = datetime.fromtimestamp(at_s, UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    return (
+        f'{{"time":"{when}","method":"{_escaped(method)}","path":"{_escaped(path)}","status":{status},'
+        f'"peer":"{_escaped(peer)}","reason":"{_escaped(reason)}"{told}}}\n'
+    )
 
 
 def _is_plain(texts: str) -> bool:

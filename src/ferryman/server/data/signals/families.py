@@ -36,8 +36,11 @@ def of_versions(served: Sequence[ServedMetrics]) -> list[Family]:
 
 
 def _gauges(served: Sequence[ServedMetrics]) -> list[Family]:
-    loaded = Family("ferryman_model_loaded", "gauge", "1 for each version that is loaded.", (*_VERSION, "digest"))
-    golden = _family("ferryman_golden_ok", "gauge", "1 where the golden samples were answered right, else 0.")
+    loaded = Family(
+        "ferryman_model_loaded", "gauge", "1 where a worker holds the version, 0 while all are lost.",
+        (*_VERSION, "digest"),
+    )  # fmt: skip
+    golden = _family("ferryman_golden_ok", "gauge", "1 while a worker answers golden samples right, else 0.")
     waiting = _family("ferryman_waiting", "gauge", "Requests that wait for the engine.")
     in_flight = _family("ferryman_in_flight", "gauge", "Requests that an engine works on.")
     rss = Family(
@@ -45,14 +48,17 @@ def _gauges(served: Sequence[ServedMetrics]) -> list[Family]:
         (*_VERSION, "worker"),
     )  # fmt: skip
     for one in served:
-        key = (one.name, one.version)
-        loaded.values.append(((*key, one.digest), 1))
-        if one.golden_ok is not None:
-            golden.values.append((key, int(one.golden_ok)))
-        if one.depth is not None:
-            waiting.values.append((key, one.depth.waiting))
-            in_flight.values.append((key, one.depth.in_flight))
-        for place, pid in enumerate(one.worker_pids()):  # not the pid itself: each restart would make a new series
+        key, live = (one.name, one.version), one.live
+        if live is None:
+            continue
+        pids = live.worker_pids()
+        loaded.values.append(((*key, live.digest), int(bool(pids))))
+        if live.golden_ok is not None:
+            golden.values.append((key, int(live.golden_ok and bool(pids))))
+        if live.depth is not None:
+            waiting.values.append((key, live.depth.waiting))
+            in_flight.values.append((key, live.depth.in_flight))
+        for place, pid in enumerate(pids):  # not the pid itself: each restart would make a new series
             rss.values.append(((*key, str(place)), resident_bytes(pid)))
     return [loaded, golden, waiting, in_flight, rss]
 

@@ -1,5 +1,6 @@
 """What Prometheus reads of a server: times in seconds, and no label that a request can grow."""
 
+import math
 import os
 import time
 from collections import Counter
@@ -7,13 +8,15 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from ferryman.server.data.signals import families, triton
-from ferryman.server.data.signals.exposition import Family, Kind, write
+from ferryman.server.data.signals.exposition import Family, Kind, Labels, write
 from ferryman.server.data.signals.outcomes import OTHER, REJECTIONS, RESTARTS
 from ferryman.server.data.signals.processes import open_files, resident_bytes, tree
 from ferryman.server.data.signals.served import ServedMetrics
 
-Reading = float | Mapping[str, float] | None
-"""A value, or one for each value of the label; None where there is nothing to tell now."""
+Reading = float | Mapping[Labels, float] | None
+"""A value, or one for each list of the labels' values; None where there is nothing to tell now."""
+
+_KEPT_S = 900.0  # so long a version that left shows what it counted last, for those who look rarely
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,38 +24,46 @@ class _Watch:
     name: str
     kind: Kind
     help: str
-    label: str
+    labels: Labels
     read: Callable[[], Reading]
 
 
 class Metrics:
     """Hold a server's figures; use it from the loop's thread only.
 
-    Series are made by `put` alone, which the control plane calls: a request for an unknown name makes none.
+    Series are made by `figures` alone, which the control plane calls: a request for an unknown name makes none. No
+    counter ever goes back, whatever is loaded and let go.
     """
 
-    def __init__(self, *, with_triton_names: bool = False) -> None:
+    def __init__(self, *, with_triton_names: bool = False, clock: Callable[[], float] = time.monotonic) -> None:
         self._with_triton_names = with_triton_names
+        self._clock = clock
         self._served: dict[tuple[str, str], ServedMetrics] = {}
+        self._left_s: dict[tuple[str, str], float] = {}
         self._restarts: Counter[tuple[str, str]] = Counter()
         self._rejected: dict[str, int] = dict.fromkeys(REJECTIONS, 0)
         self._watches: list[_Watch] = []
         self._started_s = time.time()
 
-    def put(self, figures: ServedMetrics) -> None:
-        """Show a version's figures, in the place of those that were shown for it before."""
-        self._served[figures.name, figures.version] = figures
+    def figures(self, name: str, version: str) -> ServedMetrics:
+        """Give the figures of a version that is being loaded: those that it had before, or new ones."""
+        self._left_s.pop((name, version), None)
+        return self._served.setdefault((name, version), ServedMetrics(name, version))
 
     def find(self, name: str, version: str) -> ServedMetrics | None:
-        """Give the figures of a version, if it is served."""
+        """Give the figures of a version that is, or was, served."""
         return self._served.get((name, version))
 
     def forget(self, name: str, version: str) -> None:
-        """Take a version's series away, and its model's with the last one."""
-        self._served.pop((name, version), None)
-        if not any(model == name for model, _ in self._served):
-            for key in [key for key in self._restarts if key[0] == name]:
-                del self._restarts[key]
+        """Know that a version is gone: what it counted is shown for a while, and goes on if it ever comes back."""
+        figures = self._served.get((name, version))
+        if figures is None:
+            return
+        figures.live = None
+        if figures.is_blank:
+            del self._served[name, version]
+        else:
+            self._left_s[name, version] = self._clock()
 
     def rejected(self, reason: str) -> None:
         """Count one request that was refused before any model saw it; the words are `outcomes.REJECTIONS`."""
@@ -63,14 +74,15 @@ class Metrics:
         self._restarts[model, reason if reason in RESTARTS else OTHER] += 1
 
     def watch(
-        self, name: str, help: str, read: Callable[[], Reading], *, label: str = "", kind: Kind = "gauge"
+        self, name: str, help: str, read: Callable[[], Reading], *, labels: Labels = (), kind: Kind = "gauge"
     ) -> None:
-        """Ask `read` at each scrape: a mapping from the label's values where there is a label, else one number."""
-        self._watches.append(_Watch(name, kind, help, label, read))
+        """Ask `read` at each scrape: a mapping from the labels' values where there are labels, else one number."""
+        self._watches.append(_Watch(name, kind, help, labels, read))
 
     def render(self, openmetrics: bool = False) -> tuple[bytes, str]:
         """Give the text and its content type; `exposition.wants_openmetrics` reads an Accept header."""
-        served = list(self._served.values())
+        shown_s = self._clock() - _KEPT_S
+        served = [one for key, one in self._served.items() if self._left_s.get(key, math.inf) > shown_s]
         made = [*families.of_versions(served), *self._of_server(), *self._watched()]
         if self._with_triton_names:
             made += triton.families(served)
@@ -104,8 +116,7 @@ class Metrics:
         for watch in self._watches:
             reading = watch.read()
             if isinstance(reading, Mapping):
-                values = [((label,), value) for label, value in reading.items()]
-                yield Family(watch.name, watch.kind, watch.help, (watch.label,), [*values])
+                yield Family(watch.name, watch.kind, watch.help, watch.labels, [*reading.items()])
             elif reading is not None:
                 yield _one(watch.name, watch.kind, watch.help, reading)
 

@@ -1,11 +1,15 @@
 """The figures of one served version: plain numbers that the loop adds to."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 from ferryman.server.data.ask import Stages
 from ferryman.server.data.signals.histogram import BYTES, ROWS, SECONDS, Histogram
 from ferryman.server.data.signals.outcomes import FAILED, OTHER, OUTCOMES, PROTOCOLS
+
+# A rate begins at the first value that is seen: a series that began with 1 would hide its first request.
+_STARTS = [(outcome, protocol) for outcome in ("ok", FAILED) for protocol in ("http", "grpc", "websocket")]
 
 
 class Depth(Protocol):
@@ -15,32 +19,37 @@ class Depth(Protocol):
     in_flight: int
 
 
-def _no_workers() -> Sequence[int]:
-    return ()
+@dataclass(slots=True, eq=False)
+class Live:
+    """Be the content that a version has now, and who answers for it: `worker_pids` gives none while all are lost.
+
+    `golden_ok` is None until the golden samples were asked.
+    """
+
+    digest: str
+    golden_ok: bool | None = None
+    depth: Depth | None = None
+    worker_pids: Callable[[], Sequence[int]] = tuple
 
 
 class ServedMetrics:
     """Count what one version does; for the loop's thread only.
 
-    Set `depth` and `worker_pids` when they are there; `golden_ok` is None until the golden samples were asked.
+    It counts on when the version is loaded again, with other content, too. `live` is None while nothing is loaded.
     """
 
     __slots__ = (
-        "batch_rows", "depth", "digest", "finish_s", "golden_ok", "infer_s", "name", "nonfinite_answers", "prepare_s",
-        "queue_s", "request_bytes", "request_s", "requests", "response_bytes", "rows", "version", "weighted_s",
-        "worker_pids",
+        "batch_rows", "finish_s", "infer_s", "live", "name", "nonfinite_answers", "prepare_s", "queue_s",
+        "request_bytes", "request_s", "requests", "response_bytes", "rows", "version", "weighted_s",
     )  # fmt: skip
 
-    def __init__(self, name: str, version: str, digest: str) -> None:
+    def __init__(self, name: str, version: str) -> None:
         self.name = name
         self.version = version
-        self.digest = digest
-        self.depth: Depth | None = None
-        self.worker_pids: Callable[[], Sequence[int]] = _no_workers
-        self.golden_ok: bool | None = None
+        self.live: Live | None = None
         self.nonfinite_answers = 0
         self.rows = 0
-        self.requests: dict[tuple[str, str], int] = {("ok", "http"): 0}  # so that a rate has a start
+        self.requests = dict.fromkeys(_STARTS, 0)
         self.request_s = Histogram(SECONDS)
         self.queue_s = Histogram(SECONDS)
         self.prepare_s = Histogram(SECONDS)
@@ -50,6 +59,16 @@ class ServedMetrics:
         self.request_bytes = Histogram(BYTES)
         self.response_bytes = Histogram(BYTES)
         self.weighted_s = [0.0, 0.0, 0.0, 0.0]  # queue, prepare, infer, finish, each times the asks that shared it
+
+    @property
+    def is_blank(self) -> bool:
+        """Tell whether nothing was ever counted."""
+        return not (any(self.requests.values()) or self.rows or self.nonfinite_answers)
+
+    def leave(self, live: Live) -> None:
+        """Know that this content answers no more, where no other has taken its place."""
+        if self.live is live:
+            self.live = None
 
     def request(self, outcome: str, seconds: float, protocol: str) -> None:
         """Count one request that ended, and its time from the headers to the answer."""

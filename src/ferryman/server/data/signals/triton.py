@@ -16,7 +16,7 @@ _READINGS: tuple[tuple[str, Kind, str, Callable[[ServedMetrics], float]], ...] =
     ("compute_input_duration_us", "counter", "Time of inputs.", lambda one: int(one.weighted_s[1] * _US)),
     ("compute_infer_duration_us", "counter", "Time of inference.", lambda one: int(one.weighted_s[2] * _US)),
     ("compute_output_duration_us", "counter", "Time of outputs.", lambda one: int(one.weighted_s[3] * _US)),
-    ("pending_request_count", "gauge", "Requests that wait.", lambda one: one.depth.waiting if one.depth else 0),
+    ("pending_request_count", "gauge", "Requests that wait.", lambda one: _waiting(one)),
 )
 
 
@@ -36,3 +36,7 @@ def families(served: Sequence[ServedMetrics]) -> list[Family]:
 
 def _answered(one: ServedMetrics, *, well: bool) -> int:
     return sum(count for (outcome, _), count in one.requests.items() if (outcome == "ok") is well)
+
+
+def _waiting(one: ServedMetrics) -> int:
+    return one.live.depth.waiting if one.live is not None and one.live.depth is not None else 0

@@ -12,14 +12,17 @@ from ferryman.server.data.v2.errors import WrongMethod
 Verb = Literal["infer", "stream", "describe", "ready", "config", "stats", "page", "control"]
 Handler = Callable[[Request, dict[str, str]], Awaitable[Response]]
 Route = tuple[str, str, Handler]
-"""A method, a path with {names} in it, and what answers there: how the control plane offers what steers a server."""
+"""A method, a path with {names} in it, and what answers there, errors too: how what steers a server is offered."""
 _MOST_KEPT = 4096
 _READS: dict[str, Verb] = {"": "describe", "ready": "ready", "config": "config", "stats": "stats", "stream": "stream"}
 
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """Say what is asked for: a verb, and the model and version that it is about ("" and None for pages)."""
+    """Say what is asked for: a verb, and the model and version that it is about ("" and None for pages).
+
+    To `infer` from "" is to ask the only model that there is.
+    """
 
     verb: Verb
     model: str = ""
@@ -31,9 +34,12 @@ class Address:
 class Addresses:
     """Read paths; those of models are remembered, since most requests come to the same few."""
 
-    def __init__(self, pages: dict[str, tuple[str, ...]], routes: Sequence[Route] = ()) -> None:
-        """Take the server's own pages (path to methods) and what steers it."""
+    def __init__(
+        self, pages: dict[str, tuple[str, ...]], routes: Sequence[Route] = (), only_model: Sequence[str] = ()
+    ) -> None:
+        """Take the server's own pages (path to methods), what steers it, and the paths of its one model."""
         self._pages = pages
+        self._only_model = only_model
         self._routes = [(method, _compile(path), handler) for method, path, handler in routes]
         self._known: dict[tuple[str, str], Address] = {}
 
@@ -65,6 +71,8 @@ class Addresses:
         return None
 
     def _read(self, path: str) -> tuple[Address, tuple[str, ...]]:
+        if path in self._only_model:
+            return Address("infer"), ("POST",)
         if path in self._pages:
             return Address("page"), self._pages[path]
         parts = path.split("/")
@@ -78,10 +86,14 @@ class Addresses:
                 return Address("infer", model, version), ("POST",)
             if verb in _READS:
                 return Address(_READS[verb], model, version), ("GET", "HEAD")
-        raise NotFound(
-            f"nothing is at {path[:80]!r}",
-            hint=f"this server has {', '.join(self._pages)}, /v2/models/MODEL and /v2/models/MODEL/infer",
-        )
+        raise NotFound(f"nothing is at '{path[:80]}'", hint=self._way_from(path))
+
+    def _way_from(self, path: str) -> str:
+        if path.rstrip("/") == "/v2/models":
+            return "POST /v2/repository/index lists the models"
+        if path.endswith("/") and path.strip("/"):
+            return f"perhaps {path.rstrip('/')[:80]}, without the last slash"
+        return f"this server has {', '.join(self._pages)}, /v2/models/MODEL and, to POST to, /v2/models/MODEL/infer"
 
 
 def _compile(path: str) -> re.Pattern[str]:

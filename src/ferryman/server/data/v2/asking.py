@@ -1,39 +1,44 @@
-"""Make an ask of an HTTP request's body: tensors, a picture or rows, told apart by its headers and content."""
+"""Make an ask of an HTTP body: tensors, a picture, rows or instances, told apart by its headers and content."""
 
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass
-from math import inf
 from typing import Any
 
 from ferryman.core.errors import InputError
 from ferryman.core.task import Item
-from ferryman.server.data.ask import Priority
 from ferryman.server.data.models import Served
 from ferryman.server.data.v2.errors import Unsupported
-from ferryman.server.data.v2.messages import TensorRequest, decode_rows, decode_tensors, priority_of, timeout_of
+from ferryman.server.data.v2.examples import how_to_ask
+from ferryman.server.data.v2.instances import decode_csv, decode_instances
+from ferryman.server.data.v2.messages import (
+    ItemsRequest,
+    TensorRequest,
+    decode_rows,
+    decode_tensors,
+    id_of,
+    priority_of,
+    refuse_sequence,
+    timeout_of,
+)
 from ferryman.server.data.v2.parse import parse_json
 from ferryman.server.data.v2.template import Templates
+from ferryman.server.data.v2.texts import texts_as_rows
+from ferryman.server.data.wording import count, show
 
 _JSON_LENGTH = b"inference-header-content-length"
 _BYTES = b"application/octet-stream"
 _JSON = b"application/json"
+_CSV = b"text/csv"
+_PICTURES = (b"image/", b"application/x-image")  # the latter is SageMaker's own
 _FORM = b"application/x-www-form-urlencoded"  # what curl -d says where it is told nothing
+_JSON_VALUE = re.compile(rb'\s*([\[{"]|(null|true|false|-?\d[\d.eE+-]*)\s*$)')
 Headers = Mapping[bytes, bytes]
-
-
-@dataclass(frozen=True, slots=True)
-class ItemsRequest:
-    """Hold what a task is asked about, in its own words."""
-
-    items: list[Item]
-    timeout_s: float = inf
-    priority: Priority = Priority.NORMAL
 
 
 Asked = TensorRequest | ItemsRequest
 
 
-def check_content_type(headers: Headers) -> None:
+def check_content_type(headers: Headers, served: Served) -> None:
     """Raise Unsupported for a body that can't be read here, before it is."""
     content_type = headers.get(b"content-type", b"")
     if content_type in (_JSON, b"", _BYTES):
@@ -42,9 +47,9 @@ def check_content_type(headers: Headers) -> None:
     if _JSON_LENGTH in headers:
         is_readable = content_type in (b"", _BYTES, _JSON)
     else:
-        is_readable = content_type in (b"", _JSON, _FORM, _BYTES) or content_type.startswith(b"image/")
+        is_readable = content_type in (b"", _JSON, _FORM, _BYTES, _CSV) or content_type.startswith(_PICTURES)
     if not is_readable:
-        raise _unreadable(content_type)
+        raise _unreadable(content_type, served)
 
 
 def decode(headers: Headers, body: bytes | bytearray, served: Served) -> Asked:
@@ -54,16 +59,26 @@ def decode(headers: Headers, body: bytes | bytearray, served: Served) -> Asked:
         content_type = headers.get(b"content-type", b"")
         if content_type != _JSON and _is_picture(content_type) and not _looks_like_json(content_type, body):
             return _picture(body, served)
-        if _plain(content_type) == _FORM and not body.lstrip().startswith(b"{"):
-            raise _unreadable(_FORM)
-        raw = parse_json(body)
-        if "rows" in raw:
-            return _rows(raw, served)
-        return decode_tensors(raw, memoryview(b""))
+        if _plain(content_type) == _FORM and not _JSON_VALUE.match(body):
+            raise _unreadable(_FORM, served)
+        if _plain(content_type) == _CSV:
+            return decode_csv(body, served)
+        return _json(parse_json(body), served)
     split = _split_at(length, len(body))
     view = memoryview(body)
-    raw = parse_json(view[:split])
+    try:
+        raw = parse_json(view[:split])
+    except InputError as error:
+        hint = f"Inference-Header-Content-Length says that the first {count(split, 'byte')} of the body are JSON"
+        raise InputError(str(error), hint=hint) from None
     return _rows(raw, served) if "rows" in raw else decode_tensors(raw, view[split:])
+
+
+def _json(raw: dict[str, Any], served: Served) -> Asked:  # from outside
+    if "instances" in raw and "inputs" not in raw:
+        return decode_instances(raw, served)
+    raw = texts_as_rows(raw, served)
+    return _rows(raw, served) if "rows" in raw else decode_tensors(raw, memoryview(b""))
 
 
 class Decoder:
@@ -87,23 +102,24 @@ class Decoder:
 
 def _picture(body: bytes | bytearray, served: Served) -> ItemsRequest:
     if served.loaded.takes != "picture":
-        raise Unsupported(f"model '{served.name}' doesn't take pictures", hint="see /docs for what it takes")
+        raise Unsupported(f"model '{served.name}' doesn't take pictures", hint=how_to_ask(served))
     return ItemsRequest([bytes(body)])
 
 
 def _rows(raw: Mapping[str, Any], served: Served) -> ItemsRequest:  # from outside
     if served.loaded.takes != "row":
-        raise InputError(f"model '{served.name}' doesn't take rows", hint="see /docs for what it takes")
+        raise InputError(f"model '{served.name}' doesn't take rows", hint=how_to_ask(served))
     parameters = raw.get("parameters") or {}
     if not isinstance(parameters, dict):
-        raise InputError("the request: 'parameters' is not an object")
+        raise InputError(f"the request: 'parameters' is {show(parameters)}", hint="it must be an object")
+    refuse_sequence(parameters)
     rows: list[Item] = list(decode_rows(raw))
-    return ItemsRequest(rows, timeout_of(parameters), priority_of(parameters))
+    return ItemsRequest(rows, id_of(raw), timeout_of(parameters), priority_of(parameters))
 
 
 def _is_picture(content_type: bytes) -> bool:
     plain = _plain(content_type)
-    return plain == _BYTES or plain.startswith(b"image/")
+    return plain == _BYTES or plain.startswith(_PICTURES)
 
 
 def _looks_like_json(content_type: bytes, body: bytes | bytearray) -> bool:
@@ -119,13 +135,15 @@ def _split_at(length: bytes, whole: int) -> int:
     """Give the length of the JSON at the start of the body."""
     if not length.isdigit() or len(length) > 18 or int(length) > whole:
         raise InputError(
-            f"inference-header-content-length {length.decode('latin-1')!r:.40} with a body of {whole} bytes"
+            f"Inference-Header-Content-Length is '{length.decode('latin-1'):.40}'; the body has {count(whole, 'byte')}",
+            hint="it is the length in bytes of the JSON with which the body begins",
         )
     return int(length)
 
 
-def _unreadable(content_type: bytes) -> Unsupported:
-    shown = content_type.decode("latin-1")
+def _unreadable(content_type: bytes, served: Served) -> Unsupported:
+    why = " (curl -d sends it unless told otherwise)" if content_type == _FORM else ""
     return Unsupported(
-        f"content-type {shown!r:.60} can't be read", hint="send application/json, or a picture as image/jpeg"
+        f"content-type '{content_type.decode('latin-1'):.60}'{why} is nothing that model '{served.name}' takes",
+        hint=how_to_ask(served),
     )

@@ -1,25 +1,13 @@
 """What HTTP makes of errors."""
 
-import logging
 import math
-import secrets
 
-from ferryman.core.errors import (
-    DeadlineExceeded,
-    FerrymanError,
-    Forbidden,
-    NotFound,
-    NotReady,
-    Overloaded,
-    RateLimited,
-    TooLarge,
-    Unauthorized,
-    UserError,
-)
-from ferryman.server.data.http.request import Header, Response
+from ferryman.core.errors import FerrymanError, UserError
+from ferryman.server.data.http.head import Header
+from ferryman.server.data.http.request import Response
+from ferryman.server.data.signals.outcomes import told_as
+from ferryman.server.data.telling import incident_of, retry_after_s, words_of
 from ferryman.server.data.v2.messages import to_json
-
-_log = logging.getLogger("ferryman.server")
 
 
 class Unsupported(UserError):
@@ -30,37 +18,21 @@ class WrongMethod(UserError):
     """Refuse a method at an address that takes others."""
 
     def __init__(self, method: str, path: str, allowed: str) -> None:
-        super().__init__(f"{method[:20]} can't be used at {path[:80]!r}", hint=f"it takes {allowed}")
+        super().__init__(f"{method[:20]} can't be used at '{path[:80]}'", hint=f"it takes {allowed}")
         self.allowed = allowed
 
 
-_STATUS: tuple[tuple[type[FerrymanError], int], ...] = (
-    (Unsupported, 415),
-    (WrongMethod, 405),
-    (UserError, 400),
-    (Unauthorized, 401),
-    (Forbidden, 403),
-    (NotFound, 404),
-    (TooLarge, 413),
-    (Overloaded, 429),
-    (NotReady, 503),
-    (DeadlineExceeded, 504),
-)
+_OWN: dict[type[FerrymanError], int] = {Unsupported: 415, WrongMethod: 405}
 
 
 def status_of(error: FerrymanError) -> int:
     """Give the status of an error; 500 for those that aren't a caller's business."""
-    return next((status for kind, status in _STATUS if isinstance(error, kind)), 500)
+    return _OWN.get(type(error)) or told_as(error).http
 
 
 def error_response(message: str, status: int, headers: tuple[Header, ...] = (), *, closes: bool = False) -> Response:
     """Give the protocol's error object."""
     return Response(status, to_json({"error": message}), headers=headers, closes=closes)
-
-
-def words_of(error: FerrymanError) -> str:
-    """Give what callers are told of an error: what went wrong, and the way out."""
-    return f"{error}; {error.hint}" if error.hint else str(error)
 
 
 def refusal(error: FerrymanError) -> Response:
@@ -69,8 +41,8 @@ def refusal(error: FerrymanError) -> Response:
     if status == 500:
         return internal(error)
     headers: tuple[Header, ...] = ()
-    if status in (429, 503):
-        wait_s = error.retry_after_s if isinstance(error, RateLimited) else 1.0
+    wait_s = retry_after_s(error)
+    if wait_s is not None:
         headers = ((b"retry-after", b"%d" % max(1, math.ceil(wait_s))),)
     elif status == 401:
         headers = ((b"www-authenticate", b'Bearer realm="ferryman"'),)
@@ -81,6 +53,4 @@ def refusal(error: FerrymanError) -> Response:
 
 def internal(error: BaseException) -> Response:
     """Give the answer to what was not foreseen: it is logged under an id, never shown."""
-    incident = secrets.token_hex(6)
-    _log.error("request failed (id %s)", incident, exc_info=error)
-    return error_response(f"internal error (id {incident})", 500)
+    return error_response(incident_of(error), 500)

@@ -6,10 +6,10 @@ At the same address as tensors, POST a picture's bytes, or {"rows": [...]}, to g
 import asyncio
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
-from ferryman.core.errors import FerrymanError, Forbidden, Overloaded, UserError
+from ferryman.core.errors import FerrymanError, Forbidden, NotFound, Overloaded, UserError
 from ferryman.server.data.dataplane import Dataplane
 from ferryman.server.data.gate.caller import Action
 from ferryman.server.data.gate.gate import Gate
@@ -17,9 +17,9 @@ from ferryman.server.data.http.request import Listener, Request, Respond, Respon
 from ferryman.server.data.v2.addresses import Address, Addresses, Route
 from ferryman.server.data.v2.asking import Decoder, check_content_type
 from ferryman.server.data.v2.errors import internal, refusal
-from ferryman.server.data.v2.journal import Journal
+from ferryman.server.data.v2.journal import About, Journal
 from ferryman.server.data.v2.pages import INDEX, Pages
-from ferryman.server.data.v2.question import Question
+from ferryman.server.data.v2.question import Desk, Question
 from ferryman.server.data.v2.stream import FrameStream, Ways
 
 _LOCAL = frozenset((b"localhost", b"127.0.0.1", b"[::1]"))
@@ -38,6 +38,14 @@ class Rules:
     is_local: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """Hold what a head means, for the next request that comes with it."""
+
+    address: Address
+    action: Action | Literal["open"]
+
+
 class HttpV2:
     """Admit requests and answer them."""
 
@@ -48,10 +56,10 @@ class HttpV2:
         self._pages = pages
         self._journal = journal
         self._request_s = rules.request_s
-        self._decoder = Decoder()
         self._beside = ThreadPoolExecutor(1, "decode")  # JSON holds the interpreter: more threads would not be faster
+        self._desk = Desk(self._loop, dataplane, journal, Decoder(), self._beside, rules.request_s)
         self._is_local = rules.is_local
-        self._addresses = Addresses(pages.addresses(), rules.routes)
+        self._addresses = Addresses(pages.addresses(), rules.routes, pages.clouds.infer)
         self._tasks: set[asyncio.Task[None]] = set()
 
     def admit(self, request: Request, length: int | None) -> Response | None:
@@ -59,13 +67,19 @@ class HttpV2:
         try:
             if self._is_local:
                 _check_host(request)
-            request.note = address = self._addresses.find(request.method, request.path)
-            action = self._action_of(address, request.path)
-            if action != "open":
-                self._let_in(request, address, action)
+            head = request.head
+            known: _Known | None = head.note
+            if known is None:
+                address = request.note = self._addresses.find(head.method, head.path)
+                known = _Known(address, self._action_of(address, head.path))
+            request.note = address = self._of_only_model(request, known.address)
+            if known.action != "open":
+                self._let_in(request, address, known.action)
             if address.verb == "infer":
                 self._check_room(address)
-                check_content_type(dict(request.headers))
+                if head.note is None or not known.address.model:
+                    check_content_type(head.headers, self._dataplane.known(address.model, address.version))
+            head.note = known
         except FerrymanError as error:
             return self._refuse(request, error)
         return None
@@ -75,18 +89,18 @@ class HttpV2:
         address: Address = request.note
         try:
             if address.verb == "infer":
-                request.note = question = Question(request, address, respond, self._dataplane, self._journal)
-                question.put(self._loop, self._decoder, self._beside, self._request_s)
+                request.note = question = Question(request, address, respond, self._desk)
+                question.put()
             elif address.handler is not None:
                 task = self._loop.create_task(self._steer(request, address, respond))
                 self._tasks.add(task)
                 task.add_done_callback(self._tasks.discard)
             else:
-                self._tell(request, self._pages.answer(request, address), respond)
+                self._tell(request, address, self._pages.answer(request, address), respond)
         except FerrymanError as error:
             respond(self._refuse(request, error))
         except Exception as error:  # noqa: BLE001 - the boundary of a request
-            self._tell(request, internal(error), respond)
+            self._tell(request, address, internal(error), respond)
 
     def forget(self, request: Request) -> None:
         """Give up what a client that has left asked for."""
@@ -109,9 +123,21 @@ class HttpV2:
         """Free the thread."""
         self._beside.shutdown(wait=False, cancel_futures=True)
 
+    def _of_only_model(self, request: Request, address: Address) -> Address:
+        """Name the model where an address means the only one; raises NotFound where there are others."""
+        if address.model or address.verb != "infer":
+            return address
+        try:
+            return replace(address, model=self._dataplane.only_model())
+        except NotFound:
+            self._gate.known(request.header, "infer", request.certificate)  # who may not ask is told nothing
+            raise
+
     def _let_in(self, request: Request, address: Address, action: Action = "infer") -> None:
         model = address.model or None
         request.caller = self._gate.admit(request.header, model, action, request.peer, request.certificate)
+        if action == "read":
+            request.reach = self._gate.known(request.header, action, request.certificate).models
 
     def _action_of(self, address: Address, path: str) -> Action | Literal["open"]:
         if address.verb in ("infer", "stream"):
@@ -120,27 +146,19 @@ class HttpV2:
         return "control" if is_steering else self._pages.action_of(path)
 
     def _check_room(self, address: Address) -> None:
-        if not self._dataplane.is_asleep(address.model):
-            lane = self._dataplane.find(address.model, address.version).lane
-            if lane.is_full:
-                raise Overloaded(
-                    f"{lane.waiting} requests wait for model '{address.model}' already", hint="try again later"
-                )
+        lane = self._dataplane.known(address.model, address.version).lane
+        if lane.is_full:
+            raise Overloaded(
+                f"{lane.waiting} requests wait for model '{address.model}' already", hint="try again later"
+            )
 
     async def _steer(self, request: Request, address: Address, respond: Respond) -> None:
-        if address.handler is None:
-            return
-        try:
-            response = await address.handler(request, address.parameters)
-        except FerrymanError as error:
-            response = refusal(error)
-        except Exception as error:  # noqa: BLE001 - the boundary of a request
-            response = internal(error)
-        self._tell(request, response, respond)
+        if address.handler is not None:
+            self._tell(request, address, await address.handler(request, address.parameters), respond)
 
-    def _tell(self, request: Request, response: Response, respond: Respond) -> None:
+    def _tell(self, request: Request, address: Address, response: Response, respond: Respond) -> None:
         respond(response)
-        self._journal.answered(request, response, None)
+        self._journal.answered(request, response, None, About(address.model))
 
     def _refuse(self, request: Request, error: FerrymanError) -> Response:
         response = refusal(error)

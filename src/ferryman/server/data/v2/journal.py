@@ -5,20 +5,21 @@ from dataclasses import dataclass
 
 from ferryman.core.errors import FerrymanError
 from ferryman.server.data.ask import Gone
+from ferryman.server.data.http.refused import Refused
 from ferryman.server.data.http.request import Request, Response
 from ferryman.server.data.signals.access_log import AccessLog
 from ferryman.server.data.signals.metrics import Metrics
-from ferryman.server.data.signals.outcomes import CANCELLED, outcome_of
+from ferryman.server.data.signals.outcomes import outcome_of, told_as
 from ferryman.server.data.signals.served import ServedMetrics
 from ferryman.server.data.signals.spans import OpenSpan, Value
 from ferryman.server.data.signals.trace_context import parse_traceparent
 from ferryman.server.data.signals.tracing import Tracing
 
-_CANCELLED = 1  # gRPC's status of a call that its client gave up
 _SERVER_FAULTS = frozenset((2, 4, 12, 13, 14, 15))  # gRPC's statuses that are not the caller's doing
 
 
-@dataclass(frozen=True, slots=True)
+# Not frozen, as one is made for each request: that would cost a microsecond.
+@dataclass(slots=True, eq=False)
 class CallFacts:
     """Hold what is noted of a gRPC call; `status` is gRPC's own number."""
 
@@ -37,7 +38,7 @@ class CallFacts:
     span: OpenSpan | None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class About:
     """Say who was asked: the version that answered (or would have), and the caller's own names for the request."""
 
@@ -49,7 +50,6 @@ class About:
 
 
 _NOBODY = About()
-_CLIENT_GONE = 499  # nobody reads this status: it is for the log
 
 
 class Journal:
@@ -77,13 +77,12 @@ class Journal:
         """Note one request that a model was asked, or, where no version is named, a page."""
         now_s = time.monotonic()
         seconds = now_s - request.arrived_s
-        body = response.body
+        head, body = request.head, response.body
         bytes_out = len(body) if type(body) is bytes else _size_of(response)
         if asked.version:
             figures = self._metrics.find(asked.model, asked.version)
             if figures is not None:
-                outcome = CANCELLED if type(error) is Gone else outcome_of(error)
-                figures.request(outcome, seconds, "http")
+                figures.request(outcome_of(error), seconds, "http")
                 figures.sizes(request.bytes_in, bytes_out)
             if asked.span is not None:
                 self._end(asked, response.status, now_s)
@@ -91,8 +90,9 @@ class Journal:
             caller = request.caller.id if request.caller is not None else ""
             self._access_log.note(
                 (
-                    time.time(), request.method, request.path, response.status, seconds, request.bytes_in, bytes_out,
-                    asked.model, asked.version, caller, request.peer, asked.request_id, asked.trace_id,
+                    time.time(), head.method, head.path, response.status, seconds, request.bytes_in, bytes_out,
+                    asked.model, asked.version, caller, request.peer,
+                    asked.request_id or request.head.request_id, asked.trace_id,
                 )
             )  # fmt: skip
 
@@ -101,9 +101,15 @@ class Journal:
         self._metrics.rejected(outcome_of(error))
         self.answered(request, response, error, About(model))
 
+    def turned_away(self, refused: Refused) -> None:
+        """Note what was refused before it was a request."""
+        if self._access_log is not None:
+            self._access_log.refuse((refused.method, refused.path, refused.status, refused.peer, refused.reason))
+
     def gone(self, request: Request, about: About) -> None:
         """Note one request whose client left before its answer."""
-        self.answered(request, Response(_CLIENT_GONE), Gone("the client left"), about)
+        error = Gone("the client left")
+        self.answered(request, Response(told_as(error).http), error, about)
 
     def figures(self, name: str, version: str) -> ServedMetrics | None:
         """Give what is counted of a version."""
@@ -114,10 +120,10 @@ class Journal:
         seconds = time.monotonic() - call.arrived_s
         figures = self._metrics.find(call.model, call.version) if call.is_inference else None
         if figures is not None:
-            outcome = CANCELLED if call.status == _CANCELLED else outcome_of(error)
-            figures.request(outcome, seconds, "grpc")
+            figures.request(outcome_of(error), seconds, "grpc")
             figures.sizes(call.bytes_in, call.bytes_out)
-        elif error is not None:
+        elif error is not None and (call.is_inference or not isinstance(error, Gone)):
+            # Streams and watches have no other end than that their client leaves.
             self._metrics.rejected(outcome_of(error))
         self._end_call(About(call.model, call.version, span=call.span), call.status)
         if self._access_log is not None:
@@ -130,12 +136,11 @@ class Journal:
 
     def streamed(self, asked: About, status: int, error: Exception | None, seconds: float) -> None:
         """Count one request of a gRPC stream; `status` is gRPC's own number."""
-        outcome = CANCELLED if type(error) is Gone else outcome_of(error)
         figures = self._metrics.find(asked.model, asked.version)
         if figures is not None:
-            figures.request(outcome, seconds, "grpc")
+            figures.request(outcome_of(error), seconds, "grpc")
         else:
-            self._metrics.rejected(outcome)
+            self._metrics.rejected(outcome_of(error))
         self._end_call(asked, status)
 
     def framed(self, model: str, version: str, error: FerrymanError | None, seconds: float) -> None:

@@ -4,11 +4,12 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ferryman.server.data.models import Served
+from ferryman.server.data.v2.clouds import CloudRoutes
+from ferryman.server.data.v2.examples import example_row, example_tensor, is_whole
 from ferryman.server.data.v2.messages import describe_tensors
+from ferryman.server.data.v2.texts import text_columns, texts_schema
 
 Json = dict[str, Any]  # an OpenAPI document's parts
-_EXAMPLE_VALUES = {"BOOL": True, "BYTES": "text"}
-_SHOWN_VALUES = 8
 _ERRORS = {
     "400": "The request is wrong; the error says what and where.",
     "401": "This server answers only callers that it knows.",
@@ -102,8 +103,9 @@ _SCHEMAS: dict[str, Json] = {
 }  # fmt: skip
 
 
-def describe(models: Sequence[Served], *, server_version: str) -> Json:
+def describe(models: Sequence[Served], *, server_version: str, clouds: CloudRoutes | None = None) -> Json:
     """Give the OpenAPI document of a server with these models."""
+    clouds = clouds or CloudRoutes()
     paths: Json = {
         "/v2": {"get": _read("Name, version and extensions of this server.", "Server")},
         "/v2/health/live": {"get": _read("The process answers.", "Live")},
@@ -112,6 +114,8 @@ def describe(models: Sequence[Served], *, server_version: str) -> Json:
         "/metrics": {"get": _page("Figures for Prometheus.", "text/plain", "application/openmetrics-text")},
         "/openapi.json": {"get": _page("This description.", "application/json")},
         "/docs": {"get": _page("This description, for people.", "text/html")},
+        **{path: {"get": _health()} for path in clouds.health},
+        **{path: {"post": _only_model()} for path in clouds.infer},
     }
     for name in dict.fromkeys(model.name for model in models):
         base = f"/v2/repository/models/{name}"
@@ -150,6 +154,26 @@ def _steer(summary: str, schema: str, body: Json) -> Json:
     }
 
 
+def _health() -> Json:
+    return {
+        "summary": "Whether every model answers its golden samples right, by the status alone.",
+        "responses": {"200": {"description": "Ready."}, **_errors(), "503": {"description": "Not ready."}},
+    }
+
+
+def _only_model() -> Json:
+    """Describe what clouds ask the one model of a server: any body that its own address takes."""
+    content = {
+        kind: {"schema": _BINARY} for kind in ("application/octet-stream", "image/jpeg", "image/png", "text/csv")
+    }
+    instances = {"type": "object", "properties": {"instances": {"type": "array"}}}
+    return {
+        "summary": "Ask the only model that is served; where there are several, /v2/models/MODEL/infer is theirs.",
+        "requestBody": {"required": True, "content": {"application/json": {"schema": instances}, **content}},
+        "responses": {"200": _ok({"type": "object"}), **_errors("404", *_OF_A_BODY, "504")},
+    }
+
+
 def _index() -> Json:
     return {"type": "object", "properties": {"ready": _FLAG}, "additionalProperties": False}
 
@@ -174,17 +198,19 @@ def _stream() -> Json:
 
 def _infer(model: Served) -> Json:
     tensors = describe_tensors(model.loaded.signature)
+    examples = [example_tensor(tensor) for tensor in tensors["inputs"]]
     content: Json = {
-        "application/json": {
-            "schema": {"anyOf": [_request_schema(tensors)]},
-            "example": {"inputs": [_example(tensor) for tensor in tensors["inputs"]]},
-        },
+        "application/json": {"schema": {"anyOf": [_request_schema(tensors)]}, "x-tensors": examples},
         "application/octet-stream": {"schema": _BINARY},
     }
+    if all(map(is_whole, examples)):
+        content["application/json"]["example"] = {"inputs": examples}
     answer: list[Json] = [_answer_schema(tensors["outputs"])]
     if model.loaded.takes == "row":
         content["application/json"]["schema"]["anyOf"].append(_rows_schema())
-        content["application/json"]["example"] = {"rows": [_example_row(model)]}
+        content["application/json"]["example"] = {"rows": [example_row(model)]}
+        if columns := text_columns(model):
+            content["application/json"]["schema"]["anyOf"].append(texts_schema(columns))
     if model.loaded.takes == "picture":
         content |= {f"image/{kind}": {"schema": _BINARY} for kind in ("jpeg", "png")}
     if model.loaded.takes != "tensors":
@@ -204,13 +230,6 @@ def _infer(model: Served) -> Json:
 def _header(name: str, description: str) -> Json:
     schema = {"type": "integer", "minimum": 0}
     return {"name": name, "in": "header", "required": False, "schema": schema, "description": description}
-
-
-def _example_row(model: Served) -> Json:
-    """Show the columns and their kinds; the golden row's own values may be private."""
-    item = model.bundle.golden[0].item
-    columns = item.items() if isinstance(item, Mapping) else ()
-    return {column: "text" if isinstance(cell, str) else 0 for column, cell in columns}
 
 
 def _request_schema(tensors: Mapping[str, Sequence[Mapping[str, Any]]]) -> Json:
@@ -273,16 +292,6 @@ def _given_shape(shape: Sequence[int]) -> Json:
     """Describe an output's shape without `prefixItems`, which not every reader of answers understands."""
     sizes: Json = {"type": "integer", "minimum": 0}
     return {"type": "array", "items": sizes, "minItems": len(shape), "maxItems": len(shape)}
-
-
-def _example(tensor: Mapping[str, Any]) -> Json:
-    """Show one whole tensor where it is small, and the beginning of its data where it isn't."""
-    shape = [1 if size == -1 else size for size in tensor["shape"]]
-    count = 1
-    for size in shape:
-        count *= size
-    values: list[Any] = [_EXAMPLE_VALUES.get(tensor["datatype"], 0)] * min(count, _SHOWN_VALUES)  # of its datatype
-    return {**tensor, "shape": shape, "data": values + (["…"] if count > _SHOWN_VALUES else [])}
 
 
 def _ok(schema: Json) -> Json:

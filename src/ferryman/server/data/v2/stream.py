@@ -19,9 +19,11 @@ from ferryman.server.data.ask import Ask, Reply
 from ferryman.server.data.dataplane import Dataplane
 from ferryman.server.data.http.request import Request, Stream
 from ferryman.server.data.models import Served
+from ferryman.server.data.telling import words_of
 from ferryman.server.data.v2.addresses import Address
 from ferryman.server.data.v2.asking import Asked, decode
-from ferryman.server.data.v2.errors import internal, status_of, words_of
+from ferryman.server.data.v2.errors import internal, status_of
+from ferryman.server.data.v2.instances import ItemInstances, TensorInstances, encode_predictions
 from ferryman.server.data.v2.journal import Journal
 from ferryman.server.data.v2.messages import TensorRequest, encode_answers, encode_tensors, to_json
 from ferryman.server.data.v2.question import sticky_of
@@ -51,7 +53,7 @@ class FrameStream:
             raise InputError(f"policy {policy[:20]!r} is unknown", hint=f"one of {', '.join(_POLICIES)}")
         self._drops = policy == "latest"
         self._ways = ways
-        self._sticky = sticky_of(dict(request.headers), request)
+        self._sticky = sticky_of(request)
         self._served = served
         self._address = address
         self._stream = stream
@@ -130,13 +132,17 @@ class FrameStream:
     def _encode(self, asked: Asked, reply: Reply) -> bytes:
         try:
             return self._answer(asked, reply)
+        except FerrymanError as error:
+            return _failure(error)
         except Exception as error:  # noqa: BLE001 - the boundary of a request
             internal(error)
             return _failure(None)
 
     def _answer(self, asked: Asked, reply: Reply) -> bytes:
+        if isinstance(asked, ItemInstances | TensorInstances):
+            return encode_predictions(asked, reply)
         if not isinstance(asked, TensorRequest) or reply.outputs is None:
-            return encode_answers(reply.answers or (), name=reply.model, version=reply.version)
+            return encode_answers(reply.answers or (), asked.id, name=reply.model, version=reply.version)
         outputs = reply.outputs if asked.outputs is None else {name: reply.outputs[name] for name in asked.outputs}
         if any(asked.is_binary(name) for name in outputs):
             return _failure(InputError("a stream answers in JSON", hint="leave binary_data out"))

@@ -1,7 +1,8 @@
 """The server's side of a job: asks into a message, a worker's message into replies."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
+from itertools import accumulate
 from pathlib import Path
 from typing import Any, overload
 
@@ -11,6 +12,7 @@ from ferryman.core.errors import FerrymanError, InputError
 from ferryman.core.signature import Array
 from ferryman.core.task import Answer, Item
 from ferryman.server.data.ask import Ask, Reply, Stages
+from ferryman.server.data.shares import Batch, Share
 from ferryman.server.data.worker.parcel import Parcel, read_array
 from ferryman.server.data.worker.wire import decode_error, decode_json, encode_json
 
@@ -146,31 +148,25 @@ def _read_group(
     if len(rows) == 1:
         results[first] = _reply(dict(arrays), asks[first], stages, first not in bad)
         return
-    # These loops are the cost of every batched request: a view of each output and one Reply, no copy.
-    is_finite = not bad
-    names = [name for name, _ in arrays]
-    for place, own in enumerate(_cut([values for _, values in arrays], rows), first):
+    # This loop is the cost of every batched request.
+    for place, outputs in enumerate(_cut(arrays, rows), first):
         ask = asks[place]
-        outputs = dict(zip(names, own, strict=False))
         if ask.outputs is None:
-            results[place] = Reply(outputs, None, is_finite or place not in bad, stages)
+            results[place] = Reply(outputs, None, place not in bad, stages)
         else:
-            results[place] = _reply(outputs, ask, stages, is_finite or place not in bad)
+            results[place] = _reply(outputs, ask, stages, place not in bad)
 
 
-def _cut(arrays: Sequence[Array], rows: Sequence[int]) -> Iterator[Sequence[Array]]:
+def _cut(arrays: Sequence[tuple[str, Array]], rows: Sequence[int]) -> Iterable[Mapping[str, Array]]:
     """Give each ask its rows of every array."""
-    if arrays and len(rows) == arrays[0].shape[0] and max(rows) == 1:
-        # Walking over an array gives views faster than slicing it does.
-        yield from zip(*[values[:, None] for values in arrays], strict=True)
-        return
-    start = 0
-    for count in rows:
-        yield [values[start : start + count] for values in arrays]
-        start += count
+    if max(rows) == 1 and all(len(values) == len(rows) for _, values in arrays):
+        batch = Batch(dict(arrays))
+        return [Share(batch, place) for place in range(len(rows))]
+    ends = list(accumulate(rows))
+    return [{name: values[end - count : end] for name, values in arrays} for end, count in zip(ends, rows, strict=True)]
 
 
-def _reply(outputs: dict[str, Array], ask: Ask, stages: Stages, is_finite: bool) -> Result:
+def _reply(outputs: Mapping[str, Array], ask: Ask, stages: Stages, is_finite: bool) -> Result:
     if ask.outputs is not None:
         if unknown := [name for name in ask.outputs if name not in outputs]:
             return InputError(f"no output is called '{unknown[0]}'", hint=f"this model gives {sorted(outputs)}")

@@ -1,7 +1,7 @@
 """Find out whether requests may share a call of the engine: only where that changes no answer."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -38,11 +38,12 @@ class _Changed(Exception):
     """Say what is different when samples share a call."""
 
 
-def prove_batching(bundle: Bundle, task: Task, session: Session, *, most: int = 0) -> Batching:
+def prove_batching(bundle: Bundle, task: Task, session: Session, *, most: int = 0, threads: int = 0) -> Batching:
     """Ask samples alone and together, in two orders; they may share calls where every answer stays the same.
 
     Without `most` (0) they don't where two together take nearly as long as one after the other: sharing would only make
-    callers wait for each other, and cost memory.
+    callers wait for each other, and cost memory. An engine of one thread is timed by its CPU time, which others on the
+    machine don't change.
 
     The samples are the golden ones, and variants of them whose values are of another size: scales that a model takes
     over its whole batch (dynamic INT8, a normalization) then show.
@@ -59,7 +60,7 @@ def prove_batching(bundle: Bundle, task: Task, session: Session, *, most: int = 
         if len(samples) < 2:
             raise _Changed("there are no two samples to show that sharing a call changes no answer")
         samples = samples[: size or _MOST_SAMPLES]
-        if is_free_to_choose and (times := _times_of_two(samples, session)) > _GAINLESS:
+        if is_free_to_choose and (times := _times_of_two(samples, session, threads)) > _GAINLESS:
             return Batching(1, f"two requests in one call take {times:.1f} times as long as one: nothing is gained")
         for order in _orders(samples, size, most):
             _compare(order, session)
@@ -115,23 +116,24 @@ def _orders(samples: Sequence[_Sample], size: int | None, most: int) -> list[lis
     return calls
 
 
-def _times_of_two(samples: Sequence[_Sample], session: Session) -> float:
+def _times_of_two(samples: Sequence[_Sample], session: Session, threads: int) -> float:
     """Give how many times as long two samples take in one call as one does; the least of a few, as noise only adds."""
     first = samples[0].inputs
     pair = {name: np.concatenate([first[name], samples[1].inputs[name]]) for name in first}
     turns = 2 if samples[0].took_s > _LONGEST_S / 4 else 7
     try:
-        alone_s = min(samples[0].took_s, *(_took_s(session, first) for _ in range(turns)))
-        together_s = min(_took_s(session, pair) for _ in range(turns))
+        clock = time.process_time if threads == 1 else time.perf_counter
+        alone_s = min(_took_s(session, first, clock) for _ in range(turns))
+        together_s = min(_took_s(session, pair, clock) for _ in range(turns))
     except Exception as error:  # noqa: BLE001 - an engine may fail in any way at a size that it doesn't take
         raise _Changed(f"it fails when 2 samples share a call: {error}"[:300]) from None
     return together_s / alone_s
 
 
-def _took_s(session: Session, inputs: Tensors) -> float:
-    began_s = time.perf_counter()
+def _took_s(session: Session, inputs: Tensors, clock: Callable[[], float]) -> float:
+    began_s = clock()
     session.infer(inputs)
-    return time.perf_counter() - began_s
+    return clock() - began_s
 
 
 def _repeated(samples: Sequence[_Sample], count: int) -> list[_Sample]:

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import socket
+import threading
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -88,11 +89,6 @@ class Worker(asyncio.Protocol):
         """Give the process id; 0 before it is forked."""
         return self._child.pid if self._child else 0
 
-    @property
-    def questions_bytes(self) -> int:
-        """Give the shared memory that jobs inside hold."""
-        return self._questions.used_bytes if self._questions else 0
-
     def rss_bytes(self) -> int:
         """Give the resident memory, what it shares with others included; 0 where it has ended."""
         try:
@@ -102,12 +98,8 @@ class Worker(asyncio.Protocol):
             return 0
 
     def private_bytes(self) -> int:
-        """Give the memory of its own: no files, and no arenas, which fill as requests grow; 0 where it has ended."""
-        try:
-            with open(f"/proc/{self.pid}/status", "rb") as stream:
-                return next(int(line.split()[1]) * 1024 for line in stream if line.startswith(b"RssAnon:"))
-        except (OSError, StopIteration):
-            return 0
+        """Give what it took since it was forked: no files, no arenas, which fill as requests grow; 0 at its end."""
+        return max(0, _anonymous_bytes(self.pid) - _anonymous_bytes(self._zygote.pid))
 
     def oldest_job_s(self, now: float) -> float:
         """Give the age of the oldest job inside, 0 where it is idle; `now` is of the loop's clock."""
@@ -121,19 +113,21 @@ class Worker(asyncio.Protocol):
         Raises what the worker raised (NotReady for a wrong golden answer), NotReady where it died or took too long.
         """
         loop = self._loop = asyncio.get_running_loop()
+        self._thread = threading.get_ident()
         self._loading = loop.create_future()
         self._instances = order.instances
         ours = self._hatch()
-        await loop.create_unix_connection(lambda: self, sock=ours)
-        self._send(encode_frame(LOAD, 0, encode_json(write_order(order))))
         try:
             async with asyncio.timeout(deadline_s):
+                await loop.create_unix_connection(lambda: self, sock=ours)
+                self._send(encode_frame(LOAD, 0, encode_json(write_order(order))))
                 loaded = await self._loading
         except TimeoutError:
             self.kill()
             raise NotReady(f"it did not load within {deadline_s:g} s", hint="is the machine busy?") from None
         except BaseException:
             self.kill()
+            self._loading.cancel()  # nobody waits for it any more
             raise
         return loaded
 
@@ -156,9 +150,9 @@ class Worker(asyncio.Protocol):
                 meta, refused = write_items(job.asks, parcel)
             block = self._send_job(number, meta, parcel)
             self._running[number] = _Running(job, block, refused)
-        except (FerrymanError, TypeError, ValueError) as error:
+        except Exception as error:  # noqa: BLE001 - of a request: its asks are settled, whatever is wrong with them
             self._running[number] = _Running(job, -1, {})
-            reason = error if isinstance(error, FerrymanError) else FerrymanError(f"a job can't be sent: {error}")
+            reason = error if isinstance(error, FerrymanError) else FerrymanError(f"a job can't be sent: {error!r}")
             self._loop.call_soon(self._settle, number, [reason for _ in job.asks])
 
     async def stop(self, *, deadline_s: float) -> None:
@@ -169,9 +163,13 @@ class Worker(asyncio.Protocol):
             return
         if self._transport is not None and not self._is_lost:
             self._transport.write_eof()
-        with suppress(TimeoutError):
-            async with asyncio.timeout(deadline_s):
-                await self._ended.wait()
+        try:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(deadline_s):
+                    await self._ended.wait()
+        except asyncio.CancelledError:
+            self.kill()
+            raise
         if not self._ended.is_set():
             self._zygote.kill(self._child)
             self._lose("was stopped before it had finished")
@@ -272,6 +270,13 @@ class Worker(asyncio.Protocol):
         return memoryview(owner)  # type: ignore[arg-type]  # an array is a buffer
 
     def _give_back(self, block: int) -> None:
+        if threading.get_ident() == self._thread:
+            self._release(block)
+            return
+        with suppress(RuntimeError):  # the loop is closed, and the link with it
+            self._loop.call_soon_threadsafe(self._release, block)  # the last reference was an encoding thread's
+
+    def _release(self, block: int) -> None:
         if not self._is_lost and not self._is_stopping:
             self._send(encode_frame(RELEASE, block))
 
@@ -322,6 +327,14 @@ class Worker(asyncio.Protocol):
             self._loading.set_exception(NotReady(f"its worker {reason} while it loaded the model"))
         elif self._is_loaded and not self._is_stopping:
             self._on_lost(reason)
+
+
+def _anonymous_bytes(pid: int) -> int:
+    try:
+        with open(f"/proc/{pid}/status", "rb") as stream:
+            return sum(int(line.split()[1]) * 1024 for line in stream if line.startswith((b"RssAnon:", b"VmSwap:")))
+    except OSError:
+        return 0
 
 
 def _lost_error(reason: str) -> NotReady:

@@ -8,13 +8,14 @@ from dataclasses import dataclass
 from ferryman.bundle.golden import GoldenCheck, check_golden
 from ferryman.bundle.read import load_bundle
 from ferryman.core.bundle import Bundle
-from ferryman.core.errors import WrongAnswers
+from ferryman.core.errors import BundleError, WrongAnswers
 from ferryman.core.plugins import runtime_for
 from ferryman.core.runtime import Runtime, Session
 from ferryman.core.task import Task, bind_task
-from ferryman.server.data.items import kind_of_items
+from ferryman.server.data.items import Refuse, kind_of_items, refusal_of_missing
 from ferryman.server.data.job import GoldenVerdict, Loaded
 from ferryman.server.data.worker.batching import prove_batching
+from ferryman.server.data.worker.engine import open_engine
 from ferryman.server.data.worker.order import LoadOrder
 
 _log = logging.getLogger("ferryman.server")
@@ -28,6 +29,7 @@ class Model:
     task: Task
     fixed_batch: int | None
     max_batch: int
+    refuse: Refuse | None = None
 
 
 def bring_up(order: LoadOrder) -> tuple[Model, Loaded]:
@@ -37,12 +39,15 @@ def bring_up(order: LoadOrder) -> tuple[Model, Loaded]:
     """
     began_s = time.perf_counter()
     bundle = load_bundle(order.path)
-    runtime: Runtime = runtime_for(bundle.manifest.format, serves=True).require()()
-    session = runtime.load(bundle.artifact, threads=bundle.threads(order.threads))
+    if order.digest not in ("", bundle.manifest.digest):
+        raise BundleError(f"{order.path} was replaced since it was checked", hint="load the version again")
+    threads = bundle.threads(order.threads)
+    session = _open(bundle, order, threads)
     task = bind_task(bundle.deployment.task, session.signature)
     samples = _check_golden(bundle, task, session)
-    batching = prove_batching(bundle, task, session, most=order.max_batch)
-    model = Model(session, task, session.signature.max_batch, batching.max_batch)
+    batching = prove_batching(bundle, task, session, most=order.max_batch, threads=threads)
+    refuse = refusal_of_missing(bundle, task)
+    model = Model(session, task, session.signature.max_batch, batching.max_batch, refuse)
     loaded = Loaded(
         signature=session.signature,
         takes=kind_of_items(bundle),
@@ -51,8 +56,16 @@ def bring_up(order: LoadOrder) -> tuple[Model, Loaded]:
         why_unbatched=batching.why_not,
         releases_gil=bool(getattr(session, "releases_gil", False)),
         load_s=time.perf_counter() - began_s,
+        engine=order.engine.name if order.engine else "",
     )
     return model, loaded
+
+
+def _open(bundle: Bundle, order: LoadOrder, threads: int) -> Session:
+    if order.engine is not None:
+        return open_engine(bundle, order, order.engine, threads=threads)
+    runtime: Runtime = runtime_for(bundle.manifest.format, serves=True).require()()
+    return runtime.load(bundle.artifact, threads=threads)
 
 
 def _check_golden(bundle: Bundle, task: Task, session: Session) -> int:

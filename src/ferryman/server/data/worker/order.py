@@ -25,28 +25,52 @@ class Order(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class EngineOrder:
+    """Have the bundle's model answered by an engine of this device, that lies in a cache of at most so many MB.
+
+    Only a worker that `builds` makes one that is not there, at low priority.
+    """
+
+    name: str
+    cache: Path
+    cache_mb: int = 0
+    builds: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class LoadOrder:
-    """Be an order. `max_batch` is the most rows that one call may hold; 0 lets the worker find out what is worth it."""
+    """Be an order. `max_batch` is the most rows that one call may hold; 0 lets the worker find out what is worth it.
+
+    Without an `engine` the runtime of the bundle's format answers. A bundle of another `digest` is not loaded: what was
+    checked before may have been replaced since.
+    """
 
     path: Path
     threads: int = 1
     instances: int = 1
     max_batch: int = 0
+    engine: EngineOrder | None = None
+    digest: str = ""
 
 
 def write_order(order: Order) -> dict[str, Any]:  # JSON
     """Give an order as JSON values."""
+    engine: EngineOrder | None = getattr(order, "engine", None)
     return {
         "path": str(order.path),
         "threads": order.threads,
         "instances": order.instances,
         "max_batch": getattr(order, "max_batch", LoadOrder.__dataclass_fields__["max_batch"].default),
+        "engine": {**asdict(engine), "cache": str(engine.cache)} if engine else None,
+        "digest": getattr(order, "digest", ""),
     }
 
 
 def read_order(raw: dict[str, Any]) -> LoadOrder:  # JSON
     """Give an order back."""
-    return LoadOrder(**{**raw, "path": Path(raw["path"])})
+    engine = raw["engine"]
+    read = EngineOrder(**{**engine, "cache": Path(engine["cache"])}) if engine else None
+    return LoadOrder(**{**raw, "path": Path(raw["path"]), "engine": read})
 
 
 def write_loaded(loaded: Loaded) -> dict[str, Any]:  # JSON

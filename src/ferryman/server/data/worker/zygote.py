@@ -1,17 +1,22 @@
 """The server's side of the zygote: the process that workers are forked from."""
 
 import asyncio
+import gc
 import json
 import os
 import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+
+from ferryman.server.data.worker.branch import Branch, count_threads, fill_standard_files
+from ferryman.server.data.worker.zygote_main import ENVIRONMENT, branch_off, import_plugins
 
 _MODULE = "ferryman.server.data.worker.zygote_main"
 _MOST_MESSAGE_BYTES = 4096
+ORPHANED = "ended with the process that it was forked from"
 
 
 @dataclass(slots=True, eq=False)
@@ -28,13 +33,14 @@ class Child:
 class Zygote:
     """Fork workers from a process that has imported what they need; use it from one event loop.
 
-    `modules` are imported there before the first fork. Where the zygote itself dies its children die with it, and the
-    next `fork` starts another.
+    `modules` are imported there before the first fork; they may be set until `start`. Where the zygote itself dies its
+    children die with it, and the next `fork` starts another.
     """
 
     def __init__(self, modules: Sequence[str] = ()) -> None:
-        self._modules = tuple(modules)
-        self._process: subprocess.Popen[bytes] | None = None
+        self.modules = tuple(modules)
+        self._is_told = False  # which modules to import
+        self._process: subprocess.Popen[bytes] | Branch | None = None
         self._socket: socket.socket | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._children: dict[int, Child] = {}
@@ -45,23 +51,34 @@ class Zygote:
         """Give the zygote's own process id; 0 before the start."""
         return self._process.pid if self._process else 0
 
+    def branch(self) -> None:
+        """Begin as a fork of this very process, so that both share what it has imported by now.
+
+        Does nothing where other threads run: what they have locked would stay locked in the fork. `start` then starts
+        a process from nothing, which takes longer and shares no memory.
+        """
+        fill_standard_files()
+        if self._socket is not None or count_threads() != 1:
+            return
+        import_plugins()
+        if count_threads() != 1:  # a plug-in has begun one
+            return
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        for stream in filter(None, (sys.stdout, sys.stderr)):  # None: it was closed before Python began
+            stream.flush()
+        gc.freeze()  # a collection writes into every object that it looks at, and ends its being shared
+        pid = os.fork()
+        if not pid:
+            branch_off(theirs.fileno())
+        theirs.close()
+        self._take_over(ours, Branch(pid))
+
     def start(self) -> None:
         """Begin to import; returns at once, and works before there is a loop."""
-        if self._socket is not None:
-            return
-        if self._process is not None:
-            self._process.poll()  # the one before: nobody else collects it
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        with theirs:
-            environment = {"OPENBLAS_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "2", **os.environ}
-            self._process = subprocess.Popen(  # noqa: S603 - this interpreter, and names of modules from plug-ins
-                [sys.executable, "-m", _MODULE, str(theirs.fileno()), *self._modules],
-                pass_fds=(theirs.fileno(),),
-                stdin=subprocess.DEVNULL,
-                env=environment,
-            )
-        ours.setblocking(False)
-        self._socket = ours
+        if self._socket is None:
+            self._spawn()
+        if not self._is_told:
+            self._is_told = self._send({"import": self.modules})
 
     def fork(self, descriptors: Sequence[int], on_exit: Callable[[str], None]) -> Child:
         """Ask for a worker that gets `descriptors`, which stay the caller's to close; returns at once."""
@@ -91,12 +108,30 @@ class Zygote:
                 self._process.kill()
                 self._process.wait()
 
+    def _spawn(self) -> None:
+        if self._process is not None:
+            self._process.kill()  # the one before: nobody else collects it
+            self._process.wait()
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with theirs:
+            process = subprocess.Popen(  # noqa: S603 - this interpreter
+                [sys.executable, "-m", _MODULE, str(theirs.fileno())],
+                pass_fds=(theirs.fileno(),),
+                stdin=subprocess.DEVNULL,
+                env={**ENVIRONMENT, **os.environ},
+            )
+        self._take_over(ours, process)
+
+    def _take_over(self, link: socket.socket, process: subprocess.Popen[bytes] | Branch) -> None:
+        link.setblocking(False)
+        self._socket, self._process, self._is_told = link, process, False
+
     def _listen(self) -> None:
         if self._loop is None and self._socket is not None:
             self._loop = asyncio.get_running_loop()
             self._loop.add_reader(self._socket.fileno(), self._hear)
 
-    def _send(self, message: dict[str, int], descriptors: Sequence[int] = ()) -> bool:
+    def _send(self, message: Mapping[str, object], descriptors: Sequence[int] = ()) -> bool:
         if self._socket is None:
             return False
         encoded = json.dumps(message).encode()
@@ -148,7 +183,7 @@ class Zygote:
         if self._process is not None and self._children:
             self._process.kill()  # its children die with it, those too that it can't be told about any more
         for child in list(self._children.values()):
-            self._bury(child, "ended with the process that it was forked from")
+            self._bury(child, ORPHANED)
 
 
 def describe_exit(status: int) -> str:

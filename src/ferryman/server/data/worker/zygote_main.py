@@ -7,21 +7,30 @@ import ctypes
 import gc
 import importlib
 import json
+import logging
 import os
 import selectors
 import signal
 import socket
 import sys
+import traceback
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import Protocol
+from typing import NoReturn, Protocol
 
 from ferryman.core.plugins import plugins
-from ferryman.server.data.worker.process import work
+from ferryman.core.privacy import forbid_telemetry
+from ferryman.server.data.worker.branch import fill_standard_files
+from ferryman.server.data.worker.process import ignore_signals, work
+
+ENVIRONMENT = {"OPENBLAS_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "2"}
+"""What a zygote has in its environment, unless the user says otherwise: engines have threads of their own."""
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_NAME = 15
 _MOST_MESSAGE_BYTES = 4096
+_M_ARENA_MAX = -8
+_MOST_DESCRIPTORS = 1 << 20
 
 
 class Closable(Protocol):
@@ -42,6 +51,8 @@ class _Nursery:
     def handle(self, message: bytes, descriptors: Sequence[int]) -> None:
         """Do what the server asks."""
         order = json.loads(message)
+        if "import" in order:
+            _import_all(order["import"])
         if "fork" in order:
             self._fork(order["fork"], descriptors)
         for descriptor in descriptors:
@@ -102,20 +113,57 @@ def _prctl(option: int, value: int | ctypes.c_char_p) -> None:
         ctypes.CDLL(None, use_errno=True).prctl(option, value, 0, 0, 0)
 
 
-def _import_all(modules: Sequence[str]) -> None:
+def import_plugins() -> None:
+    """Import what every worker needs, whatever it loads."""
     for kind in ("runtimes", "tasks"):
         plugins(kind)
+
+
+def _import_all(modules: Sequence[str]) -> None:
+    import_plugins()
+    forbid_telemetry()
     for name in modules:
         try:
             importlib.import_module(name)
         except Exception as error:  # noqa: BLE001 - a package of the user's; the model that needs it will say so
             print(f"ferryman: {name} can't be imported: {error}", file=sys.stderr)  # noqa: T201 - this process's log
+    gc.collect()
+    gc.freeze()  # what is here now is never looked at again, so that children keep sharing it
 
 
-def main(descriptor: int, modules: Sequence[str]) -> None:
-    """Import, then fork on demand until the server's end closes."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+def branch_off(descriptor: int) -> NoReturn:
+    """Be a zygote in a process that was just forked from the server's: keep nothing of it but what is imported."""
+    try:
+        _forget_streams()
+        os.closerange(3, descriptor)
+        os.closerange(descriptor + 1, _MOST_DESCRIPTORS)
+        nothing = os.open(os.devnull, os.O_RDONLY)
+        os.dup2(nothing, 0)
+        os.close(nothing)
+        for name, value in ENVIRONMENT.items():
+            os.environ.setdefault(name, value)
+        with suppress(AttributeError, OSError, ValueError):  # not glibc (which has read its environment), or no number
+            ctypes.CDLL(None).mallopt(_M_ARENA_MAX, int(os.environ["MALLOC_ARENA_MAX"]))
+        main(descriptor)
+    except BaseException:  # noqa: BLE001 - the boundary of a process
+        traceback.print_exc()
+        os._exit(70)
+    os._exit(0)
+
+
+def _forget_streams() -> None:
+    """Write to standard output and errors only: other streams lose their files, whose numbers are used again."""
+    sys.stdout = os.fdopen(1, "w", buffering=1, errors="backslashreplace", closefd=False)
+    sys.stderr = os.fdopen(2, "w", buffering=1, errors="backslashreplace", closefd=False)
+    for logger in (logging.root, *logging.root.manager.loggerDict.values()):
+        if isinstance(logger, logging.Logger):
+            logger.handlers.clear()
+
+
+def main(descriptor: int) -> None:
+    """Import what is asked, and fork on demand, until the server's end closes."""
+    ignore_signals()
+    fill_standard_files()
     link = socket.socket(fileno=descriptor)
     link.set_inheritable(False)
     wake_in, wake_out = socket.socketpair()
@@ -124,9 +172,6 @@ def main(descriptor: int, modules: Sequence[str]) -> None:
     signal.signal(signal.SIGCHLD, lambda *_: None)
     signal.set_wakeup_fd(wake_in.fileno(), warn_on_full_buffer=False)
     _prctl(_PR_SET_NAME, ctypes.c_char_p(b"ferryman-zygote"))
-    _import_all(modules)
-    gc.collect()
-    gc.freeze()  # what is here now is never looked at again, so that children keep sharing it
     with selectors.DefaultSelector() as selector:
         nursery = _Nursery(link, wake_in, wake_out, selector)
         selector.register(link, selectors.EVENT_READ)
@@ -138,7 +183,10 @@ def main(descriptor: int, modules: Sequence[str]) -> None:
                     wake_out.recv(4096)
             nursery.collect()
             if link in ready:
-                message, descriptors, _, _ = socket.recv_fds(link, _MOST_MESSAGE_BYTES, 8)
+                try:
+                    message, descriptors, _, _ = socket.recv_fds(link, _MOST_MESSAGE_BYTES, 8)
+                except ConnectionResetError:  # the server closed, and had not read all that was told
+                    break
                 if not message:
                     break
                 nursery.handle(message, descriptors)
@@ -148,4 +196,4 @@ def main(descriptor: int, modules: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), sys.argv[2:])
+    main(int(sys.argv[1]))

@@ -1,110 +1,29 @@
-"""The verbs as functions: what the command line calls, and what a Python program may."""
+"""Answer with a bundle or with a running server, and draw what was answered."""
 
 import contextlib
-import os
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Unpack
 
-from ferryman.build.cache import Cache
-from ferryman.build.init import InitChoices, Initialised, InitSettings, write_deployment
-from ferryman.build.plan import Plan
-from ferryman.build.run import Built, build_project, plan_project
-from ferryman.bundle.pack import pack as pack_bundle
 from ferryman.bundle.read import load_bundle
+from ferryman.client.access import NOBODY, Access
 from ferryman.client.http import Client
 from ferryman.client.session import RemoteSession
 from ferryman.core.bundle import Bundle
-from ferryman.core.deployment import Project, deployment_schema, load_project
-from ferryman.core.errors import BundleError, ConfigError, FerrymanError, InputError, TooLarge
-from ferryman.core.plugins import KINDS, Plugin, broken_plugins, plugins, runtime_for
-from ferryman.core.progress import Progress, silent
-from ferryman.core.task import Answer, Item, Samples, TaskSpec, bind_task, infer_items
-from ferryman.server.app import serve as serve_bundles
-from ferryman.server.settings import ServeChoices, ServerSettings
+from ferryman.core.errors import BundleError, ConfigError, InputError, TooLarge
+from ferryman.core.plugins import runtime_for
+from ferryman.core.task import Answer, Item, TaskSpec, bind_task, infer_items
 from ferryman.tasks.draw import draw as draw_answer
 from ferryman.tasks.picture import read_picture
 from ferryman.tasks.tensor import TensorSection, TensorTask
-from ferryman.verify.recheck import Verified, verify_bundle
-
-__all__ = [
-    "Answer",
-    "Built",
-    "Bundle",
-    "FerrymanError",
-    "Initialised",
-    "Plan",
-    "Plugin",
-    "Samples",
-    "Verified",
-    "broken",
-    "build",
-    "config",
-    "draw",
-    "infer",
-    "init",
-    "installed",
-    "load",
-    "pack",
-    "plan",
-    "schema",
-    "serve",
-    "verify",
-]
 
 _DRAWN = (".jpg", ".jpeg", ".png")
 _HOST_AND_PORT = re.compile(r"(\[[0-9a-fA-F:]+\]|[\w.-]+):\d+(/\S*)?")
-_VARIABLES = {"FERRYMAN_CACHE": "folder of the build cache; by default .ferryman beside ferryman.toml"}
-
-
-def config(environment: Mapping[str, str] = os.environ) -> dict[str, str]:
-    """Give the environment variables that Ferryman reads, with their values ("" where unset)."""
-    return {name: environment.get(name, "") for name in _VARIABLES}
-
-
-def init(source: str, **settings: Unpack[InitChoices]) -> Initialised:
-    """Write a ferryman.toml for a trained model, with a guess of its task and the reasons for it."""
-    return write_deployment(source, InitSettings(**settings))
-
-
-def plan(project: str | Path = Path()) -> Plan:
-    """List the candidates that a build would try; runs no step."""
-    loaded = load_project(Path(project))
-    return plan_project(loaded, _cache(loaded, fresh=False))
-
-
-def build(
-    project: str | Path = Path(), *, output: str | Path | None = None, fresh: bool = False, progress: Progress = silent
-) -> Built:
-    """Try every candidate, repair what breaks the contract, and bundle the best that holds.
-
-    Writes `output` (dist/<name> beside ferryman.toml by default). Results of earlier builds are used unless `fresh`.
-    """
-    loaded = load_project(Path(project))
-    destination = Path(output) if output else loaded.folder / "dist" / loaded.deployment.model.name
-    return build_project(loaded, destination, _cache(loaded, fresh=fresh), progress=progress)
-
-
-def _cache(project: Project, *, fresh: bool) -> Cache:
-    folder = config()["FERRYMAN_CACHE"]
-    return Cache(Path(folder) if folder else project.folder / ".ferryman", fresh=fresh)
 
 
 def load(bundle: str | Path) -> Bundle:
     """Read a bundle (folder or .ferry) and check every digest; raises BundleError."""
     return load_bundle(_checked(bundle))
-
-
-def pack(bundle: str | Path, file: str | Path | None = None) -> Path:
-    """Write a bundle as one .ferry file, by default beside its folder and named after it; gives the file.
-
-    Raises BundleError where the bundle is damaged, or where `file` is there and no .ferry file.
-    """
-    folder = Path(bundle).resolve()
-    return pack_bundle(
-        Path(bundle), Path(file) if file else folder.with_name(f"{folder.name.removesuffix('.ferry')}.ferry")
-    )
 
 
 def infer(
@@ -113,13 +32,13 @@ def infer(
     *,
     model: str | None = None,
     threads: int = 0,
-    key: str = "",
+    access: Access = NOBODY,
 ) -> list[Answer]:
     """Answer items (a `str` is a file's name) with a bundle, or with a running server where `target` is a URL.
 
-    `threads` 0 takes as many as the bundle was built for; `key` is for a server that wants one.
+    `threads` 0 takes as many as the bundle was built for; `access` says who asks a server that wants to know.
     """
-    return list(infer_each(target, items, model=model, threads=threads, key=key))
+    return list(infer_each(target, items, model=model, threads=threads, access=access))
 
 
 def infer_each(
@@ -129,7 +48,7 @@ def infer_each(
     names: Sequence[str] = (),
     model: str | None = None,
     threads: int = 0,
-    key: str = "",
+    access: Access = NOBODY,
 ) -> Iterator[Answer]:
     """Answer as `infer` does, one after the other, so that an item that is refused costs no answer before it.
 
@@ -143,7 +62,7 @@ def infer_each(
         bundle = target if isinstance(target, Bundle) else load(target)
         yield from _answers_here(bundle, asked, called, threads)
         return
-    with Client(str(target), key=key) as client:
+    with Client(str(target), access=access) as client:
         yield from _answers_there(client, model or _only_model(client), asked, called)
 
 
@@ -224,40 +143,3 @@ def draw(target: str | Path | Bundle, item: str | Path, answer: Answer, destinat
         file.write_bytes(encoded.tobytes())
     except OSError as error:
         raise ConfigError(f"can't write to {file}: {error.strerror}", hint="choose another place") from None
-
-
-def verify(bundle: str | Path, *, threads: int = 0, progress: Progress = silent) -> Verified:
-    """Check a bundle again on this machine: integrity, golden samples, contract."""
-    loaded = load_bundle(Path(bundle))
-    return verify_bundle(loaded, threads=loaded.threads(threads), progress=progress)
-
-
-def serve(
-    bundles: Sequence[str | Path],
-    *,
-    max_body_mb: float = 32.0,
-    on_ready: Callable[[str], None] | None = None,
-    **settings: Unpack[ServeChoices],
-) -> None:
-    """Serve bundles over the Open Inference Protocol V2 until SIGTERM; `on_ready` hears the URL.
-
-    Raises ContractBroken for a bundle whose proof says that its contract doesn't hold, unless `allow_broken`.
-    """
-    chosen = ServerSettings(max_body_bytes=round(max_body_mb * 1e6), **settings)
-    tell = on_ready or (lambda _: None)
-    serve_bundles([Path(bundle) for bundle in bundles], chosen, lambda url, _: tell(url))
-
-
-def installed() -> list[Plugin]:
-    """List every plug-in: sources, steps, runtimes, tasks."""
-    return [plugin for kind in KINDS for plugin in plugins(kind).values()]
-
-
-def broken() -> dict[str, str]:
-    """Give the plug-ins that can't be loaded, with their errors."""
-    return {f"{kind} {name}": error for kind in KINDS for name, error in broken_plugins(kind).items()}
-
-
-def schema() -> dict[str, Any]:  # JSON schema
-    """Give the JSON schema of ferryman.toml, for editors."""
-    return deployment_schema()

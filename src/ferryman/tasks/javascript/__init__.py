@@ -1,0 +1,1 @@
+"""Write a task's preprocessing and postprocessing as one ES module without dependencies."""
