@@ -7,14 +7,13 @@ from typing import Any
 from benchmarks._promises import promise_rows
 
 Figures = dict[str, Any]  # JSON
-_MARK = re.compile(r"(<!-- bench:begin -->\n).*?(<!-- bench:end -->)", re.DOTALL)
 _SHOWN = {"accepted": "accepted", "repaired": "**repaired**", "refused": "refused", "failed": "failed"}
 
 
 def render(report: Figures) -> str:
     """Give every table: the cases, then each case's candidates."""
     cases: dict[str, Figures] = report["cases"]
-    promises = _table(["case", "must", "known before", "measured", "holds"], promise_rows(cases))
+    promises = table(["case", "must", "known before", "measured", "holds"], promise_rows(cases))
     parts = [_machine(report), "### Promises", promises, "### All cases", _overview(cases)]
     parts += [_one_case(name, case) for name, case in cases.items() if len(case["candidates"]) > 1]
     if report["not_run"]:
@@ -22,12 +21,13 @@ def render(report: Figures) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def rewrite(page: Path, tables: str) -> None:
+def rewrite(page: Path, tables: str, *, mark: str = "bench") -> None:
     """Put the tables between the page's marks; raises ValueError where it has none."""
     text = page.read_text(encoding="utf-8")
-    if not _MARK.search(text):
-        raise ValueError(f"{page} has no <!-- bench:begin --> and <!-- bench:end -->")
-    page.write_text(_MARK.sub(lambda found: f"{found[1]}\n{tables}\n{found[2]}", text), encoding="utf-8")
+    place = re.compile(rf"(<!-- {mark}:begin -->\n).*?(<!-- {mark}:end -->)", re.DOTALL)
+    if not place.search(text):
+        raise ValueError(f"{page} has no <!-- {mark}:begin --> and <!-- {mark}:end -->")
+    page.write_text(place.sub(lambda found: f"{found[1]}\n{tables}\n{found[2]}", text), encoding="utf-8")
 
 
 def _machine(report: Figures) -> str:
@@ -59,7 +59,7 @@ def _overview(cases: dict[str, Figures]) -> str:
         "noise",
     ]
     rows = [[name, *_overview_row(case)] for name, case in cases.items()]
-    return _table(head, rows)
+    return table(head, rows)
 
 
 def _overview_row(case: Figures) -> list[str]:
@@ -96,7 +96,7 @@ def _one_case(name: str, case: Figures) -> str:
     ]
     rows = [_candidate_row(candidate) for candidate in case["candidates"]]
     notes = [_note(candidate) for candidate in case["candidates"]]
-    return "\n\n".join([f"### {name}", f"{case['summary']}.", _table(head, rows), *(note for note in notes if note)])
+    return "\n\n".join([f"### {name}", f"{case['summary']}.", table(head, rows), *(note for note in notes if note)])
 
 
 def _candidate_row(candidate: Figures) -> list[str]:
@@ -128,7 +128,8 @@ def _note(candidate: Figures) -> str:
     return ""
 
 
-def _table(head: list[str], rows: list[list[str]]) -> str:
+def table(head: list[str], rows: list[list[str]]) -> str:
+    """Write a Markdown table."""
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 

@@ -1,4 +1,4 @@
-"""Write docs/reference/*.md from the code: command help, and the keys of ferryman.toml. `--check` only compares."""
+"""Write docs/reference/*.md from the code: commands, the keys of ferryman.toml, formats. `--check` only compares."""
 
 import os
 import subprocess
@@ -6,6 +6,8 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+from docs_formats import formats_page
 
 from ferryman.cli.main import VERBS
 from ferryman.core.deployment import deployment_schema
@@ -113,6 +115,11 @@ def settings_page() -> str:
                 kind = task["properties"]["kind"]["const"]
                 parts.append(f'## [task] with kind = "{kind}"\n\n{table(task, definitions)}')
             continue
+        if name == "targets":
+            for target in raw["additionalProperties"]["anyOf"]:
+                kind = target["properties"]["kind"]["const"]
+                parts.append(f'## [targets.NAME] with kind = "{kind}"\n\n{table(target, definitions)}')
+            continue
         section = resolve(raw, definitions)
         if "properties" in section:
             parts.append(f"## [{name}]\n\n{table(section, definitions)}")
@@ -123,7 +130,7 @@ def settings_page() -> str:
 
 def main() -> int:
     """Write the pages, or with --check say which are stale (1)."""
-    pages = {"commands.md": command_page(), "settings.md": settings_page()}
+    pages = {"commands.md": command_page(), "settings.md": settings_page(), "formats.md": formats_page(NOTICE)}
     stale = [
         name
         for name, text in pages.items()

@@ -13,6 +13,7 @@ from packaging.utils import canonicalize_name
 ROOT = Path(__file__).resolve().parent.parent
 # Only its multi-GPU training uses it, and it weighs hundreds of megabytes; scripts/setup leaves it out too.
 UNWANTED = {"nvidia-nccl-cu12"}
+ELSEWHERE = {"tensorrt"}  # needs a GPU, and packages that only NVIDIA's own index has
 # 2 MB where 0.5.4 takes 25; only the test client holds the whole suite back (tritonclient wants <= 0.5.4).
 CORE_INSTEAD = {"ml-dtypes": "0.6.0"}
 
@@ -43,7 +44,8 @@ def versions_of(requirements: list[str]) -> dict[str, str]:
 def main() -> None:
     """Write both files."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    extras = [text for group in project["optional-dependencies"].values() for text in group]
+    groups = project["optional-dependencies"]
+    extras = [text for name, group in groups.items() if name not in ELSEWHERE for text in group]
     for name, requirements in (("core", project["dependencies"]), ("all", project["dependencies"] + extras)):
         versions = versions_of(requirements) | (CORE_INSTEAD if name == "core" else {})
         lines = [f"{package}=={version}" for package, version in sorted(versions.items())]

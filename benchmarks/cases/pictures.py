@@ -1,8 +1,12 @@
 """Published image models on public pictures."""
 
+import shutil
+from importlib.resources import as_file, files
 from pathlib import Path
 
 from benchmarks.cases.project import Case, Settings
+
+from ferryman.demo.belt import LABELS, write_dataset
 
 _YOLOX_INPUT = {"fit": "letterbox", "anchor": "top-left", "pad": 114, "channels": "BGR"}
 
@@ -64,8 +68,32 @@ def write_squeezenet(folder: Path) -> Settings:
     }
 
 
+def write_factory(folder: Path) -> Settings:
+    """Set up the shipped detector on 200 pictures that its training never saw; they are drawn here."""
+    write_dataset(folder / "calibration", count=64, seed=11_000_000)
+    write_dataset(folder / "evaluation", count=200, seed=15_000_000)
+    with as_file(files("ferryman.demo") / "factory_nano.onnx") as weights:
+        shutil.copyfile(weights, folder / "factory_nano.onnx")
+    return {
+        "model": {"name": "factory-nano", "source": "factory_nano.onnx", "license": "Apache-2.0"},
+        "task": {
+            "kind": "detect",
+            "decoder": "yolov8",
+            "labels": list(LABELS),
+            "input": {"size": [320, 320], "channels": "RGB", "scale": 1 / 255},
+            "nms": {"iou": 0.65, "score": 0.01},
+        },
+        "data": {
+            "calibration": "calibration/images/*.jpg",
+            "evaluation": {"items": "evaluation/images/*.jpg", "labels": "evaluation/labels/*.txt"},
+        },
+        "contract": {"metric": "map", "max_drop": 0.005, "prefer": "latency"},
+    }
+
+
 CASES = (
     Case("yolox-nano", "YOLOX-nano 416 (depthwise) on 128 pictures of COCO", write_yolox, reads_shared=True),
     Case("deeppcb-nano", "circuit-board faults, 320, on the 500 pictures of DeepPCB", write_deeppcb, reads_shared=True),
     Case("squeezenet", "SqueezeNet 1.1 on 200 ImageNet samples", write_squeezenet, reads_shared=True),
+    Case("factory-nano", "the shipped detector, 320, on 200 drawn pictures", write_factory),
 )
