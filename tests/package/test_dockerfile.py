@@ -1,9 +1,9 @@
 """The Dockerfile that is written builds with podman, without a network, and the image answers."""
 
 import subprocess
+from importlib.metadata import distribution
 from pathlib import Path
 
-import pip
 import pytest
 
 from ferryman.core.bundle import Bundle
@@ -71,7 +71,7 @@ def base_with_pip(cache: Path, packaged: Packaged, tmp_path: Path) -> str:
     layout = Layout.create(tmp_path / "with-pip")
     store = Store(cache / "images")
     layout.blobs.add_file(store.blobs.path(base.layers[0].descriptor.digest), base.layers[0].descriptor.digest)
-    home = Path(pip.__file__).parent
+    home = Path(str(distribution("pip").locate_file("pip")))
     files = [file for file in home.rglob("*") if file.is_file() and "__pycache__" not in file.parts]
     where = f"usr/local/lib/python{base.target.python}/site-packages/pip"
     layer = write_layer([Entry(f"{where}/{file.relative_to(home)}", content=file) for file in files], layout.blobs)

@@ -113,6 +113,20 @@ def test_without_a_network_it_says_which_packages_and_the_way_out(
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
 
 
+def test_to_get_wheels_leaves_setuptools_usable_for_what_compiles_after_it(tmp_path: Path) -> None:
+    code = (
+        "import sys; from pathlib import Path; from ferryman.core.errors import ImageError\n"
+        "from ferryman.core.progress import silent; from ferryman.package.fetch import Wheels\n"
+        "from tests.package.test_hardship import TARGET\n"
+        "try: Wheels(Path(sys.argv[1]), TARGET, folder=None, progress=silent).get({'wsproto': '1.3.2'})\n"
+        "except ImageError: import setuptools; print('usable')"
+    )
+    unreachable = {"PIP_CONFIG_FILE": os.devnull, "PIP_INDEX_URL": "http://127.0.0.1:9/simple", "PIP_RETRIES": "0"}
+    words = [sys.executable, "-c", code, str(tmp_path)]
+    done = subprocess.run(words, env=os.environ | unreachable, capture_output=True, text=True, timeout=120, check=True)
+    assert done.stdout == "usable\n"
+
+
 def test_a_folder_without_a_wheel_that_fits_says_what_would_fit(tmp_path: Path) -> None:
     (tmp_path / "wsproto-1.2.0-py3-none-any.whl").write_bytes(b"")
     (tmp_path / "uvloop-0.23.0-cp311-cp311-manylinux_2_99_x86_64.whl").write_bytes(b"")

@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Mapping
-from importlib.util import find_spec
+from importlib.machinery import PathFinder
 from pathlib import Path
 
 from packaging.utils import InvalidWheelFilename, parse_wheel_filename
@@ -81,7 +81,8 @@ class Wheels:
         return self._cache / where / f"{name}-{version}.json"
 
     def _download(self, versions: Mapping[str, str]) -> dict[str, Wheel]:
-        if find_spec("pip") is None:
+        # Not importlib.util.find_spec: asked for pip, setuptools' hook gives up its distutils, and torch can't compile.
+        if PathFinder.find_spec("pip") is None:
             raise MissingExtra(
                 "wheels are got with pip, which is not installed", hint=f"python -m ensurepip; {_OFFLINE}"
             )
