@@ -1,4 +1,4 @@
-"""Write Terraform's own language (HCL): blocks and attributes in the order that is given, as `terraform fmt` leaves them."""
+"""Write Terraform's own language (HCL): blocks and attributes in the order that is given, as `terraform fmt` would."""
 
 import json
 import re

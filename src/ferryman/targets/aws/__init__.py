@@ -1,0 +1,1 @@
+"""AWS: what the targets there share."""
