@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -158,3 +158,17 @@ async def test_a_folder_that_can_not_be_made_is_told(tmp_path: Path) -> None:
     with pytest.raises(StateNotWritten, match="can't be written"):
         await state.put("key", 1)
     assert state.get("key") is None
+
+
+async def test_after_it_is_closed_nothing_of_it_is_written_over_what_the_next_server_keeps(tmp_path: Path) -> None:
+    for number in range(20):
+        state = State(tmp_path)
+        last = asyncio.create_task(state.put("last", ["long"] * 50_000))
+        await asyncio.sleep(0.0005 * number)
+        state.close()
+        again = State(tmp_path)
+        await again.put("number", number)
+        with suppress(StateNotWritten):
+            await last
+        again.close()
+        assert State(tmp_path).get("number") == number

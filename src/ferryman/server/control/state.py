@@ -6,6 +6,7 @@ import errno
 import json
 import logging
 import os
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +41,9 @@ class State:
         if not self.path.exists() and aside.exists():
             _log.error("%s is damaged: chosen versions and rollouts are not known; choose anew, then remove it", aside)
         self._changing = asyncio.Lock()
+        self._writing = threading.Lock()
         self._owned: int | None = None  # descriptor of the locked folder
+        self._is_closed = False
 
     def get(self, key: str) -> Json:
         """Give what was put there last, or None; the caller must not change it in place."""
@@ -67,17 +70,25 @@ class State:
             ) from None
 
     def close(self) -> None:
-        """Let another server have the folder."""
-        if self._owned is not None:
-            os.close(self._owned)
-            self._owned = None
+        """Let another server have the folder: what is being written is waited for, and no more is written."""
+        with self._writing:
+            self._is_closed = True
+            if self._owned is not None:
+                os.close(self._owned)
+                self._owned = None
 
     async def _change(self, changes: dict[str, Json]) -> None:
         async with self._changing:
             values = {key: value for key, value in {**self._values, **changes}.items() if value is not None}
             payload = json.dumps({"schema": SCHEMA, "values": values}, allow_nan=False, indent=1).encode()
-            await asyncio.to_thread(self._write, payload)
+            await asyncio.to_thread(self._keep, payload)
             self._values = json.loads(payload)["values"]  # a copy: what the caller does with its value is its own
+
+    def _keep(self, payload: bytes) -> None:
+        with self._writing:
+            if self._is_closed:
+                raise StateNotWritten(f"{self.path} can't be written: this server has ended")
+            self._write(payload)
 
     def _write(self, payload: bytes) -> None:
         folder = self.path.parent
