@@ -121,6 +121,15 @@ def test_a_new_version_takes_over_before_the_old_one_leaves() -> None:
     assert probes == {"startup": "/v2/health/live", "readiness": "/v2/health/ready", "liveness": "/v2/health/live"}
 
 
+def test_what_podman_takes_otherwise_is_left_out_for_it_and_the_rest_is_the_same() -> None:
+    (podmans,) = objects(render("kubernetes", {"form": "podman", "replicas": 3}))
+    container = podmans["spec"]["template"]["spec"]["containers"][0]
+    theirs = only(objects(render("kubernetes", {})), "Deployment")["spec"]["template"]["spec"]["containers"][0]
+    assert theirs.items() >= container.items()
+    assert set(theirs) - set(container) == {"ports", "startupProbe", "readinessProbe", "livenessProbe"}
+    assert podmans["spec"]["replicas"] == 1
+
+
 def test_resources_are_the_contracts() -> None:
     found = objects(render("kubernetes", EVERYTHING, cpus=1.5, memory_mb=700))
     resources = only(found, "Deployment")["spec"]["template"]["spec"]["containers"][0]["resources"]

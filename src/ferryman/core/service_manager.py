@@ -14,6 +14,9 @@ from ferryman.core.errors import UserError
 HANDED = "systemd"
 """The host of a server that listens at a socket which was handed over to it."""
 
+NOT_READY = "not ready: "
+"""What a status begins with that says why a server is up and doesn't answer."""
+
 _FIRST_FD = 3
 _SHARE_OF_WATCHDOG = 3  # how often in the time that the manager waits
 
@@ -30,7 +33,7 @@ def handed_socket(environment: Mapping[str, str] = os.environ) -> socket.socket:
 
 
 def notify(state: str, environment: Mapping[str, str] = os.environ) -> None:
-    """Tell the service manager, where there is one: "READY=1", "STOPPING=1", "WATCHDOG=1"."""
+    """Tell the service manager, where there is one: "READY=1", "STOPPING=1", "WATCHDOG=1", "STATUS=words"."""
     place = environment.get("NOTIFY_SOCKET", "")
     if not place.startswith(("/", "@")):
         return

@@ -20,7 +20,7 @@ from ferryman.core.bundle import Bundle
 from ferryman.core.engine_cache import engines_folder
 from ferryman.core.errors import ConfigError, FerrymanError
 from ferryman.core.scratch import choose_temporary_folder
-from ferryman.core.service_manager import HANDED, notify, watchdog_s
+from ferryman.core.service_manager import HANDED, NOT_READY, notify, watchdog_s
 from ferryman.server.control.admin import admin_routes, repository_routes
 from ferryman.server.control.crew import ControlSettings, Crew, NoMemory
 from ferryman.server.control.extension import Extension
@@ -220,6 +220,7 @@ class Server:
             await self._open_port()
         if reason := self._plane.why_not_ready():
             _log.error("not ready: %s/v2/health/ready: %s", self.url, reason)
+            notify(f"STATUS={NOT_READY}{' '.join(reason.split())}")
         else:
             on_ready(self.url, self._admin_door.url if self._admin_door is not None else "")
             notify("READY=1")

@@ -1,6 +1,7 @@
 """systemd: the bundle as a hardened service of this host, behind a socket that outlives its restarts."""
 
 import shutil
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, ClassVar
@@ -9,6 +10,7 @@ from pydantic import Field
 
 from ferryman.core.errors import ConfigError, DeployError
 from ferryman.core.progress import Progress
+from ferryman.core.service_manager import NOT_READY
 from ferryman.core.target import Change, Files, Landing, Standing, TargetSection
 from ferryman.targets.compare import compare_files
 from ferryman.targets.folder import write_folder
@@ -18,6 +20,9 @@ from ferryman.targets.systemd_units import Choices, service_unit, socket_unit, u
 _UNITS = Path("/etc/systemd/system")
 _CALL_S = 60.0
 _LAST_LINES = 8
+_LOOK_S = 0.2
+_SHOWN = ("LoadState", "ActiveState", "SubState", "Result", "NRestarts", "StatusText", "InvocationID")
+_ENDED = ("auto-restart", "failed", "dead")
 _SHORT = 16  # hex digits of a bundle's digest, as its folder is called
 _SECRETS = ("keys", "jwt", "client_rights")
 _HINT = "the systemd target works on the host that serves, as root; `ferryman deploy render` gives the units"
@@ -106,9 +111,7 @@ class Systemd(TargetSection):
 
     def status(self, name: str) -> Standing:
         """Tell what systemd says of the service."""
-        shown = ("LoadState", "ActiveState", "SubState", "Result", "NRestarts", "StatusText")
-        text = self._systemctl("show", f"{unit_name(name)}.service", f"--property={','.join(shown)}")
-        facts = dict(line.split("=", 1) for line in text.splitlines() if "=" in line)
+        facts = self._facts(name)
         is_active = facts.get("ActiveState") == "active"
         if facts.get("LoadState") != "loaded":
             return Standing(name, False, 0, 1)
@@ -145,7 +148,28 @@ class Systemd(TargetSection):
         if has_new_socket:  # another address: who waits at the old one is let go
             self._systemctl("stop", f"{unit}.service", f"{unit}.socket", limit_s=_CALL_S + self.drain_s)
         self._systemctl("start", f"{unit}.socket")
-        self._systemctl("restart", f"{unit}.service", limit_s=_CALL_S + self.drain_s + self.start_s)
+        before = self._facts(name).get("InvocationID", "")
+        self._systemctl("restart", "--no-block", f"{unit}.service")
+        self._wait_for_start(name, before)
+
+    def _wait_for_start(self, name: str, before: str) -> None:
+        """Return when another invocation than the one `before` is ready; raises DeployError at the first that fails.
+
+        systemd itself would try again for ever, and callers would wait as long.
+        """
+        limit_s = _CALL_S + self.drain_s + self.start_s
+        end_s = time.monotonic() + limit_s
+        while time.monotonic() < end_s:
+            facts = self._facts(name)
+            if facts.get("InvocationID", "") != before:
+                if facts.get("ActiveState") == "active":
+                    return
+                if facts.get("SubState") in _ENDED or facts.get("NRestarts", "0") != "0":
+                    raise DeployError(f"{name} doesn't start: {facts.get('Result')}", hint="its last words say why")
+                if (said := facts.get("StatusText", "")).startswith(NOT_READY):
+                    raise DeployError(f"{name} is {said}", hint="its bundle isn't fit for this host")
+            time.sleep(_LOOK_S)
+        raise DeployError(f"{name} doesn't start within {limit_s:g} s", hint="its last words say why")
 
     def _back(self, name: str, before: Files, wanted: Files) -> None:
         if not before:
@@ -164,6 +188,10 @@ class Systemd(TargetSection):
         unit = unit_name(name)
         files = (_UNITS / f"{unit}{suffix}" for suffix in (".service", ".socket"))
         return {file.name: file.read_text(encoding="utf-8") for file in files if file.is_file()}
+
+    def _facts(self, name: str) -> dict[str, str]:
+        text = self._systemctl("show", f"{unit_name(name)}.service", f"--property={','.join(_SHOWN)}")
+        return dict(line.split("=", 1) for line in text.splitlines() if "=" in line)
 
     def _systemctl(self, *words: str, limit_s: float = _CALL_S) -> str:
         return run_program([find_program("systemctl", hint=_HINT), *words], limit_s=limit_s)

@@ -42,10 +42,12 @@ def objects(landing: Landing, section: KubernetesSection) -> list[Manifest]:
 
 
 def files(landing: Landing, section: KubernetesSection) -> Files:
-    """Give a kustomization, a file for each kind of object, or a chart that renders to the same objects."""
+    """Give a kustomization (a file for each kind of object), a chart that renders to the same, or a pod's file."""
     made = objects(landing, section)
     if section.form == "helm":
         return chart(landing, section, made)
+    if section.form == "podman":
+        return {"pod.yaml": write_yaml(for_podman(deployment(landing, section, image=landing.image, replicas=1)))}
     return kustomization(made, section.namespace)
 
 
@@ -61,3 +63,18 @@ def kustomization(made: list[Manifest], namespace: str) -> Files:
         "resources": list(found),
     }
     return {"kustomization.yaml": write_yaml(head), **{name: write_yaml(*some) for name, some in found.items()}}
+
+
+def for_podman(made: Manifest) -> Manifest:
+    """Leave out of a Deployment what `podman play kube` takes otherwise than a cluster.
+
+    Ports: it would publish each on every address of the host, so that a second pod has no place. Probes: it would ask
+    by a shell and curl in the container, which the image doesn't have.
+    """
+    spec = made["spec"]["template"]["spec"]
+    kept = [
+        {key: value for key, value in one.items() if key != "ports" and not key.endswith("Probe")}
+        for one in spec["containers"]
+    ]
+    template = {**made["spec"]["template"], "spec": {**spec, "containers": kept}}
+    return {**made, "spec": {**made["spec"], "template": template}}

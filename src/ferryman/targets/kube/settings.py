@@ -102,7 +102,10 @@ class ClusterSection(TargetSection):
 class KubernetesSection(ClusterSection):
     """Hold what a plain cluster takes."""
 
-    form: Literal["kustomize", "helm"] = Field("kustomize", description="What is rendered: a kustomization or a chart.")
+    form: Literal["kustomize", "helm", "podman"] = Field(
+        "kustomize",
+        description="What is rendered: a kustomization, a chart, or one pod's file for `podman play kube` on one host.",
+    )
     replicas: Whole = Field(2, description="Copies, where nothing scales them.")
     unready_s: Seconds = Field(5, description="After SIGTERM, still answer while the cluster's routes change.")
     drain_s: Seconds = Field(25, description="After that, the time to finish what was taken.")
