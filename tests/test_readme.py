@@ -2,11 +2,9 @@
 
 import importlib.util
 import os
-import random
 import re
 import shlex
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -25,6 +23,7 @@ from ferryman.core.deployment import parse_deployment
 from ferryman.core.runtime import Runtime
 from ferryman.core.signature import Signature, TensorSpec
 from ferryman.demo.belt import write_dataset
+from tests.ports import free_port
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 README = REPOSITORY / "README.md"
@@ -59,22 +58,6 @@ def blocks_of(markdown: str) -> list[Block]:
 BLOCKS = blocks_of(README.read_text(encoding="utf-8"))
 
 
-def free_ports() -> tuple[str, str]:
-    """Give a free port whose next one, the admin's, is free too; of those that no connection is given by the system.
-
-    Minutes pass before a server takes them, and other tests connect meanwhile.
-    """
-    for port in random.sample(range(20_000, 32_000), 1_000):
-        with socket.socket() as first, socket.socket() as second:
-            try:
-                first.bind(("127.0.0.1", port))
-                second.bind(("127.0.0.1", port + 1))
-            except OSError:
-                continue
-            return str(port), str(port + 1)
-    raise AssertionError("no two free ports beside each other")
-
-
 def shape_of(line: str) -> str:
     """Give a line without what differs from run to run: numbers, digests, widths."""
     line = re.sub(r"\b[0-9a-f]{12,64}\b", "#", line)
@@ -101,7 +84,7 @@ class Terminal:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.port, _ = free_ports()
+        self.port = str(free_port())
         self.servers: list[subprocess.Popen[bytes]] = []
         self.environment = {
             **os.environ,

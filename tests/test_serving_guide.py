@@ -15,7 +15,8 @@ from ferryman.cli.main import main
 from ferryman.core.task import Item
 from ferryman.demo.belt import LABELS, write_dataset
 from tests.bundle.making import bundle_model, make_table_model
-from tests.test_readme import REPOSITORY, Terminal, blocks_of, free_ports, missing_lines
+from tests.ports import free_ports
+from tests.test_readme import REPOSITORY, Terminal, blocks_of, missing_lines
 
 GUIDES = [REPOSITORY / "docs" / name for name in ("serving.md", "operating.md")]
 TEXT = "\n".join(guide.read_text(encoding="utf-8") for guide in GUIDES)
@@ -32,7 +33,7 @@ class GuideTerminal(Terminal):
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
-        self.ports = free_ports()
+        self.ports = [str(port) for port in free_ports(2)]
 
     def run(self, commands: str) -> str:
         """Run a block; a line that ends with & is a server, which is ready before the next line runs."""

@@ -11,6 +11,7 @@ from tests.chaos.load import HttpLoad, Target
 from tests.chaos.pairs import kill_workers, requests
 from tests.chaos.questions import affine
 from tests.chaos.serving import family, name_of, serving
+from tests.ports import free_port
 from tests.server.running import wait_until
 
 FACTORS = {"1": 2.0, "2": 3.0}
@@ -61,7 +62,7 @@ def test_a_killed_server_leaves_no_orphan_and_comes_back_as_it_was(tmp_path: Pat
     repository = tmp_path / "repository"
     for version, factor in FACTORS.items():
         bundle_affine(repository / "affine" / version, factor=factor)
-    with serving([repository]) as server:
+    with serving([repository], port=free_port()) as server:
         status, _ = server.admin("POST", "/admin/models/affine/activate", {"version": "1"})
         assert status == 200
         target = Target(server.port, server_may_die=True)

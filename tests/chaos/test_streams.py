@@ -8,6 +8,7 @@ from tests.chaos.load import Target
 from tests.chaos.pairs import Pair, factor_of, kill_workers, load_version, streams
 from tests.chaos.questions import affine
 from tests.chaos.serving import family, serving
+from tests.ports import free_port
 from tests.server.running import wait_until
 
 RELOADS = 5
@@ -75,12 +76,13 @@ def test_a_killed_worker_costs_streams_the_frames_that_it_had(tmp_path: Path, re
 
 def test_streams_come_back_to_a_server_that_was_killed(tmp_path: Path, report: Report) -> None:
     bundle = bundle_affine(tmp_path / "affine")
-    with serving([bundle.path]) as server, streams(Target(server.port, server_may_die=True), affine()) as callers:
+    port = free_port()
+    with serving([bundle.path], port=port) as server, streams(Target(port, server_may_die=True), affine()) as callers:
         callers.wait_for_answers(50)
         server.kill()
         callers.hurt()
         wait_until(lambda: not family(server.mark))
-        with serving([bundle.path], port=server.port):
+        with serving([bundle.path], port=port):
             callers.wait_for_answers(50)
             callers.stop()
     tell(report, "the server is killed and they connect again", callers)

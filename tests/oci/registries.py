@@ -4,7 +4,6 @@ import base64
 import datetime
 import json
 import os
-import random
 import shutil
 import socket
 import socketserver
@@ -24,21 +23,11 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from tests.ports import free_port
+
 USER, PASSWORD = "ada", "secret"
 _HTPASSWD = "ada:$2b$04$abcdefghijklmnopqrstuu2r9OfJnfCsdneAXAGHnS4UpFFP8WIrW\n"
 _DEADLINE_S = 20
-
-
-def free_port() -> int:
-    """Give a port of those that the system gives to no connection by itself."""
-    for port in random.sample(range(20_000, 32_000), 1_000):
-        with socket.socket() as tried:
-            try:
-                tried.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-            return port
-    raise AssertionError("no free port")
 
 
 @contextmanager

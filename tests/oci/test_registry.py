@@ -12,7 +12,7 @@ from ferryman.oci.layout import Layout
 from ferryman.oci.reference import Reference
 from ferryman.oci.registry import Registry, Retry
 from tests.oci.making import AMD64, ARM64, make_image, make_index, run
-from tests.oci.registries import free_port
+from tests.ports import free_port
 
 pytestmark = pytest.mark.tool("docker-registry")
 

@@ -1,7 +1,6 @@
 """Start the real command line as a platform starts a container: by its words and its environment alone."""
 
 import os
-import socket
 import subprocess
 import sys
 import tempfile
@@ -9,21 +8,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from http.client import HTTPException
 from pathlib import Path
-from random import Random
 
 from tests.server.running import Running, wait_until
 
 _KEPT = ("PATH", "HOME", "LANG", "VIRTUAL_ENV")
-
-
-def free_port() -> int:
-    """Give a port that no connection of this machine is given by itself."""
-    draw = Random()
-    while True:
-        port = draw.randrange(20_000, 32_000)
-        with socket.socket() as tried:
-            if tried.connect_ex(("127.0.0.1", port)):
-                return port
 
 
 @contextmanager

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
 from tests.bundle.making import bundle_model, save
-from tests.server.platforms import free_port, started_by
+from tests.ports import free_port
+from tests.server.platforms import started_by
 from tests.server.running import Running, wait_until
 
 NOBODY = 65532  # no line of /etc/passwd has it

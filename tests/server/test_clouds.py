@@ -15,7 +15,8 @@ import grpc
 import pytest
 
 from tests.bundle.making import plain_picture
-from tests.server.platforms import free_port, started_by
+from tests.ports import free_port
+from tests.server.platforms import started_by
 from tests.server.running import Running, refusal, running
 from tests.server.test_life import with_wrong_golden
 

@@ -13,7 +13,8 @@ from ferryman.bundle.read import load_bundle
 from ferryman.package.needs import closure, roots_of
 from ferryman.package.target import Target
 from tests.bundle.making import plain_picture
-from tests.server.platforms import free_port, started_by
+from tests.ports import free_port
+from tests.server.platforms import started_by
 
 MISSING = (
     "onnx", "cv2", "pycocotools", "torch", "torchvision", "openvino", "nncf", "pandas", "scipy", "sklearn", "skl2onnx",

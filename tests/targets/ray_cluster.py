@@ -4,7 +4,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -19,6 +18,7 @@ import numpy as np
 
 from ferryman.client.steady import SteadyClient
 from tests.conftest import TOOLS
+from tests.ports import free_ports
 
 PYTHON = "ferryman-ray-python"  # scripts/ray makes it
 SOURCES = Path(__file__).resolve().parents[2] / "src"
@@ -85,18 +85,6 @@ def ray_cluster(folder: Path, *, nodes: dict[str, float], extra_path: str = "") 
             except subprocess.TimeoutExpired:
                 os.killpg(process.pid, signal.SIGKILL)
                 process.wait()
-
-
-def free_ports(count: int) -> list[int]:
-    """Give ports that nobody has, below those that the system hands out by itself."""
-    found: list[int] = []
-    for port in range(20000 + os.getpid() % 10000, 32000):
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)) != 0:
-                found.append(port)
-        if len(found) == count:
-            return found
-    raise AssertionError("no port is free")
 
 
 @dataclass

@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import socket
 import ssl
 import subprocess
 import threading
@@ -12,6 +11,8 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+
+from tests.ports import free_ports
 
 ADMIN, WEAK = "admin-for-tests", "weak-for-tests"
 BROKEN = "/broken"  # images with this in their name never start on this node
@@ -89,19 +90,10 @@ def _state(image: str) -> dict[str, Any]:  # JSON
     return {"phase": "Running", "conditions": conditions, "containerStatuses": [running]}
 
 
-def _free_port() -> int:
-    for port in range(20100, 32000):
-        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
-            return port
-    raise AssertionError("no free port")
-
-
 @contextlib.contextmanager
 def running_api(folder: Path) -> Iterator[Api]:
     """Run all three; etcd keeps its data in `folder`."""
-    ports: list[int] = []
-    for _ in range(3):
-        ports.append(_free_port() if not ports else ports[-1] + 1)
+    ports = free_ports(3)
     key = folder / "sa.key"
     subprocess.run(["openssl", "genrsa", "-out", key, "2048"], check=True, capture_output=True)
     (folder / "tokens.csv").write_text(f'{ADMIN},admin,1,"system:masters"\n{WEAK},weak,2,\n')
