@@ -1,7 +1,7 @@
 """A place that answers as Google Cloud's APIs do: their own discovery documents say what is asked and answered.
 
-Routes, fields, enums and what is required come from the documents in google-api-python-client; rules that they only tell
-in words (names, sums of traffic, sizes) are in google_run.py and google_vertex.py.
+Routes, fields, enums and what is required come from the documents in google-api-python-client; rules that they tell in
+words only (names, sums of traffic, sizes) are in google_run.py and google_vertex.py.
 """
 
 import json

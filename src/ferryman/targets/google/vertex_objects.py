@@ -29,7 +29,7 @@ def model(landing: Landing, section: VertexSection) -> Json:
     if not host.endswith(_REGISTRIES):
         raise ConfigError(
             f"Vertex AI takes images from Artifact Registry only, not from {host}",
-            hint=f"push it to {section.region}-docker.pkg.dev/PROJECT/REPOSITORY/{landing.name} and set image = to that",
+            hint=f"push it to {section.region}-docker.pkg.dev/PROJECT/REPOSITORY/{landing.name} and name it so",
         )
     spec: Json = {
         "imageUri": landing.image,
