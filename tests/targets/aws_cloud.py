@@ -1,13 +1,17 @@
 """AWS as moto plays it, served over HTTP, with what moto lacks: endpoints that take their time, change and fail."""
 
+import json
 import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 import boto3
+import botocore.loaders
+import botocore.session
 import pytest
 from moto.cloudwatch.models import cloudwatch_backends
 from moto.core.base_backend import BackendDict
@@ -15,7 +19,7 @@ from moto.core.responses import ActionResult
 from moto.ecr.responses import ECRResponse
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
 from moto.sagemaker.exceptions import ValidationError
-from moto.sagemaker.models import FakeEndpoint, SageMakerModelBackend, sagemaker_backends
+from moto.sagemaker.models import FakeEndpoint, FakeEndpointConfig, SageMakerModelBackend, sagemaker_backends
 from moto.sagemaker.responses import SageMakerResponse
 from werkzeug.serving import make_server
 from werkzeug.wrappers import Request, Response
@@ -23,21 +27,18 @@ from werkzeug.wrappers import Request, Response
 ACCOUNT, REGION = "123456789012", "eu-central-1"
 PING = "The primary container for production variant main did not pass the ping health check."
 _BUSY = ("Creating", "Updating", "SystemUpdating", "RollingBack", "Deleting")
-_create = SageMakerModelBackend.create_endpoint
-_describe = SageMakerModelBackend.describe_endpoint
-_delete_config = SageMakerModelBackend.delete_endpoint_config
 
 
 @dataclass
 class Cloud:
     """Steer what AWS does: `ends` are the statuses in which the next creations and updates end, InService by default.
 
-    `throttled` calls are refused first; `calls` are the operations that were asked for.
+    `refusals`, a code and a message each, answer the next calls; `calls` are the operations that were asked for.
     """
 
     url: str = ""
     ends: list[str] = field(default_factory=list)
-    throttled: int = 0
+    refusals: list[tuple[str, str]] = field(default_factory=list)
     calls: list[str] = field(default_factory=list)
     updates: list[dict[str, Any]] = field(default_factory=list)
     proxy: str = ""
@@ -48,6 +49,12 @@ class Cloud:
 
     def endpoint(self, name: str = "street") -> FakeEndpoint:
         return sagemaker_backends[ACCOUNT][REGION].endpoints[name]
+
+    def models(self) -> list[dict[str, Any]]:
+        """Give every model there is, the oldest first."""
+        client = self.client("sagemaker")
+        names = [model.model_name for model in sagemaker_backends[ACCOUNT][REGION].list_models()]
+        return [{**client.describe_model(ModelName=name), "ResponseMetadata": None} for name in names]
 
     def ring(self, alarm: str, reason: str) -> None:
         cloudwatch_backends[ACCOUNT][REGION].set_alarm_state(alarm, reason, "{}", "ALARM")
@@ -74,10 +81,10 @@ class Cloud:
     def __call__(self, environment: dict[str, Any], start: Any) -> Any:  # WSGI
         request = Request(environment)
         action = request.headers.get("X-Amz-Target", "").rpartition(".")[2]
-        if self.throttled and action:
-            self.throttled -= 1
-            refused = '{"__type": "ThrottlingException", "message": "Rate exceeded"}'
-            return Response(refused, 400, content_type="application/x-amz-json-1.1")(environment, start)
+        if self.refusals and action:
+            code, message = self.refusals.pop(0)
+            body = json.dumps({"__type": code, "message": message})
+            return Response(body, 400, content_type="application/x-amz-json-1.1")(environment, start)
         self.calls.append(action)
         return self.application(environment, start)
 
@@ -96,14 +103,21 @@ def cloud(patch: pytest.MonkeyPatch) -> Iterator[Cloud]:
     """Serve it on a free port, and point boto3 there."""
     one = Cloud()
     _extend(patch, one)
+    patch.setattr(botocore.session, "create_loader", cache(botocore.loaders.create_loader))  # 0.1 s a session
     server = make_server("127.0.0.1", 0, one, threaded=True)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
     thread.start()
     one.url = f"http://127.0.0.1:{server.server_port}"
     for name in [name for name in os.environ if name.startswith("AWS_")]:
         patch.delenv(name)
-    said = {"ENDPOINT_URL": one.url, "ACCESS_KEY_ID": "AKIATEST", "SECRET_ACCESS_KEY": "s", "EC2_METADATA_DISABLED": "true",
-            "CONFIG_FILE": "/nonexistent/config", "SHARED_CREDENTIALS_FILE": "/nonexistent/credentials"}  # fmt: skip
+    said = {
+        "ENDPOINT_URL": one.url,
+        "ACCESS_KEY_ID": "AKIATEST",
+        "SECRET_ACCESS_KEY": "secret",
+        "EC2_METADATA_DISABLED": "true",
+        "CONFIG_FILE": "/nonexistent/config",
+        "SHARED_CREDENTIALS_FILE": "/nonexistent/credentials",
+    }
     for name, value in said.items():
         patch.setenv(f"AWS_{name}", value)
     patch.setenv("NO_PROXY", "127.0.0.1")
@@ -118,29 +132,52 @@ def cloud(patch: pytest.MonkeyPatch) -> Iterator[Cloud]:
 
 def _extend(patch: pytest.MonkeyPatch, one: Cloud) -> None:
     """Add to moto what it says is "not implemented", by the rules of the API reference."""
+    for owner, name, make in (
+        (SageMakerModelBackend, "create_endpoint", _creating),
+        (SageMakerModelBackend, "describe_endpoint", _describing),
+        (SageMakerModelBackend, "delete_endpoint_config", _deleting),
+        (SageMakerResponse, "update_endpoint", _updating),
+        (SageMakerResponse, "create_model", _isolating),
+        (FakeEndpointConfig, "validate_instance_type", _checking),
+        (ECRResponse, "get_authorization_token", _letting_in),
+    ):
+        patch.setattr(owner, name, make(one, getattr(owner, name, None)), raising=False)
 
-    def create(self: Any, endpoint_name: str, endpoint_config_name: str, tags: Any) -> FakeEndpoint:
+
+def _creating(one: Cloud, create: Any) -> Any:
+    def create_endpoint(self: Any, endpoint_name: str, endpoint_config_name: str, tags: Any) -> FakeEndpoint:
         if endpoint_name in self.endpoints:
             raise ValidationError(message=f"Cannot create already existing endpoint '{endpoint_name}'.")
-        endpoint = _create(self, endpoint_name, endpoint_config_name, tags)
+        endpoint: FakeEndpoint = create(self, endpoint_name, endpoint_config_name, tags)
         one.begin(endpoint, "Creating", endpoint_config_name)
         return endpoint
 
-    def describe(self: Any, endpoint_name: str) -> dict[str, Any]:
+    return create_endpoint
+
+
+def _describing(one: Cloud, describe: Any) -> Any:
+    def describe_endpoint(self: Any, endpoint_name: str) -> Any:
         if endpoint_name in self.endpoints:
             one.look(self.endpoints[endpoint_name])
-        return _describe(self, endpoint_name)
+        return describe(self, endpoint_name)
 
-    def delete_config(self: Any, endpoint_config_name: str) -> None:
-        using = [
-            end.endpoint_name for end in self.endpoints.values() if end.endpoint_config_name == endpoint_config_name
-        ]
+    return describe_endpoint
+
+
+def _deleting(one: Cloud, delete: Any) -> Any:
+    def delete_endpoint_config(self: Any, endpoint_config_name: str) -> None:
+        using = [each for each in self.endpoints.values() if each.endpoint_config_name == endpoint_config_name]
         assert using == [], "a configuration that an endpoint uses must not be deleted (API_DeleteEndpointConfig)"
-        _delete_config(self, endpoint_config_name)
+        delete(self, endpoint_config_name)
 
+    return delete_endpoint_config
+
+
+def _updating(one: Cloud, missing: None) -> Any:
     def update_endpoint(self: SageMakerResponse) -> ActionResult:
-        said = {key: self._get_param(key) for key in ("EndpointName", "EndpointConfigName", "DeploymentConfig")}
-        one.updates.append({**said, "RetainAllVariantProperties": self._get_param("RetainAllVariantProperties")})
+        keys = ("EndpointName", "EndpointConfigName", "DeploymentConfig", "RetainAllVariantProperties")
+        said = {key: self._get_param(key) for key in keys}
+        one.updates.append(said)
         backend = self.sagemaker_backend
         backend.describe_endpoint_config(said["EndpointConfigName"])
         endpoint = backend.endpoints[said["EndpointName"]]
@@ -148,20 +185,37 @@ def _extend(patch: pytest.MonkeyPatch, one: Cloud) -> None:
             raise ValidationError(message=f"Cannot update endpoint in {endpoint.endpoint_status} state.")
         back = (said["DeploymentConfig"] or {}).get("AutoRollbackConfiguration", {}).get("Alarms", [])
         known = cloudwatch_backends[ACCOUNT][REGION].alarms
-        if missing := [alarm["AlarmName"] for alarm in back if alarm["AlarmName"] not in known]:
-            raise ValidationError(message=f"Could not find alarms {missing}.")
+        if unknown := [alarm["AlarmName"] for alarm in back if alarm["AlarmName"] not in known]:
+            raise ValidationError(message=f"Could not find alarms {unknown}.")
         one.begin(endpoint, "Updating", said["EndpointConfigName"])
         return ActionResult({"EndpointArn": endpoint.arn})
 
-    def token(self: ECRResponse) -> ActionResult:
-        answer = get_token(self)
-        for told in answer.result["authorizationData"]:  # type: ignore[call-overload, index]  # its own JSON
-            told["proxyEndpoint"] = one.proxy or told["proxyEndpoint"]
+    return update_endpoint
+
+
+def _isolating(one: Cloud, create: Any) -> Any:
+    def create_model(self: SageMakerResponse) -> ActionResult:
+        answer: ActionResult = create(self)
+        model = self.sagemaker_backend.describe_model(self._get_param("ModelName"))
+        model.enable_network_isolation = bool(self._get_param("EnableNetworkIsolation"))  # which moto forgets
         return answer
 
-    get_token = ECRResponse.get_authorization_token
-    patch.setattr(SageMakerModelBackend, "create_endpoint", create)
-    patch.setattr(SageMakerModelBackend, "describe_endpoint", describe)
-    patch.setattr(SageMakerModelBackend, "delete_endpoint_config", delete_config)
-    patch.setattr(SageMakerResponse, "update_endpoint", update_endpoint, raising=False)
-    patch.setattr(ECRResponse, "get_authorization_token", token)
+    return create_model
+
+
+def _checking(one: Cloud, check: Any) -> Any:
+    def validate_instance_type(self: FakeEndpointConfig, instance_type: str) -> None:
+        if not instance_type.startswith("ml.c7g."):  # moto's list ends before Graviton
+            check(self, instance_type)
+
+    return validate_instance_type
+
+
+def _letting_in(one: Cloud, get_token: Any) -> Any:
+    def get_authorization_token(self: ECRResponse) -> ActionResult:
+        answer: Any = get_token(self)
+        for told in answer.result["authorizationData"]:
+            told["proxyEndpoint"] = one.proxy or told["proxyEndpoint"]
+        return answer  # type: ignore[no-any-return]  # moto's own class
+
+    return get_authorization_token

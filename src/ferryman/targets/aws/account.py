@@ -101,7 +101,7 @@ def _telling(what: str) -> Iterator[None]:
         exceptions.TokenRetrievalError, exceptions.SSOError,
     ) as error:  # fmt: skip
         raise ConfigError(f"AWS doesn't know who asks: {error}", hint=_LOG_IN) from None
-    except exceptions.HTTPClientError as error:
+    except (exceptions.HTTPClientError, exceptions.ConnectionError) as error:
         raise DeployError(
             f"AWS doesn't answer ({what}): {error}", hint="is the region's name right, and the network there?"
         ) from None

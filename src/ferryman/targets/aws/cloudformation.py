@@ -10,7 +10,7 @@ FILE = "template.yaml"
 
 def template(wanted: Wanted) -> str:
     """Give the template. An endpoint that it made is changed by it again, in the same steps as by `apply`."""
-    tags = {"Tags": tag_list(wanted.tags)}
+    tags = {"Tags": tag_list(wanted.tags_of_others)}
     alarms = {f"{one['AlarmName'].rpartition('-')[2].title()}Alarm": one for one in wanted.alarms}
     variants = [{**one, "ModelName": _attribute("Model", "ModelName")} for one in wanted.config["ProductionVariants"]]
     config = {**wanted.config, "ProductionVariants": variants}

@@ -8,7 +8,7 @@ from ferryman.core.progress import Progress
 from ferryman.core.target import Change
 from ferryman.targets.aws import ecr
 from ferryman.targets.aws.account import Account
-from ferryman.targets.aws.beside import Beside
+from ferryman.targets.aws.beside import Beside, ringing
 from ferryman.targets.aws.inventory import CONFIGS, MODELS, Inventory, Kind, essence, running
 from ferryman.targets.aws.waiting import settle
 from ferryman.targets.aws.wanted import Request, Wanted, tag_list
@@ -191,7 +191,7 @@ def _switch(inventory: Inventory, wanted: Wanted, there: _There, *, limit_s: flo
         _forget(account, wanted, there)
         raise DeployError(
             f"{wanted.name}: the new version was taken back, and the old one answers\n"
-            + "\n".join(_why(Beside(account, wanted).ringing(), reason)),
+            + "\n".join(_why(ringing(account, wanted.name), reason)),
             hint="`ferryman deploy logs` shows what its containers wrote; then apply what is mended",
         )
     raise DeployError(

@@ -15,7 +15,7 @@ _LIFECYCLE = Block("lifecycle", attributes={"create_before_destroy": True})
 
 def terraform(wanted: Wanted) -> str:
     """Give main.tf: versions, the provider, and a resource for each request."""
-    tags = dict(sorted(wanted.tags.items()))
+    tags = dict(sorted(wanted.tags_of_others.items()))
     alarms = {one["AlarmName"].rpartition("-")[2]: one for one in wanted.alarms}
     own = {one["AlarmName"]: f"aws_cloudwatch_metric_alarm.{key}.alarm_name" for key, one in alarms.items()}
     provider = {"source": "hashicorp/aws", "version": ">= 5.0"}

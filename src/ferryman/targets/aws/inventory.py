@@ -33,10 +33,14 @@ class Inventory:
 
     def endpoint(self) -> Request | None:
         """Give the endpoint; raises DeployError for one of that name that isn't ours."""
-        found = self.account.find(_SAGEMAKER, "describe_endpoint", EndpointName=self.name)
+        found = self.look()
         if found is not None and not self._is_ours(found["EndpointArn"]):
             raise self._foreign(f"an endpoint {self.name}")
         return found
+
+    def look(self) -> Request | None:
+        """Give the endpoint, whoever made it."""
+        return self.account.find(_SAGEMAKER, "describe_endpoint", EndpointName=self.name)
 
     def versioned(self, kind: Kind, name: str) -> Request | None:
         """Give one model or configuration by its name; raises DeployError for one that isn't ours."""

@@ -20,7 +20,8 @@ _STREAMS = 20
 def settle(inventory: Inventory, *, limit_s: float, progress: Progress) -> Request | None:
     """Wait until the endpoint changes no more, and give it, or None where it is gone; DeployError after the limit."""
     end_s, pause_s = time.monotonic() + limit_s, _FIRST_LOOK_S
-    while (found := inventory.endpoint()) is not None and found["EndpointStatus"] in CHANGING:
+    found = inventory.endpoint()
+    while found is not None and found["EndpointStatus"] in CHANGING:
         progress(
             f"{inventory.name}: {found['EndpointStatus']}",
             done=_count(found, "Current"),
@@ -33,6 +34,7 @@ def settle(inventory: Inventory, *, limit_s: float, progress: Progress) -> Reque
             )
         time.sleep(pause_s)
         pause_s = min(2 * pause_s, _LONGEST_LOOK_S)
+        found = inventory.look()
     return found
 
 

@@ -44,6 +44,11 @@ class Wanted:
     scaling: Request | None
     policy: Request | None
 
+    @property
+    def tags_of_others(self) -> Mapping[str, str]:
+        """Give the tags of what another makes of rendered files: `apply` and `remove` leave that alone."""
+        return {key: value for key, value in self.tags.items() if key != OWNER}
+
 
 def want(landing: Landing, section: SageMakerSection) -> Wanted:
     """Say what a landing comes to; raises ConfigError for settings that don't go together."""
