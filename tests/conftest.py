@@ -81,25 +81,35 @@ def warnings_are_logged() -> None:
     logging.root.setLevel(logging.WARNING)
 
 
+TABLES = pytest.StashKey[dict[str, list[str]]]()  # what tests want shown at the end, by its heading
+
+
 def pytest_configure(config: pytest.Config) -> None:
-    """Begin with no counts of requests."""
+    """Begin with no counts of requests, and nothing to show."""
     config.stash[REPORT] = Report()
+    config.stash[TABLES] = {}
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """Hand the counts over, where this is one of several processes."""
     if (output := getattr(session.config, "workeroutput", None)) is not None:
         output["requests"] = session.config.stash[REPORT].rows
+        output["tables"] = session.config.stash[TABLES]
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_testnodedown(node: Any) -> None:  # a process of pytest-xdist, which tells no types
-    """Take the counts of such a process."""
+    """Take the counts and tables of such a process."""
     node.config.stash[REPORT].rows += getattr(node, "workeroutput", {}).get("requests", [])
+    node.config.stash[TABLES].update(getattr(node, "workeroutput", {}).get("tables", {}))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     """Show what became of the requests, and write it where FERRYMAN_CHAOS_REPORT says."""
+    for heading, lines in config.stash[TABLES].items():
+        terminalreporter.section(heading)
+        for line in lines:
+            terminalreporter.write_line(line)
     report = config.stash[REPORT]
     if not report.rows:
         return

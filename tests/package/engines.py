@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from uuid import uuid4
 
-from tests.oci.registries import free_port
+from tests.ports import free_port
 
 _HARD = ("--read-only", "--cap-drop", "all", "--security-opt", "no-new-privileges", "--pids-limit", "256")
 _DEADLINE_S = 60

@@ -14,9 +14,10 @@ from ferryman.core.task import bind_task
 from ferryman.package.run import package_bundle
 from ferryman.package.settings import Packaged, PackageSettings
 from tests.bundle.making import bundle_colour
-from tests.oci.registries import docker_registry, free_port
+from tests.oci.registries import docker_registry
 from tests.package.conftest import TAG
 from tests.package.engines import PODMAN, docker_daemon, remove, wait_until_ready
+from tests.ports import free_port
 
 DOCKERED = TAG.replace(":1", ":docker")
 

@@ -44,7 +44,7 @@ class Sent:
 def drain(visit: Visit) -> Finding:
     """Send SIGTERM under load, as a platform does that moves a container, and stop asking once it is unready."""
     requests, container = visit.questions.requests(visit.live.url), visit.live
-    sent, stopped_s = asyncio.run(_ask_while_it_stops(container, requests, visit.settings.grace_s))
+    sent, stopped_s = asyncio.run(ask_while_it_stops(container, requests, visit.settings.grace_s))
     state = container.wait(max(visit.settings.grace_s - (time.monotonic() - stopped_s), 0.5))
     took_s = time.monotonic() - stopped_s
     figures: dict[str, Figure] = {
@@ -70,7 +70,8 @@ def _must_have_ended(state: State, grace_s: float, told: str, figures: dict[str,
                     figures=figures)  # fmt: skip
 
 
-async def _ask_while_it_stops(container: Container, requests: list[bytes], grace_s: float) -> tuple[Sent, float]:
+async def ask_while_it_stops(container: Container, requests: list[bytes], grace_s: float) -> tuple[Sent, float]:
+    """Ask without a pause, send SIGTERM, and go on until it is unready; gives the counts, and when the signal went."""
     sent, is_asking, is_signalled = Sent(), asyncio.Event(), asyncio.Event()
     is_asking.set()
     # docker's proxy takes connections for a server that takes none any more: they would look lost.

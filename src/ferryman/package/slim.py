@@ -47,7 +47,7 @@ WHEELS = (
         "make models; an image answers with one",
     ),
     Rule(("onnxruntime/capi/libonnxruntime.so.*",), "the C library once more: the Python module holds all of it"),
-    Rule(("openvino/include/*", "openvino/tools/*", "openvino/torch/*", "openvino/frontend/*"), "convert models"),
+    Rule(("openvino/include/*", "openvino/tools/*", "openvino/torch/*", "openvino/frontend/*/*"), "convert models"),
     Rule(
         tuple(f"openvino/libs/libopenvino_{part}_frontend.so*" for part in ("pytorch", "tensorflow*", "paddle", "jax")),
         "read what was trained; an image reads OpenVINO's own format",
