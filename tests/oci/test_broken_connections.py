@@ -1,10 +1,14 @@
+import contextlib
 import os
 import random
 import re
 import resource
 import signal
+import socket
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,7 +16,7 @@ import pytest
 
 from ferryman.core.errors import ImageError, RegistryError
 from ferryman.oci._session import Session
-from ferryman.oci._wire import Wire
+from ferryman.oci._wire import Broken, Wire
 from ferryman.oci.auth import Credentials
 from ferryman.oci.blobs import Blobs
 from ferryman.oci.descriptor import INDEX, Descriptor
@@ -337,3 +341,42 @@ def test_what_has_another_digest_is_not_pushed_under_it(tmp_path: Path) -> None:
     blobs, wrong = Blobs(tmp_path), f"nowhere.invalid/a:1@sha256:{'0' * 64}"
     with Registry("nowhere.invalid") as registry, pytest.raises(RegistryError, match="is another's name"):
         registry.push(blobs, make_image(blobs), Reference.parse(wrong))
+
+
+def test_a_manifest_that_breaks_off_once_is_asked_for_again(registry_host: str, tmp_path: Path) -> None:
+    blobs, reference = Blobs(tmp_path), Reference.parse(f"{registry_host}/cut/manifest:1")
+    image = make_image(blobs)
+    with Registry.of(reference) as registry:
+        registry.push(blobs, image, reference)
+    payload, cuts = blobs.read(image.digest), iter((40, 80, None))
+    whole = {"Content-Type": image.media_type}
+    answers: dict[str, Answers] = {
+        "/v2/": Reply(200),
+        "/v2/a/manifests/": lambda _: Reply(200, payload, whole, cut_after=next(cuts)),
+    }
+    with scripted(answers) as server, Registry(server.host, retry=QUICKLY) as registry:
+        assert registry.resolve(Reference.parse(f"{server.host}/a")).digest == image.digest
+
+
+def test_a_registry_that_drips_bytes_is_given_up_and_one_that_is_only_slow_is_not() -> None:
+    def drip(listening: socket.socket, size: int, pause_s: float) -> None:
+        with contextlib.suppress(OSError):  # the reader has gone
+            link, _ = listening.accept()
+            with link:
+                link.recv(4096)
+                link.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 4000\r\n\r\n")
+                for _ in range(4000 // size):
+                    link.sendall(b"x" * size)
+                    time.sleep(pause_s)  # the fault itself
+
+    def get(size: int, pause_s: float) -> bytes:
+        with socket.create_server(("127.0.0.1", 0)) as listening:
+            threading.Thread(target=drip, args=(listening, size, pause_s), daemon=True).start()
+            url = f"http://127.0.0.1:{listening.getsockname()[1]}/"
+            with contextlib.closing(Wire(timeout_s=0.4)) as wire, wire.ask("GET", url, {}, None) as answer:
+                return answer.read_small()
+
+    with pytest.raises(RegistryError, match=r"sends next to nothing: \d+ bytes in") as caught:
+        get(1, 0.05)
+    assert not isinstance(caught.value, Broken)  # or it would be asked again, and drip again
+    assert get(400, 0.1) == b"x" * 4000

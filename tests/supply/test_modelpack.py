@@ -1,4 +1,5 @@
 import contextlib
+import hashlib
 import json
 import os
 import random
@@ -299,3 +300,19 @@ def test_the_command_line_gives_what_scripts_need(
     code, out, _ = ferryman("pull", f"{host}/cli/affine:2", "--json")
     assert code == 2 and "doesn't have it" in json.loads(out)["error"]
     assert ferryman("push", "there", "https://registry.example/x")[0] == 2
+
+
+def test_a_blob_that_was_damaged_while_a_pull_rested_is_got_again(host: str, tmp_path: Path) -> None:
+    bundle, out = make_large(tmp_path), tmp_path / "out" / "affine"
+    push(bundle, f"{host}/rests/affine:1")
+    staging = out.with_name(".affine.pull")
+    weights = next(bundle.rglob("weights.bin"))
+    digest = hashlib.sha256(weights.read_bytes()).hexdigest()
+    place = staging / "blobs" / "sha256" / digest
+    place.parent.mkdir(parents=True)
+    content = bytearray(weights.read_bytes())
+    content[1000] ^= 1
+    place.write_bytes(content)  # as many bytes, and one is another
+    pull(f"{host}/rests/affine:1", out)
+    assert contents(out) == contents(bundle)
+    assert not staging.exists()

@@ -25,7 +25,7 @@ def download(session: Session, path: str, descriptor: Descriptor, blobs: Blobs, 
     What came before a break, or before this process was killed, lies in `.partial/` and is not asked for again.
     Raises ImageError for a blob that is larger or another than its descriptor says, RegistryError where there is none.
     """
-    if blobs.has(descriptor.digest) and blobs.path(descriptor.digest).stat().st_size == descriptor.size:
+    if _is_here(blobs, descriptor):
         count(descriptor.size)
         return
     place = blobs.partial(descriptor.digest)
@@ -43,6 +43,18 @@ def download(session: Session, path: str, descriptor: Descriptor, blobs: Blobs, 
     except ImageError:
         place.unlink(missing_ok=True)  # the next try begins anew
         raise
+
+
+def _is_here(blobs: Blobs, descriptor: Descriptor) -> bool:
+    """Tell whether a blob is here and sound; one that was damaged since it came is dropped, and got again."""
+    if not blobs.has(descriptor.digest):
+        return False
+    try:
+        blobs.check_descriptor(descriptor)
+    except ImageError:
+        blobs.remove(descriptor.digest)
+        return False
+    return True
 
 
 def clean_up(blobs: Blobs) -> None:

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
+from http import HTTPStatus
 from typing import Any
 from urllib.parse import urljoin, urlsplit
 
@@ -93,6 +94,22 @@ class Session:
             return self._ask_known(method, url, dict(headers or {}), make_body)
 
         return self._persist(send) if is_retried else send()
+
+    def get(self, path: str, *, headers: Mapping[str, str], limit_bytes: int) -> tuple[Answer, bytes]:
+        """Ask for something small and read it, again where it breaks off; any answer but 200 comes unread."""
+        attempt = 0
+        while True:
+            answer = self.ask("GET", path, headers=headers)
+            if answer.status != HTTPStatus.OK:
+                return answer, b""
+            try:
+                with answer:
+                    return answer, answer.read_small(limit_bytes)
+            except Broken as error:
+                if attempt + 1 >= self.retry.attempts:
+                    raise RegistryError(f"{self.host}: {error}", hint="look at the network, and run it again") from None
+            self.pause(attempt)
+            attempt += 1
 
     def _persist(self, send: Callable[[], Answer]) -> Answer:
         attempt = 0

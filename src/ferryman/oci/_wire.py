@@ -17,6 +17,7 @@ from urllib.parse import SplitResult, unquote, urlsplit
 
 from ferryman import __version__
 from ferryman.core.errors import RegistryError
+from ferryman.oci._pace import PacedResponse, TooSlow
 
 TIMEOUT_S = 60.0
 SMALL_BYTES = 256 * 1024
@@ -68,6 +69,8 @@ class Answer:
         """Read at most so many bytes; none at the end. Raises Broken."""
         try:
             part = self._response.read(size)
+        except TooSlow as error:
+            raise _too_slow(urlsplit(self.url).netloc, error) from None
         except (http.client.HTTPException, OSError) as error:
             raise Broken(f"the connection broke: {error!r}") from None
         if not part and size and self._response.length:
@@ -195,6 +198,7 @@ class Wire:
                 connection.set_tunnel(parts.hostname or "", port, headers=_proxy_login(proxy))
         else:
             connection = http.client.HTTPConnection(host, at, timeout=self._timeout_s, blocksize=_BLOCK_BYTES)
+        connection.response_class = PacedResponse
         return connection
 
 
@@ -248,7 +252,11 @@ def _explain(error: Exception, parts: SplitResult) -> Exception:
             f"no host is called {parts.hostname}: {error.strerror}", hint="look at the name, and at DNS"
         )
     if isinstance(error, TimeoutError):
-        return Broken(f"{host} gives no answer in time")
+        return _too_slow(host, error) if isinstance(error, TooSlow) else Broken(f"{host} gives no answer in time")
     if isinstance(error, ConnectionRefusedError):
         return Broken(f"nothing listens at {host}")
     return Broken(f"the connection to {host} broke: {error}")
+
+
+def _too_slow(host: str, error: TooSlow) -> RegistryError:
+    return RegistryError(f"{host} sends next to nothing: {error}", hint="try again later: it goes on from here")

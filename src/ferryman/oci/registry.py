@@ -198,11 +198,9 @@ class Registry:
     def _get_manifest(self, reference: Reference, expected: Descriptor | None = None) -> tuple[Descriptor, bytes]:
         self._repository = reference.repository
         path = f"/v2/{reference.repository}/manifests/{quote(reference.target, safe=':')}"
-        answer = self._session.ask("GET", path, headers={"Accept": _ACCEPT})
+        answer, payload = self._session.get(path, headers={"Accept": _ACCEPT}, limit_bytes=MANIFEST_LIMIT_BYTES)
         if answer.status != 200:
             raise self._session.refuse(answer, str(reference))
-        with answer:
-            payload = answer.read_small(MANIFEST_LIMIT_BYTES)
         if len(payload) > MANIFEST_LIMIT_BYTES:
             raise ImageError(f"{reference}: the manifest has more than {MANIFEST_LIMIT_BYTES} bytes", hint=_DAMAGED)
         digest = Blobs.digest_of(payload)
