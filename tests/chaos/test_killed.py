@@ -84,4 +84,5 @@ def test_a_killed_server_leaves_no_orphan_and_comes_back_as_it_was(tmp_path: Pat
         report.add("the server is killed and started again", counts, "cut: in work when it died; asked again, answered")
         assert http.versions == ["1"], "the choice of before still holds"
         assert (counts.lost, counts.wrong, counts.failed) == (0, 0, {}), counts.examples
-        assert counts.cut <= 11, "one for each caller at most"
+        # Twice, as the kernel may have taken its next connection for a server that was dying.
+        assert counts.cut <= 2 * 11, "no more than each caller had under way"

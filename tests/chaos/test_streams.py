@@ -86,4 +86,5 @@ def test_streams_come_back_to_a_server_that_was_killed(tmp_path: Path, report: R
             callers.wait_for_answers(50)
             callers.stop()
     tell(report, "the server is killed and they connect again", callers)
-    assert max(callers.http.counts.cut, callers.grpc.counts.cut) <= AHEAD, "no more than was under way"
+    # Twice, as the kernel may have taken their next connections for a server that was dying.
+    assert max(callers.http.counts.cut, callers.grpc.counts.cut) <= 2 * AHEAD, "no more than was under way"

@@ -2,11 +2,11 @@
 
 import json
 import os
+import select
 import signal
 import subprocess
 import sys
 import tempfile
-import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -59,12 +59,9 @@ def describe(choice: Choice) -> str:
 
 def _first_line(process: subprocess.Popen[str]) -> str:
     """Give the line that a ready server writes, "" where it ended or took too long."""
-    killer = threading.Timer(_START_S, process.kill)
-    killer.start()
-    try:
-        return process.stdout.readline() if process.stdout else ""
-    finally:
-        killer.cancel()
+    if process.stdout is None or not select.select([process.stdout], [], [], _START_S)[0]:
+        return ""
+    return process.stdout.readline()
 
 
 def _stop(process: subprocess.Popen[str]) -> None:
