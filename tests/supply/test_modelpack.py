@@ -18,14 +18,16 @@ from ferryman.bundle.write import write_bundle
 from ferryman.cli.main import main
 from ferryman.core.artifact import digest_path
 from ferryman.core.bundle import BOM
-from ferryman.core.errors import BundleError, FerrymanError, ImageError
+from ferryman.core.errors import BundleError, FerrymanError, ImageError, Untrusted
 from ferryman.oci.blobs import Blobs
 from ferryman.oci.descriptor import Descriptor
 from ferryman.oci.image import write_artifact
 from ferryman.oci.reference import Reference
 from ferryman.oci.registry import Registry
 from ferryman.supply._modelpack import ARTIFACT_TYPE, BUNDLE_DIGEST, FILE_PATH
+from ferryman.supply.keys import make_key
 from ferryman.supply.modelpack import Moved, fetch, pull_bundle, push_bundle
+from ferryman.supply.verbs import accept
 from tests.bundle.making import bundle_affine
 from tests.oci.making import make_image, run
 from tests.oci.registries import Cutter, docker_registry, wait_for
@@ -316,3 +318,11 @@ def test_a_blob_that_was_damaged_while_a_pull_rested_is_got_again(host: str, tmp
     pull(f"{host}/rests/affine:1", out)
     assert contents(out) == contents(bundle)
     assert not staging.exists()
+
+
+def test_who_asks_for_a_pushed_bundles_signature_is_told_where_it_is(host: str, bundle: Path, tmp_path: Path) -> None:
+    moved = push(bundle, f"{host}/asked/affine:1")
+    _, public = make_key(tmp_path / "release")
+    with pytest.raises(Untrusted, match="is a bundle, and not signed as images are") as refused:
+        accept(moved.reference, keys=[public])
+    assert "ferryman pull --require-signature" in refused.value.hint

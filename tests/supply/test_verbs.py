@@ -58,6 +58,28 @@ def test_a_bill_of_materials_is_printed_or_written_whole(bundle: Path, tmp_path:
     assert not (tmp_path / "no.json").exists()
 
 
+def test_a_bill_of_materials_replaces_one_and_nothing_else(bundle: Path, tmp_path: Path, capsys: Captured) -> None:
+    other, file = tmp_path / "notes.txt", tmp_path / "bom.json"
+    other.write_text("a day's work")
+    assert main(["bom", str(bundle), str(other)]) == 2
+    assert "is neither a bill of materials nor a provenance" in capsys.readouterr().err
+    assert other.read_text() == "a day's work"
+    for words in ([], ["--provenance"], []):
+        assert main(["bom", str(bundle), str(file), *words]) == 0
+    assert json.loads(file.read_text())["bomFormat"] == "CycloneDX"
+
+
+@pytest.mark.parametrize("is_dry", [True, False])
+def test_the_json_of_sign_and_bom_says_whether_it_was_a_dry_run(
+    is_dry: bool, bundle: Path, keys: Path, tmp_path: Path, capsys: Captured
+) -> None:
+    dry = ["--dry-run"] if is_dry else []
+    assert main(["sign", str(bundle), "--key", str(keys / "good.pem"), "--json", *dry]) == 0
+    assert json.loads(capsys.readouterr().out)["dry_run"] is is_dry
+    assert main(["bom", str(bundle), str(tmp_path / "bom.json"), "--json", *dry]) == 0
+    assert json.loads(capsys.readouterr().out)["dry_run"] is is_dry
+
+
 def test_a_dry_run_of_signing_writes_nothing(bundle: Path, keys: Path, capsys: Captured) -> None:
     assert main(["sign", str(bundle), "--key", str(keys / "good.pem"), "--dry-run"]) == 0
     assert "would write" in capsys.readouterr().out

@@ -9,7 +9,7 @@ from ferryman.cli.options import add_json
 from ferryman.cli.output import write_file, write_json, write_text
 from ferryman.cli.signing_options import add_builder, add_place, place_of
 from ferryman.cli.talk import Listener, say
-from ferryman.supply.signing import encode
+from ferryman.supply.signing import encode, refuse_foreign
 
 EXAMPLE = "ferryman bom dist/street street.cdx.json"
 
@@ -29,6 +29,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Write or print the document: the same target, the same bytes."""
+    if args.file:
+        refuse_foreign(args.file)
     with Listener(sys.stderr, is_quiet=args.quiet) as progress:
         found = api.bom(
             args.target, provenance=args.provenance, builder=args.builder, place=place_of(args), progress=progress
@@ -39,7 +41,8 @@ def run(args: argparse.Namespace) -> int:
     if args.file and not args.dry_run:
         write_file(args.file, text)
     if args.json:
-        write_json({"file": args.file, "warnings": found.warnings, "document": None if args.file else found.document})
+        document = None if args.file else found.document
+        write_json({"file": args.file, "warnings": found.warnings, "document": document, "dry_run": args.dry_run})
     elif args.file:
         write_text(f"{'would write ' if args.dry_run else ''}{args.file}\n")
     elif not args.dry_run:

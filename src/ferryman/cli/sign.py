@@ -1,6 +1,7 @@
 """`ferryman sign`: vouch for a bundle or an image."""
 
 import argparse
+from dataclasses import asdict
 from pathlib import Path
 
 from ferryman import api
@@ -57,7 +58,7 @@ def run(args: argparse.Namespace) -> int:
     for warning in signed.warnings if not args.quiet else ():
         say(warning, label="warning", style="yellow")
     if args.json:
-        write_json({"target": signed.target, "key": signed.key, "written": signed.written, "warnings": signed.warnings})
+        write_json({**asdict(signed), "dry_run": args.dry_run})
     else:
         would = "would write " if args.dry_run and signed.written else ""
         what = ", ".join(signed.written) or "it was signed already"

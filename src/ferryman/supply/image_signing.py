@@ -93,7 +93,7 @@ def accept_image(image: str, policy: Policy, *, place: Place = HERE) -> Accepted
         raise ConfigError(f"whose signature should {image} have?", hint="name keys: --require-signature KEY.pub")
     with _desk(image, place) as desk:
         top = desk.registry.resolve(desk.reference)
-        signer = _check(desk, top.digest, policy)
+        signer = _check(desk, top, policy)
         if wanted := sorted(policy.require & _PREDICATES.keys()):
             for manifest in _all_of(desk, top):
                 if manifest.media_type not in INDEXES:
@@ -163,11 +163,16 @@ def _attest(desk: _Desk, manifest: Descriptor, found: _Described, key: PrivateKe
     return desk.put(attested, before, manifest.digest, "att") if attested else []
 
 
-def _check(desk: _Desk, digest: str, policy: Policy) -> PublicKey:
-    signatures = desk.beside(digest, "sig")
+def _check(desk: _Desk, top: Descriptor, policy: Policy) -> PublicKey:
+    signatures, name = desk.beside(top.digest, "sig"), f"{desk.name}@{top.digest}"
+    if signatures is None and top.artifact_type == ARTIFACT_TYPE:
+        raise Untrusted(
+            f"{name} is a bundle, and not signed as images are",
+            hint="a bundle's signature travels in it: ferryman pull --require-signature KEY.pub checks that one",
+        )
     if signatures is None:
-        raise Untrusted(f"{desk.name}@{digest} is not signed", hint=f"ferryman sign {desk.name}@{digest} --key KEY.pem")
-    return check_image_signature(desk.blobs, signatures, digest, policy.keys)
+        raise Untrusted(f"{name} is not signed", hint=f"ferryman sign {name} --key KEY.pem")
+    return check_image_signature(desk.blobs, signatures, top.digest, policy.keys)
 
 
 def _check_parts(desk: _Desk, digest: str, wanted: list[Any], policy: Policy) -> None:

@@ -9,8 +9,9 @@ from typing import Any
 from ferryman.bundle.attach import attach
 from ferryman.bundle.read import load_bundle
 from ferryman.core.bundle import BOM, PROVENANCE, SIGNATURE
-from ferryman.core.errors import Untrusted
+from ferryman.core.errors import ConfigError, FerrymanError, Untrusted
 from ferryman.supply.bom import Bom, bundle_bom
+from ferryman.supply.dsse import parse_json
 from ferryman.supply.keys import PrivateKey
 from ferryman.supply.model_signature import model_signature, read_signature
 from ferryman.supply.policy import Policy
@@ -104,6 +105,20 @@ def describe_bundle(path: Path, *, provenance: bool = False, builder: str = LOCA
 def encode(document: Mapping[str, Any]) -> bytes:  # JSON
     """Give a document's bytes, for people to read: the same document, the same bytes."""
     return json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False).encode() + b"\n"
+
+
+def refuse_foreign(file: Path) -> None:
+    """Raise ConfigError for a file that is there and is no document of this kind: it would be written over."""
+    if not file.exists():
+        return
+    try:
+        held = parse_json(file.read_bytes(), origin=str(file))
+    except (OSError, FerrymanError):
+        held = None
+    if not isinstance(held, dict) or not {"bomFormat", "predicateType"} & held.keys():
+        raise ConfigError(
+            f"{file} is there, and is neither a bill of materials nor a provenance", hint="name another file"
+        )
 
 
 def not_attested(image: str, part: str) -> Untrusted:
