@@ -35,6 +35,7 @@ defaults
     timeout connect 2s
     timeout client 15m
     timeout server 15m
+    timeout check 5s
     retries 3
     option redispatch 1
 frontend callers
@@ -64,7 +65,7 @@ class Pods:
     def play(self, colour: str, version: str, *words: str) -> Path:
         """Run the Deployment of a version under a colour's name, at the colour's address."""
         section = target(
-            "kubernetes", service=f"street-{colour}", form="podman", unready_s=2, drain_s=10, memory_mb=400, replicas=1
+            "kubernetes", service=f"street-{colour}", form="podman", unready_s=3, drain_s=10, memory_mb=400, replicas=1
         )
         files = section.render(land(self.bundles[version], section, self.images[version]))
         file = self.folder / f"{colour}-{version}.yaml"

@@ -22,7 +22,8 @@ _SEALED: dict[str, Any] = {
 }
 
 # TCP, not HTTP: what a connection carries (HTTP/1.1, gRPC, WebSocket) is between the caller and the server, which asks
-# its callers to come back on another connection before it leaves. Names are looked up again each second.
+# its callers to come back on another connection before it leaves. Names are looked up again each second. A check waits
+# longer than it takes to come round: on a busy host a slow answer is no reason to have nobody to send callers to.
 _HAPROXY = """\
 global
     maxconn 4096
@@ -31,6 +32,7 @@ defaults
     timeout connect 2s
     timeout client 15m
     timeout server 15m
+    timeout check 5s
     retries 3
     option redispatch 1
 resolvers host

@@ -26,11 +26,13 @@ fail() { echo "error: $1" >&2; exit 1; }
 # Make a link lead elsewhere in one step: a power cut leaves the old one or the new one.
 point() { ln -sfn "$2" "$1.new"; mv -T "$1.new" "$1"; sync; }
 
+moved=no  # is the port another one?
 write_units() {
   mkdir -p "$units"
   runtime=/opt/ferryman/$(readlink "$prefix/runtime")
   for name in $names; do
     sed "s|@RUNTIME@|$runtime|" "$prefix/runtime/units/$name" >"$units/.$name.new"
+    case $name in *.socket) [ "$(cat "$units/$name" 2>/dev/null)" = "$(cat "$units/.$name.new")" ] || moved=yes ;; esac
     mv "$units/.$name.new" "$units/$name"
   done
 }
@@ -45,18 +47,38 @@ inside() {
     exec chroot "$runtime" "$@"' sh "$prefix/runtimes/$name" "$state" "$settings" "$@"
 }
 
+# systemd takes a number for a user only where the box's list of users has it.
+add_user() {
+  for line in passwd=ferryman:x:65532:65532:Ferryman:/nonexistent:/usr/sbin/nologin group=ferryman:x:65532:; do
+    file=$root/etc/${line%%=*}
+    [ -f "$file" ] && ! grep -q '^[^:]*:[^:]*:65532:' "$file" || continue
+    [ -z "$(tail -c 1 "$file")" ] || echo >>"$file"
+    echo "${line#*=}" >>"$file"
+  done
+}
+
+# The socket stays, with all who wait at it; without a fleet the agent has nothing to follow.
 restart() {
   [ $start = yes ] || return 0
+  wanted=ferryman-edge.service
+  if grep -q '^WantedBy=' "$units/ferryman-agent.service"; then wanted="$wanted ferryman-agent.service"; fi
   systemctl daemon-reload
-  systemctl enable --quiet $names
-  systemctl restart $names
+  systemctl enable --quiet ferryman-edge.socket $wanted
+  [ $moved = no ] || systemctl stop ferryman-edge.service ferryman-edge.socket
+  systemctl start ferryman-edge.socket
+  systemctl restart $wanted
 }
 
 if [ $what = uninstall ]; then
   if [ -d /run/systemd/system ] && [ -z "$root" ]; then systemctl disable --quiet --now $names 2>/dev/null || true; fi
   for name in $names; do rm -f "$units/$name"; done
   rm -rf "$prefix/runtimes" "$prefix/runtime" "$prefix/previous"
-  [ $purge = no ] || rm -rf "$state" "$settings"
+  if [ $purge = yes ]; then
+    rm -rf "$state" "$settings"
+    for file in "$root/etc/passwd" "$root/etc/group"; do
+      [ ! -f "$file" ] || sed -i '/^ferryman:x:65532:/d' "$file"
+    done
+  fi
   echo "removed$([ $purge = yes ] || echo "; $state and $settings are kept (--purge takes them, too)")"
   exit 0
 fi
@@ -109,6 +131,7 @@ for old in "$prefix"/runtimes/* "$prefix"/runtimes/.*.new; do
     *) rm -rf "$old" ;;
   esac
 done
+add_user
 write_units
 restart
 echo "installed: $(du -smL "$prefix/runtime" | cut -f1) MB in $prefix, $(du -sm "$state" | cut -f1) MB in $state"
