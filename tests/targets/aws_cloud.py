@@ -213,9 +213,10 @@ def _checking(one: Cloud, check: Any) -> Any:
 
 def _letting_in(one: Cloud, get_token: Any) -> Any:
     def get_authorization_token(self: ECRResponse) -> ActionResult:
-        answer: Any = get_token(self)
-        for told in answer.result["authorizationData"]:
+        answer: ActionResult = get_token(self)
+        found: Any = answer.result
+        for told in found["authorizationData"]:
             told["proxyEndpoint"] = one.proxy or told["proxyEndpoint"]
-        return answer  # type: ignore[no-any-return]  # moto's own class
+        return answer
 
     return get_authorization_token

@@ -22,8 +22,12 @@ from ferryman.oci.descriptor import DOCKER_MANIFEST
 from ferryman.oci.reference import Reference
 from ferryman.oci.registry import Registry
 from ferryman.targets.aws import account
+from tests.bundle.making import bundle_affine
+from tests.cli.running import ferryman
 from tests.oci.making import make_image, make_index, run
-from tests.oci.registries import docker_registry, free_port
+from tests.oci.registries import docker_registry
+from tests.ports import free_port
+from tests.server.platforms import started_by
 from tests.targets.aws_cloud import ACCOUNT, PING, REGION, Cloud, cloud
 from tests.targets.making import IMAGE, landing, target
 
@@ -375,6 +379,7 @@ def test_what_is_missing_is_told_with_the_way_out(image: str, settings: dict[str
         ({"rollout": {"by": "linear", "percent": 5}}, "linear takes 10 to 50"),
         ({"rollout": {"by": "linear", "percent": 10, "wait_s": 3600}}, "10 steps of 3600 s"),
         ({"serverless": {}, "autoscale": {}}, "serverless endpoints take no autoscale"),
+        ({"serverless": {"memory_mb": 1500}}, "serverless.memory_mb"),
         ({"serverless": {"concurrency": 2, "provisioned": 3}}, "provisioned = 3 is over concurrency = 2"),
         ({"autoscale": {"least": 5}}, "least = 5 is over most = 4"),
         ({"instance_type": "m5.large"}, "instance_type"),
@@ -446,7 +451,8 @@ def test_cloudformation_makes_the_endpoint_of_the_template(aws: Cloud) -> None:
 def test_terraforms_text_is_parsed_and_says_what_the_template_says(settings: dict[str, Any]) -> None:
     one = landing(p99_ms=30.0, threads=2)
     [text] = sagemaker(**settings, output="terraform").render(one).values()
-    resources = blocks(hcl2.loads(text)["resource"])
+    read = hcl2.loads(text, serialization_options=hcl2.SerializationOptions(strip_string_quotes=True))
+    resources = blocks(read["resource"])
     [template] = sagemaker(**settings).render(one).values()
     properties = {key: value["Properties"] for key, value in yaml.safe_load(template)["Resources"].items()}
     model, config = (
@@ -456,6 +462,9 @@ def test_terraforms_text_is_parsed_and_says_what_the_template_says(settings: dic
     assert model["name"] == properties["Model"]["ModelName"]
     assert config["name"] == properties["EndpointConfig"]["EndpointConfigName"]
     assert config["production_variants"][0]["model_name"] == "${aws_sagemaker_model.model.name}"
+    said = properties["Model"]["PrimaryContainer"]["Environment"]
+    escaped = {key: value.replace("${", "$${").replace("%{", "%%{") for key, value in said.items()}
+    assert model["primary_container"][0]["environment"] == escaped
     routed = resources["aws_sagemaker_endpoint"]["endpoint"]["deployment_config"][0]
     alarms = [alarm["alarm_name"] for alarm in routed["auto_rollback_configuration"][0]["alarms"]]
     assert len(alarms) == len(properties["Endpoint"]["DeploymentConfig"]["AutoRollbackConfiguration"]["Alarms"])
@@ -471,3 +480,45 @@ def blocks(found: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
         for kind, named in one.items():
             whole.setdefault(kind, {}).update(named)
     return whole
+
+
+@pytest.mark.tool("docker-registry")
+def test_the_command_line_goes_through_all_of_it(aws: Cloud, images: list[str], tmp_path: Path) -> None:
+    bundle_affine(tmp_path / "dist" / "affine")
+    words = [f'{key} = "{value}"' for key, value in {"region": REGION, "role": ROLE, "repository": "affine"}.items()]
+    (tmp_path / "ferryman.toml").write_text(
+        '[model]\nname = "affine"\nsource = "affine.onnx"\n[task]\nkind = "tensor"\n[targets.sagemaker]\n'
+        + "\n".join([f'image = "{images[0].partition("@")[0]}:0"', *words])
+    )
+    said = [
+        ferryman("deploy", *move, "--quiet", folder=tmp_path)
+        for move in (("apply", "sagemaker"), ("apply", "sagemaker"), ("status", "sagemaker"), ("remove", "sagemaker"))
+    ]
+    assert [done.returncode for done in said] == [0, 0, 0, 0], [done.stderr for done in said]
+    assert said[0].stdout.endswith("6 created\n") and said[1].stdout.endswith("nothing to change\n")
+    assert said[2].stdout.startswith(f"affine: ready, 1 of 1  {ACCOUNT}.dkr.ecr.{REGION}.amazonaws.com/affine:amd64-")
+    assert said[3].stdout.endswith("4 removed\n")
+    lost = ferryman("deploy", "status", "sagemaker", folder=tmp_path, AWS_ACCESS_KEY_ID="", AWS_SECRET_ACCESS_KEY="")
+    assert lost.returncode == 2 and "hint: log in again" in lost.stderr and "Traceback" not in lost.stderr
+
+
+def test_our_server_does_as_the_models_environment_says(tmp_path: Path) -> None:
+    bundle_affine(tmp_path / "affine")
+    template = yaml.safe_load(sagemaker().render(landing(threads=1))["template.yaml"])
+    told = template["Resources"]["Model"]["Properties"]["PrimaryContainer"]["Environment"]
+    image = {"FERRYMAN_BUNDLE": str(tmp_path / "affine"), "FERRYMAN_ADMIN_PORT": "off"}
+    port = free_port()
+    with started_by({**image, **told, "PORT": str(port)}, port=port) as server:
+        assert server.ask("GET", "/ping")[:2] == (200, b"")
+        body = json.dumps({"instances": [[1.0, 2.0, 3.0]]}).encode()
+        status, answer, _ = server.ask("POST", "/invocations", body, {"Content-Type": "application/json"})
+        assert (status, answer) == (200, {"predictions": [[3.0, 5.0, 7.0]]})
+        assert '"level": "INFO"' in server.log(), "CloudWatch gets JSON lines"
+        assert server.stop(timeout_s=28) == 0, "SageMaker kills what is left after 30 s"
+
+
+def test_rendering_needs_no_package_of_aws_and_gives_equal_bytes() -> None:
+    said = "import sys\nsys.modules['boto3'] = None\nfrom tests.targets.making import render\n"
+    settings = {"region": REGION, "role": ROLE, "repository": "street", **EVERYTHING}
+    code = f"{said}one = [render('sagemaker', {settings!r}) for _ in range(2)]\nassert one[0] == one[1] and one[0]"
+    run(sys.executable, "-c", code, folder=Path(__file__).parents[2])

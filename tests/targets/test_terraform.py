@@ -9,6 +9,8 @@ from hypothesis import strategies as st
 
 from ferryman.targets.terraform import Block, Expression, write_terraform, write_value
 
+_WORDS = ("for", "in", "if", "else", "endif", "endfor", "true", "false", "null")
+_KEYS = st.from_regex(r"\A[a-z][a-z_]{0,8}\Z").filter(lambda key: str(key) not in _WORDS)
 _TEXTS = st.text(st.characters(codec="utf-8"), max_size=20)
 _VALUES = st.recursive(
     st.none() | st.booleans() | st.integers(-(10**9), 10**9) | _TEXTS,
@@ -65,14 +67,9 @@ def test_a_number_that_is_none_is_refused() -> None:
         write_value(float("nan"))
 
 
-@given(
-    st.dictionaries(st.from_regex(r"\A[a-z][a-z_]{0,8}\Z").filter(lambda key: key not in _WORDS), _VALUES, max_size=4)
-)
+@given(st.dictionaries(_KEYS, _VALUES, max_size=4))
 def test_whatever_the_values_are_a_parser_reads_blocks_and_keys(values: dict[str, Any]) -> None:
     [block] = hcl2.loads(write_terraform([Block("resource", ("kind", "name"), values)]))["resource"]
     [kind] = block.values()
     [found] = kind.values()
     assert {key for key in found if not key.startswith("__")} == {key for key in values if values[key] is not None}
-
-
-_WORDS = ("for", "in", "if", "else", "endif", "endfor", "true", "false", "null")

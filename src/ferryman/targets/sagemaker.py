@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from typing import ClassVar
 
+from ferryman.core.plugins import find
 from ferryman.core.progress import Progress
 from ferryman.core.target import Change, Files, Landing, Standing
 from ferryman.targets.aws import cloudformation, hcl
@@ -48,4 +49,5 @@ class SageMaker(SageMakerSection):
         return take_away(self._account(), name, dry_run=dry_run, limit_s=self.wait_s, progress=progress)
 
     def _account(self) -> Account:
+        find("targets", self.name).require()
         return Account(self.profile, region_of(self))

@@ -30,7 +30,7 @@ class Part(BaseModel):
 class Serverless(Part):
     """Run without instances of one's own: AWS starts copies as requests come, and none where none do."""
 
-    memory_mb: Literal[1024, 2048, 3072, 4096, 5120, 6144] | None = Field(
+    memory_mb: Annotated[int, Field(ge=1024, le=6144, multiple_of=1024)] | None = Field(
         None, description="Memory of a copy, in MB; the smallest that the contract's memory fits into by default."
     )
     concurrency: Annotated[int, Field(ge=1, le=200)] = Field(20, description="Most requests at once.")
