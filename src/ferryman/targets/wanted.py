@@ -21,7 +21,12 @@ def short_digest(value: Json) -> str:
 
 
 def like(there: Any, wanted: Any) -> Any:  # JSON values
-    """Give what is there of what is wanted: a cloud adds its own fields, and leaves out those that are empty."""
+    """Give what is there of what is wanted: a cloud adds its own fields, and leaves out those that are empty.
+
+    Words that differ in capitals alone are alike: some clouds answer "Auto" to "auto".
+    """
+    if isinstance(there, str) and isinstance(wanted, str) and there.casefold() == wanted.casefold():
+        return wanted
     if isinstance(wanted, Mapping):
         if not isinstance(there, Mapping):
             return wanted if not wanted and there is None else there
