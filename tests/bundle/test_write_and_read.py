@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ferryman.bundle import _swap
+from ferryman.bundle import swap
 from ferryman.bundle.golden import check_golden
 from ferryman.bundle.pack import pack
 from ferryman.bundle.read import load_bundle
@@ -192,7 +192,7 @@ def test_swapping_in_two_steps_leaves_the_new_bundle_and_nothing_else(tmp_path: 
     new = bundle_affine(tmp_path / "new", factor=3)
     staged = tmp_path / ".bundle.abc.partial"
     shutil.copytree(new.path, staged)
-    _swap._swap_in_two_steps(staged, tmp_path / "bundle")
+    swap._swap_in_two_steps(staged, tmp_path / "bundle")
     assert load_bundle(tmp_path / "bundle").manifest == new.manifest
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
 

@@ -9,9 +9,10 @@ import pytest
 
 from ferryman.bundle.read import load_bundle
 from ferryman.container.owner import Owner, new_name, owner_of
-from ferryman.container.settings import OVERHEAD_MB, ImageSettings, limits_of, promises_of
+from ferryman.container.settings import ImageSettings, limits_of, promises_of
 from ferryman.container.source import is_image
 from ferryman.core.errors import UserError
+from ferryman.targets.landing import memory_mb
 from tests.bundle.making import bundle_affine
 from tests.cli.running import ferryman
 
@@ -44,8 +45,9 @@ def test_limits_and_promises_come_from_the_settings_before_the_contract(tmp_path
     promises = promises_of(asked, bundle)
     assert promises.max_start_s == 9
     limits = limits_of(asked, promises, bundle)
-    assert (limits.memory_mb, limits.cpus) == (101 + OVERHEAD_MB, 0.5)
+    assert (limits.memory_mb, limits.cpus) == (120 + 192, 0.5)  # 100.5 MB x 1.25 are 119.8 MiB
     assert "max_rss_mb 100.5" in limits.memory_from
+    assert limits.memory_mb == memory_mb(100.5), "an image is verified within what targets give it"
     assert limits_of(ImageSettings(memory_mb=64), promises, bundle).memory_from == "as asked"
     assert promises_of(ImageSettings(), None).max_start_s is None
 
@@ -67,6 +69,16 @@ def test_a_name_tells_whose_container_it_is_and_whether_that_process_has_ended()
     assert not Owner("another", "0123456789ab", 1, 1).is_gone(), "another machine's processes can't be seen"
     assert owner_of("ferryman-verify-of-mine") is None
     assert owner_of("postgres") is None
+
+
+def test_an_image_in_a_file_or_folder_is_told_its_name(tmp_path: Path) -> None:
+    (tmp_path / "street.tar").touch()
+    (tmp_path / "layout").mkdir()
+    (tmp_path / "layout" / "oci-layout").touch()
+    for target, name in (("street.tar", "docker-archive:street.tar"), ("layout", "oci:layout")):
+        answer = ferryman("verify", target, folder=tmp_path)
+        assert answer.returncode == UserError.exit_code
+        assert name in answer.stderr
 
 
 def test_an_option_for_images_is_refused_for_a_bundle(tmp_path: Path) -> None:

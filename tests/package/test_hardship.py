@@ -13,9 +13,9 @@ import pytest
 
 from ferryman.core.bundle import Bundle
 from ferryman.core.errors import ImageError
-from ferryman.core.progress import silent
+from ferryman.core.progress import Progress, silent
 from ferryman.oci.layout import Layout
-from ferryman.package.debian import settle
+from ferryman.package.debian import renewed, settle
 from ferryman.package.fetch import Wheels
 from ferryman.package.run import package_bundle
 from ferryman.package.settings import Packaged, PackageSettings
@@ -144,6 +144,31 @@ def test_a_version_that_wheels_spell_otherwise_is_found_and_one_that_is_none_is_
     assert wheels.get({"certifi": "2025.08.03"})[0].path.name == "certifi-2025.8.3-py3-none-any.whl"
     with pytest.raises(ImageError, match="no version of certifi"):
         Wheels(tmp_path / "cache", TARGET, folder=None, progress=silent).get({"certifi": "../../elsewhere"})
+
+
+def test_a_base_of_debian_is_renewed_each_week_and_the_last_one_serves_where_there_is_no_network(
+    tmp_path: Path,
+) -> None:
+    asked: list[Path] = []
+
+    def get(_machine: str, _short: str, root: Path, _progress: Progress) -> None:
+        asked.append(root)
+        if root.name.endswith("-12"):
+            raise ImageError("no network")
+        root.mkdir()
+        (root / "ferryman-packages").touch()
+
+    def in_week(number: float) -> str:
+        return renewed("arm64", "3.11", tmp_path, silent, now_s=number * 7 * 86400, get=get).name
+
+    assert [in_week(10.1), in_week(10.9), in_week(11), in_week(12)] == [
+        f"arm64-3.11-{week}" for week in (10, 10, 11, 11)
+    ]
+    assert [root.name[-2:] for root in asked] == ["10", "11", "12"]
+    in_week(15.5)
+    assert sorted(folder.name[-2:] for folder in tmp_path.iterdir()) == ["11", "15"], "older than a month: gone"
+    with pytest.raises(ImageError, match="no network"):
+        renewed("amd64", "3.11", tmp_path, silent, now_s=12 * 7 * 86400, get=get)
 
 
 def test_two_runs_that_get_a_base_at_once_both_have_it(tmp_path: Path) -> None:

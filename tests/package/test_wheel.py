@@ -16,13 +16,16 @@ from ferryman.package.wheel import Wheel, read_metadata, unpack_wheel
 META = b"Metadata-Version: 2.4\nName: one\nVersion: 1.0\nLicense-Expression: MIT\n"
 
 
-def make_wheel(folder: Path, files: Mapping[str, bytes], *, wrong: str = "", unlisted: str = "") -> Wheel:
+def make_wheel(
+    folder: Path, files: Mapping[str, bytes], *, wrong: str = "", unlisted: str = "", bare: str = ""
+) -> Wheel:
     files = {**files, "one-1.0.dist-info/METADATA": META, "one-1.0.dist-info/WHEEL": b"Wheel-Version: 1.0\n"}
     lines = []
     for name, content in files.items():
         digest = hashlib.sha256(b"other" if name == wrong else content).digest()
         encoded = base64.urlsafe_b64encode(digest).decode().rstrip("=")
-        lines += [] if name == unlisted else [f"{name},sha256={encoded},{len(content)}"]
+        listed = f"{name},," if name == bare else f"{name},sha256={encoded},{len(content)}"
+        lines += [] if name == unlisted else [listed]
     path = folder / "one-1.0-py3-none-any.whl"
     with zipfile.ZipFile(path, "w") as archive:
         for name, content in files.items():
@@ -52,6 +55,24 @@ def test_a_file_that_is_not_listed_is_refused(tmp_path: Path) -> None:
     wheel = make_wheel(tmp_path, {"one/extra.py": b""}, unlisted="one/extra.py")
     with pytest.raises(ImageError, match="not in its RECORD"):
         unpack_wheel(wheel, tmp_path / "out")
+
+
+@pytest.mark.parametrize("bare", ["one/extra.py", "one-1.0.dist-info/METADATA"])
+def test_a_file_that_is_listed_without_a_digest_is_refused(bare: str, tmp_path: Path) -> None:
+    wheel = make_wheel(tmp_path, {"one/extra.py": b"evil"}, bare=bare)
+    with pytest.raises(ImageError, match=f"its RECORD has no digest of {bare}"):
+        unpack_wheel(wheel, tmp_path / "out")
+
+
+def test_a_wheel_that_would_fill_the_disk_is_refused_before_it_does(tmp_path: Path) -> None:
+    path = make_wheel(tmp_path, {"one/zeros.bin": bytes(9)}).path
+    payload = path.read_bytes()
+    at = payload.index(b"PK\x01\x02") + 24  # the first entry's size in the archive's list of files
+    path.write_bytes(payload[:at] + (0xFFFFFFF0).to_bytes(4, "little") + payload[at + 4 :])
+    bombs = Wheel("one", "1.0", path, hashlib.sha256(path.read_bytes()).hexdigest())
+    with pytest.raises(ImageError, match="would unpack to 42949"):
+        unpack_wheel(bombs, tmp_path / "out")
+    assert not list(tmp_path.rglob("zeros.bin"))
 
 
 def test_a_wheel_that_was_changed_since_it_came_is_refused(tmp_path: Path) -> None:

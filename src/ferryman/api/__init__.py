@@ -21,6 +21,7 @@ from ferryman.bundle.read import load_bundle
 from ferryman.client.access import Access
 from ferryman.container.settings import ImageSettings, VerifyImageChoices
 from ferryman.container.source import is_image as looks_like_image
+from ferryman.container.source import refuse_unnamed
 from ferryman.container.suite import Examined as ExaminedImage
 from ferryman.container.suite import examine_image
 from ferryman.core.bundle import Bundle
@@ -186,6 +187,7 @@ def plan_package(
 
 def verify(bundle: str | Path, *, threads: int = 0, progress: Progress = silent) -> Verified:
     """Check a bundle again on this machine: integrity, golden samples, contract."""
+    refuse_unnamed(str(bundle))
     loaded = load_bundle(Path(bundle))
     return verify_bundle(loaded, threads=loaded.threads(threads), progress=progress)
 

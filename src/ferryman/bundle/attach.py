@@ -6,10 +6,10 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from ferryman.bundle._swap import staged_folder
 from ferryman.bundle.layout import MANIFEST
 from ferryman.bundle.pack import pack
 from ferryman.bundle.read import load_bundle
+from ferryman.bundle.swap import staged_folder
 from ferryman.core.bundle import ATTACHED, Bundle
 from ferryman.core.errors import BundleError
 

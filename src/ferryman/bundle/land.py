@@ -4,8 +4,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from ferryman.bundle._swap import staged_folder
 from ferryman.bundle.read import load_bundle
+from ferryman.bundle.swap import staged_folder
 from ferryman.bundle.write import refuse_foreign
 from ferryman.core.bundle import Bundle
 

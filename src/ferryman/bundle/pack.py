@@ -5,9 +5,9 @@ import tarfile
 import tempfile
 from pathlib import Path
 
-from ferryman.bundle._swap import explain, replace_file
 from ferryman.bundle.layout import MANIFEST
 from ferryman.bundle.read import load_bundle
+from ferryman.bundle.swap import explain, replace_file
 from ferryman.core.bundle import ATTACHED
 from ferryman.core.errors import BundleError
 

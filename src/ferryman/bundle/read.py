@@ -8,7 +8,6 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from ferryman.bundle._payload import decode_item
-from ferryman.bundle._swap import recover
 from ferryman.bundle.layout import (
     ARTIFACT,
     BASELINE,
@@ -22,6 +21,7 @@ from ferryman.bundle.layout import (
     decode_json,
 )
 from ferryman.bundle.manifest import read_manifest
+from ferryman.bundle.swap import recover
 from ferryman.bundle.unpack import unpack
 from ferryman.core.artifact import CARRIED, Artifact, digest_file
 from ferryman.core.bundle import ATTACHED, TUNING, Bundle, Golden, Manifest, Tuning

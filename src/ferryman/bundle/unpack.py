@@ -6,9 +6,9 @@ import tarfile
 import tempfile
 from pathlib import Path
 
-from ferryman.bundle._swap import staged_folder
 from ferryman.bundle.layout import ATTACHED_LIMIT_BYTES, MANIFEST, MANIFEST_LIMIT_BYTES
 from ferryman.bundle.manifest import parse_manifest
+from ferryman.bundle.swap import staged_folder
 from ferryman.core.bundle import ATTACHED, FileEntry, Manifest
 from ferryman.core.errors import BundleError
 

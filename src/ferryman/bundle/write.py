@@ -8,7 +8,6 @@ from types import MappingProxyType
 from typing import Any
 
 from ferryman.bundle._payload import encode_item
-from ferryman.bundle._swap import staged_folder
 from ferryman.bundle.layout import (
     ARTIFACT,
     BASELINE,
@@ -26,6 +25,7 @@ from ferryman.bundle.layout import (
 )
 from ferryman.bundle.manifest import read_manifest
 from ferryman.bundle.read import load_bundle
+from ferryman.bundle.swap import staged_folder
 from ferryman.core.artifact import Artifact, digest_file, digest_path, files_of
 from ferryman.core.bundle import ATTACHED, Bundle, FileEntry, Golden
 from ferryman.core.deployment import Deployment

@@ -2,19 +2,16 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from math import ceil
 from pathlib import Path
 from typing import Any, TypedDict
 
 from ferryman.core.bundle import Bundle
+from ferryman.core.contract import SERVER_MIB, serving_mib
 from ferryman.core.runtime import available_cores
 
 START_S = 2.0
 BUDGETS_MB = {"onnx": 230.0, "openvino": 400.0}
 """The largest image of a bundle, uncompressed, by its model's format; other formats have none."""
-OVERHEAD_MB = 256
-"""What a server takes beside the process that holds the model: its front, the process that workers are forked from,
-tensors on their way through shared memory, and what Python's allocator keeps."""
 MEMORY_MB = 2048
 PIDS = 512
 
@@ -82,7 +79,7 @@ class Promises:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Hold what a container may take, and in words where that comes from."""
+    """Hold what a container may take (memory in MiB, as engines count it), and in words where that comes from."""
 
     memory_mb: int
     cpus: float
@@ -113,8 +110,8 @@ def limits_of(settings: ImageSettings, promises: Promises, bundle: Bundle | None
     if settings.memory_mb:
         memory, memory_from = settings.memory_mb, "as asked"
     elif promises.max_rss_mb is not None:
-        memory = ceil(promises.max_rss_mb) + OVERHEAD_MB
-        memory_from = f"max_rss_mb {promises.max_rss_mb:g} for the model's process, {OVERHEAD_MB} for the server"
+        memory = serving_mib(promises.max_rss_mb)  # as targets give it
+        memory_from = f"max_rss_mb {promises.max_rss_mb:g}, a quarter more, and {SERVER_MIB} MiB for the server"
     cpus, cpus_from = _cpus(bundle)
     if settings.cpus:
         cpus, cpus_from = settings.cpus, "as asked"

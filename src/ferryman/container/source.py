@@ -37,6 +37,15 @@ def is_image(target: str) -> bool:
     return target.startswith((OCI, ARCHIVE)) or means_image(target)
 
 
+def refuse_unnamed(target: str) -> None:
+    """Refuse an image in a file or a folder that is not called one; raises UserError that says its name."""
+    place = Path(target)
+    if place.is_file() and place.suffix == ".tar":
+        raise UserError(f"{target} is no bundle", hint=f"an image's archive is {ARCHIVE}{target}")
+    if (place / "oci-layout").is_file():
+        raise UserError(f"{target} is an image's layout, no bundle", hint=f"write {OCI}{target}")
+
+
 @contextlib.contextmanager
 def image_of(engine: Engine, target: str) -> Iterator[Source]:
     """Have an image in the engine for the length of a block; what was loaded only for this is removed afterwards.

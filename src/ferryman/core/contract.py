@@ -1,5 +1,6 @@
 """The promise: what a model must keep, and how it is judged."""
 
+import math
 from collections.abc import Mapping
 from typing import Annotated, Literal
 
@@ -9,6 +10,16 @@ Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 Preference = Literal["latency", "size", "memory", "accuracy"]
+
+SERVER_MIB = 192
+"""What a server takes beside the process that holds the model: its front, and what workers are forked from."""
+_HEAD_ROOM = 1.25  # decoded pictures, batches, and what the kernel keeps of its files
+_MIB = 1024 * 1024
+
+
+def serving_mib(max_rss_mb: float) -> int:
+    """Give the MiB that a copy of a server may take where the model's process was promised 10^6 bytes `max_rss_mb`."""
+    return math.ceil(max_rss_mb * 1e6 * _HEAD_ROOM / _MIB) + SERVER_MIB
 
 
 class DriftPolicy(BaseModel):

@@ -3,7 +3,8 @@
 import re
 import shutil
 import subprocess
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from ferryman.core.errors import ImageError
@@ -14,6 +15,8 @@ from ferryman.package.python import Interpreter
 _BESIDE = ("libstdc++6", "libgcc-s1", "libgomp1")
 _VERSIONS = "ferryman-packages"
 _TIME_S = 600
+_WEEK_S = 7 * 86400
+_KEPT_WEEKS = 4
 _PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
 _OTHERWISE = "name a base for that platform with --base"
 _CONFIG = """\
@@ -28,14 +31,15 @@ Dir::Cache "{folder}/cache";
 _WITHOUT = ("recommends", "suggests", "conflicts", "breaks", "replaces", "enhances")
 
 
+Get = Callable[[str, str, Path, Progress], None]
+
+
 def debian_interpreter(machine: str, short: str, cache: Path, progress: Progress) -> Interpreter:
-    """Give Debian's Python of a version (3.11) for a machine, from `cache` where it was got before.
+    """Give Debian's Python of a version (3.11) for a machine, from `cache` where it was got within a week.
 
     Raises ImageError where this system has no apt, or its sources lack that Python or that machine.
     """
-    root = cache / f"{machine}-{short}"
-    if not (root / _VERSIONS).is_file():
-        _get(machine, short, root, progress)
+    root = renewed(machine, short, cache, progress)
     executable = root / f"usr/bin/python{short}"
     library = root / f"usr/lib/python{short}"
     return Interpreter(
@@ -46,6 +50,31 @@ def debian_interpreter(machine: str, short: str, cache: Path, progress: Progress
         library=library,
         modules=library / "lib-dynload",
     )
+
+
+def renewed(
+    machine: str, short: str, cache: Path, progress: Progress, *, now_s: float = 0.0, get: Get | None = None
+) -> Path:
+    """Give the folder of this week's packages; last week's where these can't be got, and older ones go after a month.
+
+    `now_s` is on time.time()'s clock; `get` writes the packages into a folder.
+    """
+    week = int((now_s or time.time()) // _WEEK_S)
+    root = cache / f"{machine}-{short}-{week}"
+    held = {int(one.name.rpartition("-")[2]): one for one in cache.glob(f"{machine}-{short}-[0-9]*")}
+    for older in [folder for number, folder in held.items() if number < week - _KEPT_WEEKS]:
+        shutil.rmtree(older, ignore_errors=True)
+    if (root / _VERSIONS).is_file():
+        return root
+    whole = [number for number, folder in held.items() if (folder / _VERSIONS).is_file()]
+    try:
+        (get or _get)(machine, short, root, progress)
+    except ImageError as error:
+        if not whole:
+            raise
+        progress(f"Debian's Python of {week - max(whole)} weeks ago is taken", note=str(error))
+        return held[max(whole)]
+    return root
 
 
 def debian_versions(root: Path) -> dict[str, str]:

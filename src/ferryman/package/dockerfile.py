@@ -8,7 +8,7 @@ import zipfile
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from ferryman.bundle._swap import staged_folder
+from ferryman.bundle.swap import staged_folder
 from ferryman.core.artifact import files_of
 from ferryman.core.bundle import Bundle
 from ferryman.core.errors import ConfigError

@@ -80,7 +80,7 @@ def _of_extra(extra: str) -> list[str]:
         if one.marker and one.marker.evaluate({"extra": extra}) and not one.marker.evaluate({"extra": ""})
     ]
     if not names:
-        raise ConfigError(f"ferryman has no extra '{extra}'", hint="auth and otel are of use to a server")
+        raise ConfigError(f"ferryman has no extra '{extra}'", hint="auth, otel and sign are of use to a server")
     return names
 
 

@@ -18,6 +18,9 @@ from ferryman.oci.layer import check_entry_name
 
 _AGAIN = "remove it and get it again"
 _PLACED = ("purelib", "platlib")
+_LARGEST_BYTES = 4 * 1000**3  # the largest that serves, of CUDA, has 1
+_MOST_FILES = 200_000
+_WITHOUT_DIGEST = ("RECORD", "RECORD.jws", "RECORD.p7s")
 _DAMAGED = (KeyError, ValueError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, csv.Error)
 """What `zipfile` and `csv` raise for a file that is damaged, encrypted or of another kind."""
 
@@ -57,11 +60,23 @@ def unpack_wheel(wheel: Wheel, folder: Path) -> tuple[str, list[str]]:
     try:
         with zipfile.ZipFile(wheel.path) as archive:
             home = _home_of(archive, wheel)
+            _bound(archive, wheel)
             listed = _read_record(archive.read(f"{home}/RECORD"))
             names = [_take(archive, member, listed, folder, wheel) for member in archive.infolist()]
     except _DAMAGED as error:
         raise ImageError(f"{wheel.path} is no whole wheel: {error}", hint=_AGAIN) from None
     return home, sorted(name for name in names if name)
+
+
+def _bound(archive: zipfile.ZipFile, wheel: Wheel) -> None:
+    """Refuse what would fill the disk; no file gives more bytes than its entry says (zipfile stops there)."""
+    files = archive.infolist()
+    total = sum(member.file_size for member in files)
+    if total > _LARGEST_BYTES or len(files) > _MOST_FILES:
+        raise ImageError(
+            f"{wheel.path} would unpack to {total} bytes in {len(files)} files",
+            hint=f"at most {_LARGEST_BYTES} bytes and {_MOST_FILES} files are taken: get it from somebody you trust",
+        )
 
 
 def record_line(name: str, payload: bytes | None) -> str:
@@ -80,6 +95,8 @@ def _take(archive: zipfile.ZipFile, member: zipfile.ZipInfo, listed: dict[str, s
     is_listed = listed.get(name)
     if is_listed is None:
         raise ImageError(f"{wheel.path}: {name} is not in its RECORD", hint=_AGAIN)
+    if not is_listed and not (name.endswith(tuple(f".dist-info/{one}" for one in _WITHOUT_DIGEST))):
+        raise ImageError(f"{wheel.path}: its RECORD has no digest of {name}", hint=_AGAIN)
     place = _place(name)
     if not place:
         return ""

@@ -4,18 +4,15 @@ import math
 import re
 
 from ferryman.core.bundle import Bundle
+from ferryman.core.contract import serving_mib
 from ferryman.core.errors import ConfigError
 from ferryman.core.target import Landing, TargetSection
 
-HEAD_ROOM = 1.25
-FRONT_MB = 192
 WITHOUT_PROMISE_MB = 1024
-"""Of a copy's memory in MiB: what the front and the process that workers are forked from take, beside a quarter more
-than the contract lets the model's process have (decoded pictures, batches, the page cache of its files)."""
+"""A copy's memory in MiB where the contract promises none."""
 
 _NOT_IN_A_LABEL = re.compile(r"[^a-z0-9]+")
 _LONGEST = 40  # names made of it add up to 20 signs, and a DNS label has 63
-_MIB = 1024 * 1024
 
 
 def land(bundle: Bundle, target: TargetSection, image: str) -> Landing:
@@ -40,9 +37,7 @@ def land(bundle: Bundle, target: TargetSection, image: str) -> Landing:
 
 def memory_mb(max_rss_mb: float | None) -> int:
     """Give a copy's memory in MiB of what the contract promises for the model's process, in 10^6 bytes."""
-    if max_rss_mb is None:
-        return WITHOUT_PROMISE_MB
-    return math.ceil(max_rss_mb * 1e6 * HEAD_ROOM / _MIB) + FRONT_MB
+    return WITHOUT_PROMISE_MB if max_rss_mb is None else serving_mib(max_rss_mb)
 
 
 def label_of(model: str) -> str:
