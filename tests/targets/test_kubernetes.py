@@ -125,6 +125,9 @@ def test_what_podman_takes_otherwise_is_left_out_for_it_and_the_rest_is_the_same
     (podmans,) = objects(render("kubernetes", {"form": "podman", "replicas": 3}))
     container = podmans["spec"]["template"]["spec"]["containers"][0]
     theirs = only(objects(render("kubernetes", {})), "Deployment")["spec"]["template"]["spec"]["containers"][0]
+    assert container.pop("volumeMounts") == [{"name": "street-shm", "mountPath": "/dev/shm"}]
+    assert [one["name"] for one in podmans["spec"]["template"]["spec"]["volumes"]] == ["street-shm"]
+    assert theirs.pop("volumeMounts")
     assert theirs.items() >= container.items()
     assert set(theirs) - set(container) == {"ports", "startupProbe", "readinessProbe", "livenessProbe"}
     assert podmans["spec"]["replicas"] == 1

@@ -69,12 +69,18 @@ def for_podman(made: Manifest) -> Manifest:
     """Leave out of a Deployment what `podman play kube` takes otherwise than a cluster.
 
     Ports: it would publish each on every address of the host, so that a second pod has no place. Probes: it would ask
-    by a shell and curl in the container, which the image doesn't have.
+    by a shell and curl in the container, which the image doesn't have. Its volumes are the host's, by their names: here
+    they have the pod's.
     """
-    spec = made["spec"]["template"]["spec"]
-    kept = [
+    spec, name = made["spec"]["template"]["spec"], made["metadata"]["name"]
+    containers = [
         {key: value for key, value in one.items() if key != "ports" and not key.endswith("Probe")}
+        | {"volumeMounts": _renamed(one["volumeMounts"], name)}
         for one in spec["containers"]
     ]
-    template = {**made["spec"]["template"], "spec": {**spec, "containers": kept}}
-    return {**made, "spec": {**made["spec"], "template": template}}
+    own = {**spec, "containers": containers, "volumes": _renamed(spec["volumes"], name)}
+    return {**made, "spec": {**made["spec"], "template": {**made["spec"]["template"], "spec": own}}}
+
+
+def _renamed(named: list[Manifest], prefix: str) -> list[Manifest]:
+    return [{**one, "name": f"{prefix}-{one['name']}"} for one in named]
