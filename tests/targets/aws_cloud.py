@@ -60,9 +60,9 @@ class Cloud:
         cloudwatch_backends[ACCOUNT][REGION].set_alarm_state(alarm, reason, "{}", "ALARM")
 
     def begin(self, endpoint: FakeEndpoint, status: str, config: str) -> None:
-        """Let an endpoint be `status` for two looks, and then end as was said."""
+        """Let an endpoint be `status` for one look, and then end as was said."""
         endpoint.endpoint_status, endpoint.failure_reason = status, None
-        self.pending[endpoint.endpoint_name] = (self.ends.pop(0) if self.ends else "InService", config, 2)
+        self.pending[endpoint.endpoint_name] = (self.ends.pop(0) if self.ends else "InService", config, 1)
 
     def look(self, endpoint: FakeEndpoint) -> None:
         """Go on by one look."""
