@@ -73,12 +73,13 @@ def for_podman(made: Manifest) -> Manifest:
     they have the pod's.
     """
     spec, name = made["spec"]["template"]["spec"], made["metadata"]["name"]
-    containers = [
-        {key: value for key, value in one.items() if key != "ports" and not key.endswith("Probe")}
-        | {"volumeMounts": _renamed(one["volumeMounts"], name)}
-        for one in spec["containers"]
-    ]
-    own = {**spec, "containers": containers, "volumes": _renamed(spec["volumes"], name)}
+    own = {**spec, "volumes": _renamed(spec["volumes"], name)}
+    for kind in ("initContainers", "containers"):
+        own[kind] = [
+            {key: value for key, value in one.items() if key != "ports" and not key.endswith("Probe")}
+            | {"volumeMounts": _renamed(one["volumeMounts"], name)}
+            for one in spec.get(kind, ())
+        ]
     return {**made, "spec": {**made["spec"], "template": {**made["spec"]["template"], "spec": own}}}
 
 
