@@ -47,12 +47,19 @@ def list_layer(blobs: Blobs, descriptor: Descriptor, *, limit_bytes: int) -> Ite
 
     What a link leads to is inside of the image, whatever it says: whoever follows it has to begin at the image's root.
     """
+    yield from (member for member, _ in read_layer(blobs, descriptor, limit_bytes=limit_bytes))
+
+
+def read_layer(
+    blobs: Blobs, descriptor: Descriptor, *, limit_bytes: int
+) -> Iterator[tuple[tarfile.TarInfo, BinaryIO | None]]:
+    """Give a layer's members as `list_layer` does, each plain file with its content, to be read before the next."""
     with _opened(blobs, descriptor, limit_bytes) as stream, _tar(stream, descriptor) as tar:
         try:
             for member in tar:
                 member.name = _plain_name(member.name, descriptor)
                 if member.name:
-                    yield member
+                    yield member, cast(BinaryIO, tar.extractfile(member)) if is_plain_file(member) else None
         except (tarfile.TarError, EOFError, ValueError, OverflowError) as error:
             raise ImageError(f"{descriptor.digest} is not a whole layer: {error}", hint=_DAMAGED) from None
 

@@ -1,23 +1,19 @@
 """Find out what is in an image from its layers, without running any of it: its bundle and its list of packages."""
 
-import gzip
 import json
 import shutil
-import tarfile
-import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
-from typing import BinaryIO, cast
+from typing import BinaryIO
 
 from ferryman.bundle.layout import MANIFEST, check_name
 from ferryman.bundle.read import load_bundle
 from ferryman.core.bundle import Bundle
 from ferryman.core.errors import BundleError, ImageError
 from ferryman.oci.blobs import Blobs
-from ferryman.oci.descriptor import LAYER, LAYER_GZIP, Descriptor
+from ferryman.oci.descriptor import Descriptor
 from ferryman.oci.image import Image
-from ferryman.oci.unlayer import BoundedInfo, is_plain_file
+from ferryman.oci.unlayer import read_layer
 from ferryman.supply.bom import Package
 from ferryman.supply.licences import known_as
 
@@ -36,7 +32,6 @@ def read_contents(blobs: Blobs, image: Image, into: Path) -> tuple[Bundle, list[
     """
     listed: list[Package] = []
     for layer in image.layers:
-        blobs.check_descriptor(layer)
         for name, size, stream in _files(blobs, layer):
             if name == LIST:
                 if size > _LIST_LIMIT_BYTES:
@@ -52,24 +47,12 @@ def read_contents(blobs: Blobs, image: Image, into: Path) -> tuple[Bundle, list[
 
 def _files(blobs: Blobs, layer: Descriptor) -> Iterator[tuple[str, int, BinaryIO]]:
     """Yield the plain files of a layer that are asked for: name, size, content."""
-    if layer.media_type not in (LAYER, LAYER_GZIP):
-        raise ImageError(f"{layer.digest} is a {layer.media_type}, which is not read here", hint=_HINT)
-    total = 0
-    with _unpacked(blobs.path(layer.digest), layer) as stream:
-        try:
-            with tarfile.open(fileobj=stream, mode="r|", tarinfo=BoundedInfo) as archive:
-                for member in archive:
-                    total += member.size
-                    if total > _UNPACKED_LIMIT_BYTES:
-                        raise ImageError(f"{layer.digest} has more than {_UNPACKED_LIMIT_BYTES} bytes", hint=_HINT)
-                    name = str(PurePosixPath("/", member.name))[1:]
-                    is_ours = name in _PLACES or name.startswith(_BUNDLE)
-                    if _removes(name) or (is_ours and not (is_plain_file(member) or member.isdir())):
-                        raise ImageError(f"{layer.digest}: /{name} hides what lies below it", hint=_HINT)
-                    if is_ours and not member.isdir():
-                        yield name, member.size, cast(BinaryIO, archive.extractfile(member))
-        except (tarfile.TarError, zlib.error, EOFError, OSError, ValueError) as error:
-            raise ImageError(f"{layer.digest} can't be read: {error}", hint="get the image again") from None
+    for member, content in read_layer(blobs, layer, limit_bytes=_UNPACKED_LIMIT_BYTES):
+        is_ours = member.name in _PLACES or member.name.startswith(_BUNDLE)
+        if _removes(member.name) or (is_ours and content is None and not member.isdir()):
+            raise ImageError(f"{layer.digest}: /{member.name} hides what lies below it", hint=_HINT)
+        if is_ours and content is not None:
+            yield member.name, member.size, content
 
 
 def _removes(name: str) -> bool:
@@ -79,16 +62,6 @@ def _removes(name: str) -> bool:
         return parent in (".", *_PLACES) or parent.startswith(_BUNDLE)
     removed = str(PurePosixPath(parent, last.removeprefix(".wh.")))
     return last.startswith(".wh.") and (removed in _PLACES or removed.startswith(_BUNDLE))
-
-
-@contextmanager
-def _unpacked(file: Path, layer: Descriptor) -> Iterator[BinaryIO]:
-    with file.open("rb") as packed:
-        if layer.media_type == LAYER:
-            yield packed
-        else:
-            with gzip.GzipFile(fileobj=packed) as stream:
-                yield cast(BinaryIO, stream)
 
 
 def _take(name: str, content: BinaryIO, into: Path) -> None:
