@@ -9,7 +9,7 @@ from ferryman.core.errors import ImageError
 from ferryman.oci.blobs import Blobs
 from ferryman.oci.descriptor import LAYER, LAYER_GZIP, Descriptor
 from ferryman.oci.layer import Entry, write_layer
-from ferryman.oci.unlayer import list_layer, measure_layer
+from ferryman.oci.unlayer import list_layer, measure_layer, read_layer
 
 LIMIT = 1_000_000
 
@@ -38,6 +38,18 @@ def test_a_layer_is_measured_and_listed_as_it_was_written(tmp_path: Path) -> Non
     assert measure_layer(blobs, layer.descriptor, layer.diff_id, limit_bytes=LIMIT) == layer
     listed = {one.name: one.size for one in list_layer(blobs, layer.descriptor, limit_bytes=LIMIT)}
     assert listed == {"a": 0, "a/b": 5000, "c": 0}
+
+
+def test_a_layer_gives_the_content_of_plain_files_and_of_nothing_else(tmp_path: Path) -> None:
+    blobs = Blobs(tmp_path)
+    layer = write_layer(
+        [Entry("a/b", content=b"one"), Entry("c", kind="link", link="a/b"), Entry("d", content=b"")], blobs
+    )
+    read = {
+        member.name: content.read() if content else None
+        for member, content in read_layer(blobs, layer.descriptor, limit_bytes=LIMIT)
+    }
+    assert read == {"a": None, "a/b": b"one", "c": None, "d": b""}
     with pytest.raises(ImageError, match="something else than its image's config says"):
         measure_layer(blobs, layer.descriptor, layer.descriptor.digest, limit_bytes=LIMIT)
 
