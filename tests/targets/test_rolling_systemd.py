@@ -77,7 +77,7 @@ def test_a_bundle_that_answers_wrong_never_serves_and_no_request_is_lost(host: S
 def test_a_killed_server_breaks_what_it_held_alone_and_is_back_by_itself(host: SystemdHost) -> None:
     bring(host, "one")
     before = int(host.unit(_UNIT, "NRestarts"))
-    with under_load(host.url, callers=_CALLERS) as counts:
+    with under_load(host.url, callers=_CALLERS, pause_s=0.0) as counts:
         wait_for_answers(counts, 50)
         begun = time.monotonic()
         host("systemctl", "kill", "--signal", "KILL", _UNIT)
