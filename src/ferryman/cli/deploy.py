@@ -9,36 +9,37 @@ from ferryman import api
 from ferryman.cli.deploy_table import render_changes, render_standing
 from ferryman.cli.options import add_json, at_least_one
 from ferryman.cli.output import has_color, write_json, write_text
+from ferryman.cli.policy_options import add_policy
 from ferryman.cli.talk import Listener
 from ferryman.core.errors import FerrymanError
+from ferryman.supply.policy import make_policy
 from ferryman.verify.columns import Paint
 
 EXAMPLE = "ferryman deploy plan kubernetes --image registry.example.com/street:1"
 _MOVES = {
-    "render": "write the files that describe it", "plan": "show what would change", "apply": "make it so, and wait",
-    "status": "show how it stands", "logs": "show what it has written", "remove": "take away what was put there",
+    "render": "(write the files that describe it)", "plan": "(show what would change)", "apply": "(make it so, wait)",
+    "status": "(show how it stands)", "logs": "(show what it has written)", "remove": "(take away what was put there)",
 }  # fmt: skip
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Take what to do, the target, and what goes there."""
-    moves = ", ".join(f"{move} ({what})" for move, what in _MOVES.items())
-    parser.add_argument("move", choices=_MOVES, metavar="MOVE", help=moves)
+    parser.add_argument("move", choices=_MOVES, metavar="MOVE", help=", ".join(map(" ".join, _MOVES.items())))
     parser.add_argument("target", metavar="TARGET", help="NAME of a [targets.NAME], or a kind of target")
     parser.add_argument("--bundle", type=Path, metavar="BUNDLE", help="the bundle (dist/MODEL of the project)")
     parser.add_argument("--image", default="", metavar="REFERENCE", help="its image (as the target's section says)")
-    parser.add_argument(
-        "--project", type=Path, default=Path(), metavar="DIR", help="ferryman.toml or its folder (this folder)"
-    )
+    parser.add_argument("--project", type=Path, default=Path(), metavar="DIR", help="ferryman.toml or its folder (.)")
     parser.add_argument("--output", type=Path, metavar="DIR", help="with render: the folder (deploy/TARGET)")
     parser.add_argument("--lines", type=at_least_one, default=100, metavar="N", help="with logs: of each copy (100)")
     parser.add_argument("--dry-run", action="store_true", help="with apply and remove: only show what would change")
     add_json(parser)
+    add_policy(parser.add_argument_group("what is accepted"))
 
 
 def run(args: argparse.Namespace) -> int:
     """Do it."""
-    there = api.Destination(args.target, project=args.project, bundle=args.bundle, image=args.image)
+    policy = make_policy(args.policy, args.require_signature)
+    there = api.Destination(args.target, project=args.project, bundle=args.bundle, image=args.image, policy=policy)
     if args.move == "render":
         return _render(there, args)
     if args.move == "status":

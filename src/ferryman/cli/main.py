@@ -41,7 +41,7 @@ VERBS = {
     "push": "put a bundle into a registry, beside the images",
     "pull": "take a bundle from a registry, whole and checked",
     "package": "write a bundle as an OCI image, for podman, docker or a registry",
-    "deploy": "bring a bundle to Kubernetes, KServe, Compose or systemd",
+    "deploy": "bring a bundle to a cluster, a cloud, a host or a box",
     "toolchain": "add environments for converters that need one of their own",
     "fleet": "keep many boxes at the right version: releases, stages, the agent on each box",
     "plugins": "list sources, steps, runtimes and tasks",

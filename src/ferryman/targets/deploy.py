@@ -12,24 +12,27 @@ from ferryman.core.errors import ConfigError
 from ferryman.core.plugins import find, plugins
 from ferryman.core.progress import Progress, silent
 from ferryman.core.target import Change, Files, Landing, Standing
-from ferryman.oci.reference import Reference
-from ferryman.oci.registry import Registry
+from ferryman.supply.policy import EVERYTHING, Policy
 from ferryman.targets.folder import write_folder
+from ferryman.targets.image import settle_image
 from ferryman.targets.landing import label_of, land
 
 _NO_IMAGE = ("systemd", "edge")  # kinds that carry the bundle's own files
 _NODES_HAVE_IT = ("ray",)  # kinds whose nodes may find the bundle without an image
-_HERE = ("localhost",)  # what podman calls images that are in no registry
 
 
 @dataclass(frozen=True)
 class Destination:
-    """Hold a target of a project, with the bundle and the image that go there; `project` is its folder or file."""
+    """Hold a target of a project, with the bundle and the image that go there; `project` is its folder or file.
+
+    Both must be signed as `policy` asks before anything is rendered or applied: Untrusted says which isn't.
+    """
 
     name: str
     project: Path = Path()
     bundle: Path | None = None
     image: str = ""
+    policy: Policy = EVERYTHING
 
     def render(self, folder: Path | None = None) -> Files:
         """Give the files that describe the deployment; written into `folder` where one is named."""
@@ -94,6 +97,7 @@ class Destination:
 
     def _landing(self, target: Any, path: Path) -> Landing:  # a Target
         bundle: Bundle = load_bundle(path)
+        self.policy.check(bundle)
         if target.kind in _NO_IMAGE:
             return land(bundle, target, "")
         image = self.image or target.image
@@ -105,13 +109,5 @@ class Destination:
                 hint='name it with --image, or image = "registry/name@sha256:..." in the target\'s section; '
                 "`ferryman package` makes one",
             )
-        return land(bundle, target, pinned(image))
-
-
-def pinned(image: str) -> str:
-    """Give an image by its digest, as its registry tells it; one of this machine alone keeps its tag."""
-    reference = Reference.parse(image)
-    if reference.digest or reference.host in _HERE:
-        return image
-    with Registry.of(reference) as registry:
-        return str(reference.pinned(registry.resolve(reference).digest))
+        holds = None if getattr(target, "model", None) else bundle  # where the model comes beside the image
+        return land(bundle, target, settle_image(image, self.policy, holds=holds))
