@@ -1,5 +1,6 @@
 """The archive for edge boxes: made, installed for real below a folder, updated, taken back, removed."""
 
+import io
 import os
 import shutil
 import subprocess
@@ -23,6 +24,8 @@ pytestmark = [
     pytest.mark.tool("unshare", "chroot"),
     pytest.mark.skipif(os.geteuid() != 0, reason="NOT TESTED: to install wants root"),
 ]
+
+_X86_64, _AARCH64 = 62, 183  # e_machine, elf(5)
 
 
 def with_versions(bundle: Bundle) -> Bundle:
@@ -83,6 +86,39 @@ def test_it_installs_without_a_network_again_and_goes(made: tuple[Edge, Landing,
     assert (state / "current").exists()
     assert install(unpacked, tmp_path, "--uninstall", "--purge").returncode == 0
     assert not state.exists()
+
+
+@pytest.mark.slow
+@pytest.mark.tool("apt-get")
+def test_an_archive_for_another_machine_holds_nothing_of_this_one(tmp_path: Path) -> None:
+    here = Edge(kind="edge").platform
+    machine, code = ("arm64", _AARCH64) if here == "linux/amd64" else ("amd64", _X86_64)
+    bundle = with_versions(bundle_affine(tmp_path / "affine"))
+    edge = Edge(kind="edge", output=str(tmp_path / "out"), platform=f"linux/{machine}")
+    (change,) = edge.apply(land(bundle, edge, ""), dry_run=False, progress=silent)
+    assert change.what.endswith(f"-{machine}.tar.gz")
+    programs: dict[str, int] = {}
+    with tarfile.open(change.what) as archive:
+        for member in archive:
+            if "/layers/" in member.name:
+                with tarfile.open(fileobj=archive.extractfile(member)) as layer:
+                    programs |= _machines_in(layer)
+        (script,) = (one for one in archive.getmembers() if one.name.endswith("/install.sh"))
+        assert f"this archive is for linux/{machine}" in (archive.extractfile(script) or io.BytesIO()).read().decode()
+    assert set(programs.values()) == {code}, {name: one for name, one in programs.items() if one != code}
+    assert any("onnxruntime" in name for name in programs)
+    assert any(name.endswith("bin/python3.11") or "/python3" in name for name in programs)
+
+
+def _machines_in(layer: tarfile.TarFile) -> dict[str, int]:
+    """Give e_machine of every ELF file (elf(5)), by its name."""
+    found = {}
+    for member in layer:
+        stream = layer.extractfile(member) if member.isfile() else None
+        head = stream.read(20) if stream else b""
+        if head[:4] == b"\x7fELF":
+            found[member.name] = int.from_bytes(head[18:20], "little")
+    return found
 
 
 def test_a_changed_file_and_another_machine_are_refused(made: tuple[Edge, Landing, Path], tmp_path: Path) -> None:
