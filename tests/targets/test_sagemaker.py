@@ -1,17 +1,13 @@
-"""SageMaker: what is rendered, and what becomes of an endpoint in moto's AWS, over HTTP, through boto3."""
+"""SageMaker: what becomes of an endpoint in moto's AWS, over HTTP, through boto3."""
 
 import json
 import os
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import hcl2
 import pytest
-import yaml
 
 from ferryman.core.errors import ConfigError, DeployError, FerrymanError, NotInRegistry
 from ferryman.core.progress import silent
@@ -27,11 +23,10 @@ from tests.cli.running import ferryman
 from tests.oci.making import make_image, make_index, run
 from tests.oci.registries import docker_registry
 from tests.ports import free_port
-from tests.server.platforms import started_by
 from tests.targets.aws_cloud import ACCOUNT, PING, REGION, Cloud, cloud
-from tests.targets.making import IMAGE, landing, target
+from tests.targets.aws_making import ROLE, sagemaker
+from tests.targets.making import landing
 
-ROLE = f"arn:aws:iam::{ACCOUNT}:role/ferryman"
 _HTPASSWD = "AWS:$2b$04$abcdefghijklmnopqrstuu/cMn6kFoLFEf9ShbIPSVtJoiKQtizZG\n"  # moto's token for that account
 
 
@@ -71,11 +66,6 @@ def aws(ecr_host: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Itera
         yield one
 
 
-def sagemaker(**settings: Any) -> Any:  # a Target
-    said = {"region": REGION, "role": ROLE, "repository": "street", "wait_s": 20, **settings}
-    return target("sagemaker", **said)
-
-
 def apply(one: Landing, dry_run: bool = False, **settings: Any) -> list[Change]:
     changes: list[Change] = sagemaker(**settings).apply(one, dry_run=dry_run, progress=silent)
     return changes
@@ -97,7 +87,7 @@ def test_apply_copies_the_image_makes_everything_and_the_second_time_changes_not
     assert {change.move for change in apply(first)} == {"keep"}
 
 
-@pytest.mark.tool("docker-registry", "podman")
+@pytest.mark.tool("docker-registry", "skopeo")
 def test_what_lies_in_ecr_is_the_same_image_as_docker_writes_it(
     aws: Cloud, ecr_host: str, images: list[str], source_host: str
 ) -> None:
@@ -355,129 +345,6 @@ def test_an_image_that_isnt_there_stops_before_anything_is_made(aws: Cloud, sour
     assert aws.models() == [] and not sagemaker().status("street").is_there
 
 
-@pytest.mark.parametrize(
-    ("image", "settings", "said"),
-    [
-        (IMAGE, {"region": ""}, "no AWS region is named"),
-        (IMAGE, {"role": ""}, "no role is named"),
-        (IMAGE, {"repository": ""}, "is not in ECR"),
-        (IMAGE, {"repository": "elsewhere.example.com/street"}, "is not ECR in eu-central-1"),
-        (IMAGE, {"repository": f"{ACCOUNT}.dkr.ecr.us-east-1.amazonaws.com/street"}, "is not ECR in eu-central-1"),
-        ("localhost/street:1", {}, "is in no registry"),
-    ],
-)
-def test_what_is_missing_is_told_with_the_way_out(image: str, settings: dict[str, Any], said: str) -> None:
-    with pytest.raises(ConfigError, match=said) as caught:
-        sagemaker(**settings).render(landing(image=image))
-    assert caught.value.hint
-
-
-@pytest.mark.parametrize(
-    ("settings", "said"),
-    [
-        ({"rollout": {"by": "linear", "percent": 5}}, "linear takes 10 to 50"),
-        ({"rollout": {"by": "linear", "percent": 10, "wait_s": 3600}}, "10 steps of 3600 s"),
-        ({"serverless": {}, "autoscale": {}}, "serverless endpoints take no autoscale"),
-        ({"serverless": {"memory_mb": 1500}}, "serverless.memory_mb"),
-        ({"serverless": {"concurrency": 2, "provisioned": 3}}, "provisioned = 3 is over concurrency = 2"),
-        ({"autoscale": {"least": 5}}, "least = 5 is over most = 4"),
-        ({"instance_type": "m5.large"}, "instance_type"),
-        ({"role": "ferryman"}, "role"),
-        ({"region": "Frankfurt"}, "region"),
-    ],
-)
-def test_settings_that_dont_go_together_are_refused(settings: dict[str, Any], said: str) -> None:
-    with pytest.raises(ConfigError, match=said):
-        sagemaker(**settings)
-
-
-def test_a_serverless_endpoint_gets_the_smallest_memory_that_fits() -> None:
-    template = yaml.safe_load(sagemaker(serverless={}).render(landing(memory_mb=1500))["template.yaml"])
-    [variant] = template["Resources"]["EndpointConfig"]["Properties"]["ProductionVariants"]
-    assert variant["ServerlessConfig"] == {"MemorySizeInMB": 2048, "MaxConcurrency": 20}
-    with pytest.raises(ConfigError, match="no serverless endpoint has over 6144"):
-        sagemaker(serverless={}).render(landing(memory_mb=7000))
-
-
-EVERYTHING: dict[str, Any] = {  # TOML
-    "instance_type": "ml.c5.large",
-    "autoscale": {"least": 2, "most": 6, "by": "cpu"},
-    "rollout": {"by": "linear", "percent": 10, "wait_s": 120, "keep_old_s": 60},
-    "alarms": {"p99_ms": 40.0, "others": ["queue-too-long"]},
-    "network": {"subnets": ["subnet-0a1b2c3d"], "security_groups": ["sg-0a1b2c3d"]},
-    "allow_out": True,
-    "capture": {"to": "s3://a-bucket/street", "percent": 5, "kms_key": "alias/capture"},
-    "kms_key": "arn:aws:kms:eu-central-1:123456789012:key/1234abcd-12ab-34cd-56ef-1234567890ab",
-    "start_s": 300,
-    "env": {"OTEL_SERVICE_NAME": "street ${x} %{y}"},
-    "tags": {"team": "vision"},
-}
-
-
-def test_templates_pass_cloudformations_linter_which_sees_mistakes(tmp_path: Path) -> None:
-    for number, settings in enumerate([{}, EVERYTHING, {"serverless": {"provisioned": 1}}]):
-        [text] = sagemaker(**settings).render(landing(p99_ms=30.0, threads=2)).values()
-        (tmp_path / f"{number}.yaml").write_text(text)
-    (tmp_path / "wrong.yaml").write_text(text.replace("MaxConcurrency", "MostConcurrency"))
-    command = [Path(sys.executable).parent / "cfn-lint", "--regions", REGION, "--format", "json", "--"]
-    done = subprocess.run([*command, *sorted(tmp_path.glob("*.yaml"))], capture_output=True, text=True, timeout=120)
-    found = json.loads(done.stdout)
-    assert {Path(one["Filename"]).name for one in found} == {"wrong.yaml"}, found
-    assert any("MostConcurrency" in one["Message"] for one in found)
-
-
-@pytest.mark.filterwarnings("ignore:Tried to parse AWS:UserWarning")  # moto makes no alarms and no scaling of templates
-def test_cloudformation_makes_the_endpoint_of_the_template(aws: Cloud) -> None:
-    [text] = sagemaker(**EVERYTHING).render(landing(p99_ms=30.0)).values()
-    client = aws.client("cloudformation")
-    client.create_stack(StackName="street", TemplateBody=text)
-    [stack] = client.describe_stacks()["Stacks"]
-    assert stack["StackStatus"] == "CREATE_COMPLETE"
-    [model] = aws.models()
-    assert model["PrimaryContainer"]["Environment"]["OTEL_SERVICE_NAME"] == "street ${x} %{y}"
-    [config] = aws.client("sagemaker").list_endpoint_configs()["EndpointConfigs"]
-    told = aws.client("sagemaker").describe_endpoint_config(EndpointConfigName=config["EndpointConfigName"])
-    assert told["ProductionVariants"][0]["ModelName"] == model["ModelName"]
-    assert (
-        stack["Outputs"][0]["OutputValue"] == aws.client("sagemaker").list_endpoints()["Endpoints"][0]["EndpointName"]
-    )
-
-
-@pytest.mark.parametrize("settings", [{}, EVERYTHING, {"serverless": {"provisioned": 1}}])
-def test_terraforms_text_is_parsed_and_says_what_the_template_says(settings: dict[str, Any]) -> None:
-    one = landing(p99_ms=30.0, threads=2)
-    [text] = sagemaker(**settings, output="terraform").render(one).values()
-    read = hcl2.loads(text, serialization_options=hcl2.SerializationOptions(strip_string_quotes=True))
-    resources = blocks(read["resource"])
-    [template] = sagemaker(**settings).render(one).values()
-    properties = {key: value["Properties"] for key, value in yaml.safe_load(template)["Resources"].items()}
-    model, config = (
-        resources["aws_sagemaker_model"]["model"],
-        resources["aws_sagemaker_endpoint_configuration"]["config"],
-    )
-    assert model["name"] == properties["Model"]["ModelName"]
-    assert config["name"] == properties["EndpointConfig"]["EndpointConfigName"]
-    assert config["production_variants"][0]["model_name"] == "${aws_sagemaker_model.model.name}"
-    said = properties["Model"]["PrimaryContainer"]["Environment"]
-    escaped = {key: value.replace("${", "$${").replace("%{", "%%{") for key, value in said.items()}
-    assert model["primary_container"][0]["environment"] == escaped
-    routed = resources["aws_sagemaker_endpoint"]["endpoint"]["deployment_config"][0]
-    alarms = [alarm["alarm_name"] for alarm in routed["auto_rollback_configuration"][0]["alarms"]]
-    assert len(alarms) == len(properties["Endpoint"]["DeploymentConfig"]["AutoRollbackConfiguration"]["Alarms"])
-    assert set(resources["aws_cloudwatch_metric_alarm"]) == {"errors", "latency"}
-    assert ("aws_appautoscaling_policy" in resources) == ("autoscale" in settings)
-    assert "ferryman:service" not in text + template, "what others made is not for `apply` and `remove` to touch"
-
-
-def blocks(found: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """Give resources by kind and name."""
-    whole: dict[str, dict[str, Any]] = {}
-    for one in found:
-        for kind, named in one.items():
-            whole.setdefault(kind, {}).update(named)
-    return whole
-
-
 @pytest.mark.tool("docker-registry")
 def test_the_command_line_applies_and_says_who_must_log_in(aws: Cloud, images: list[str], tmp_path: Path) -> None:
     bundle_affine(tmp_path / "dist" / "affine")
@@ -492,25 +359,3 @@ def test_the_command_line_applies_and_says_who_must_log_in(aws: Cloud, images: l
     assert sagemaker().status("affine").is_ready
     lost = ferryman("deploy", "status", "sagemaker", folder=tmp_path, AWS_ACCESS_KEY_ID="", AWS_SECRET_ACCESS_KEY="")
     assert lost.returncode == 2 and "hint: log in again" in lost.stderr and "Traceback" not in lost.stderr
-
-
-def test_our_server_does_as_the_models_environment_says(tmp_path: Path) -> None:
-    bundle_affine(tmp_path / "affine")
-    template = yaml.safe_load(sagemaker().render(landing(threads=1))["template.yaml"])
-    told = template["Resources"]["Model"]["Properties"]["PrimaryContainer"]["Environment"]
-    image = {"FERRYMAN_BUNDLE": str(tmp_path / "affine"), "FERRYMAN_ADMIN_PORT": "off"}
-    port = free_port()
-    with started_by({**image, **told, "PORT": str(port)}, port=port) as server:
-        assert server.ask("GET", "/ping")[:2] == (200, b"")
-        body = json.dumps({"instances": [[1.0, 2.0, 3.0]]}).encode()
-        status, answer, _ = server.ask("POST", "/invocations", body, {"Content-Type": "application/json"})
-        assert (status, answer) == (200, {"predictions": [[3.0, 5.0, 7.0]]})
-        assert '"level": "INFO"' in server.log(), "CloudWatch gets JSON lines"
-        assert server.stop(timeout_s=28) == 0, "SageMaker kills what is left after 30 s"
-
-
-def test_rendering_needs_no_package_of_aws_and_gives_equal_bytes() -> None:
-    said = "import sys\nsys.modules['boto3'] = None\nfrom tests.targets.making import render\n"
-    settings = {"region": REGION, "role": ROLE, "repository": "street", **EVERYTHING}
-    code = f"{said}one = [render('sagemaker', {settings!r}) for _ in range(2)]\nassert one[0] == one[1] and one[0]"
-    run(sys.executable, "-c", code, folder=Path(__file__).parents[2])

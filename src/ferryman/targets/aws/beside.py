@@ -44,8 +44,8 @@ class Beside:
         policy, _ = self._policies_there
         if not policy and not self._policy:
             return []
-        before = {**essence(self._bounds_there, _BOUNDS), **essence(policy, _POLICY)} if policy else None
         after = {**essence(self._bounds or {}, _BOUNDS), **essence(self._policy, _POLICY)} if self._policy else None
+        before = {**essence(self._bounds_there, _BOUNDS), **essence(policy, after or _POLICY)} if policy else None
         return [_compare(f"scaling of {self._name}", before, after)]
 
     def put_scaling(self) -> None:

@@ -9,7 +9,7 @@ from ferryman.core.target import Change
 from ferryman.targets.aws import ecr
 from ferryman.targets.aws.account import Account
 from ferryman.targets.aws.beside import Beside, ringing
-from ferryman.targets.aws.inventory import CONFIGS, MODELS, Inventory, Kind, essence, running
+from ferryman.targets.aws.inventory import CONFIGS, MODELS, Inventory, Kind, running
 from ferryman.targets.aws.waiting import settle
 from ferryman.targets.aws.wanted import Request, Wanted, tag_list
 from ferryman.targets.compare import compare_text
@@ -17,6 +17,15 @@ from ferryman.targets.yaml import write_yaml
 
 _SAGEMAKER = "sagemaker"
 _FAILED, _WELL = "Failed", "InService"
+_VERSION = (
+    "ExecutionRoleArn", "PrimaryContainer", "EnableNetworkIsolation", "VpcConfig", "ProductionVariants", "KmsKeyId",
+    "DataCaptureConfig",
+)  # fmt: skip
+_CONTAINER = ("Image", "Environment")
+_VARIANT = (
+    "VariantName", "InstanceType", "InitialInstanceCount", "InitialVariantWeight", "ServerlessConfig",
+    "ContainerStartupHealthCheckTimeoutInSeconds",
+)  # fmt: skip
 # What scales an endpoint has chosen its instances; the rest comes from the new configuration.
 _KEEP_COUNT = {
     "RetainAllVariantProperties": True,
@@ -119,18 +128,20 @@ def _compare_endpoint(inventory: Inventory, wanted: Wanted, there: _There) -> li
     if there.config == _config_name(wanted) and endpoint["EndpointStatus"] == _WELL:
         return [Change("keep", what)]
     model, config = running(inventory, endpoint)
-    before = _text(essence(model or {}, wanted.model), essence(config or {}, wanted.config))
-    change = compare_text(what, before, _text(wanted.model, wanted.config))
+    change = compare_text(what, _text(model or {}, config or {}), _text(wanted.model, wanted.config))
     return [change if change.move == "change" else Change("change", what, f"it is {endpoint['EndpointStatus']}")]
 
 
 def _text(model: Request, config: Request) -> str:
-    """Write both without the names that come of their digests."""
-    variants = [
-        {key: one[key] for key in sorted(one) if key != "ModelName"} for one in config.get("ProductionVariants", ())
-    ]
-    said = {**model, **config, "ProductionVariants": variants}
-    return write_yaml({key: said[key] for key in sorted(said) if key not in ("ModelName", "EndpointConfigName")})
+    """Write what requests can say of both, without the names that come of their digests."""
+    variants = [_said(one, _VARIANT) for one in config.get("ProductionVariants", ())]
+    container = _said(model.get("PrimaryContainer", {}), _CONTAINER)
+    whole = {**model, **config, "ProductionVariants": variants, "PrimaryContainer": container}
+    return write_yaml(_said(whole, _VERSION))
+
+
+def _said(found: Request, keys: Sequence[str]) -> Request:
+    return {key: found[key] for key in sorted(keys) if found.get(key)}
 
 
 def _missing_tags(inventory: Inventory, wanted: Wanted, there: _There) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import dataclass
+from typing import Any
 
 from ferryman.core.errors import DeployError
 from ferryman.targets.aws.account import Account
@@ -105,8 +106,12 @@ class Inventory:
 
 
 def essence(found: Request, wanted: Request) -> Request:
-    """Give of what is there that which requests can say; what AWS adds by itself is left out."""
-    return {key: found[key] for key in wanted if key in found}
+    """Give of what is there what `wanted` says, at every depth; AWS adds more by itself."""
+    return {key: _part(found[key], wanted[key]) for key in wanted if key in found}
+
+
+def _part(found: Any, wanted: Any) -> Any:  # JSON
+    return essence(found, wanted) if isinstance(found, dict) and isinstance(wanted, dict) else found
 
 
 def running(inventory: Inventory, endpoint: Request | None) -> tuple[Request | None, Request | None]:
