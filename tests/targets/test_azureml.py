@@ -169,6 +169,7 @@ def test_the_rendered_files_are_those_that_apply_sends(section: dict[str, Any], 
     assert len(resources) == 3
     text = json.dumps(resources)
     assert "azapi_resource.endpoint.id" in text
+    assert "azapi_resource.environment" in text, "the deployment comes after it"
     assert deployment["properties"]["instanceType"] in text
 
 

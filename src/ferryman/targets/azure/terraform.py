@@ -14,6 +14,7 @@ def resource_files(
 ) -> str:
     """Give main.tf: each resource with its type, name and body; `parents` says what is not in the group itself."""
     blocks = [Block("terraform", blocks=(Block("required_providers", attributes=_SOURCE),))]
+    before = ""  # each waits for the one before it
     for label, (kind, name, body) in resources.items():
         attributes = {
             "type": kind,
@@ -23,9 +24,11 @@ def resource_files(
             "tags": body.get("tags"),
             "body": {key: value for key, value in body.items() if key not in _OUTSIDE},
             "response_export_values": ["properties"],
+            "depends_on": [Expression(f"azapi_resource.{before}")] if before else None,
         }
         inner = _identity(body["identity"]) if "identity" in body else ()
         blocks.append(Block("resource", ("azapi_resource", label), attributes, inner))
+        before = label
     last = f"azapi_resource.{next(reversed(resources))}.id"
     return write_terraform([*blocks, Block("output", ("id",), {"value": Expression(last)})])
 
