@@ -94,13 +94,16 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     """Hand the counts over, where this is one of several processes."""
     if (output := getattr(session.config, "workeroutput", None)) is not None:
         output["requests"] = session.config.stash[REPORT].rows
+        output["lines"] = session.config.stash[REPORT].lines
         output["tables"] = session.config.stash[TABLES]
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_testnodedown(node: Any) -> None:  # a process of pytest-xdist, which tells no types
     """Take the counts and tables of such a process."""
-    node.config.stash[REPORT].rows += getattr(node, "workeroutput", {}).get("requests", [])
+    told = getattr(node, "workeroutput", {})
+    node.config.stash[REPORT].rows += told.get("requests", [])
+    node.config.stash[REPORT].lines += told.get("lines", [])
     node.config.stash[TABLES].update(getattr(node, "workeroutput", {}).get("tables", {}))
 
 
@@ -111,6 +114,10 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
         for line in lines:
             terminalreporter.write_line(line)
     report = config.stash[REPORT]
+    if report.lines:
+        terminalreporter.section("what was done to boxes")
+        for line in report.lines:
+            terminalreporter.write_line(line)
     if not report.rows:
         return
     terminalreporter.section("what became of the requests")

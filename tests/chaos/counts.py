@@ -104,9 +104,10 @@ def quantile_ms(seconds: Sequence[float], share: float) -> float:
 
 @dataclass
 class Report:
-    """Collect one row a test for the end of the run."""
+    """Collect one row a test for the end of the run, and lines of those that send no requests."""
 
     rows: list[dict[str, object]] = field(default_factory=list)
+    lines: list[str] = field(default_factory=list)
 
     def add(self, what: str, counts: Counts, note: str = "") -> None:
         """Note what became of the requests of one test."""

@@ -9,6 +9,7 @@ import pytest
 from ferryman.bundle.land import landing
 from ferryman.core.bundle import Bundle
 from tests.bundle.making import bundle_affine
+from tests.chaos.counts import REPORT, Report
 
 
 @pytest.fixture(scope="session")
@@ -30,3 +31,9 @@ def fetch(versions: dict[str, Bundle]) -> Callable[[str, Path], None]:
             shutil.copytree(versions[source].path, staged, dirs_exist_ok=True)
 
     return copy
+
+
+@pytest.fixture(scope="session")
+def report(request: pytest.FixtureRequest) -> Report:
+    """Give what collects lines for the end of the run."""
+    return request.config.stash[REPORT]

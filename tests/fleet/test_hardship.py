@@ -28,6 +28,7 @@ from ferryman.oci.registry import Registry
 from ferryman.supply.keys import PrivateKey, load_private, make_key
 from ferryman.supply.modelpack import pull_bundle, push_bundle
 from ferryman.supply.policy import EVERYTHING
+from tests.chaos.counts import Report
 from tests.fleet.test_slots import Told
 from tests.oci.registries import docker_registry
 from tests.server.gate.issuing import certificate
@@ -110,7 +111,7 @@ def memory() -> Iterator[Path]:
 
 
 def test_two_hundred_boxes_that_are_killed_while_they_update_all_end_on_the_right_version(
-    memory: Path, tmp_path: Path, fetch: Fetch, versions: dict[str, Bundle]
+    memory: Path, tmp_path: Path, fetch: Fetch, versions: dict[str, Bundle], report: Report
 ) -> None:
     key, thief = (load_private(make_key(tmp_path / name)[0]) for name in ("release", "thief"))
     life, chance = Life(fetch, key, thief), random.Random(_SEED)
@@ -142,9 +143,9 @@ def test_two_hundred_boxes_that_are_killed_while_they_update_all_end_on_the_righ
         ends[digests[served(root)]] += 1
         assert Slots(root).journal.change is None
         shutil.rmtree(root)
-    sys.__stdout__.write(  # type: ignore[union-attr]  # there is one
-        f"\nfleet: {BOXES} boxes, {kills.total()} killed in {starts} updates ({dict(kills)}), "
-        f"{damaged} downloads damaged, {BOXES} forged releases refused: {dict(ends)}\n"
+    report.lines.append(
+        f"fleet: {BOXES} boxes, {kills.total()} killed in {starts} updates ({dict(kills)}), "
+        f"{damaged} downloads damaged, {BOXES} forged releases refused: {dict(ends)}"
     )
     assert ends == {"two": BOXES}
     assert kills.total() > BOXES / 2
@@ -173,7 +174,7 @@ def pull(source: str, folder: Path) -> None:
 @pytest.mark.tool("docker-registry", "mount")
 @pytest.mark.skipif(os.geteuid() != 0, reason="NOT TESTED: to mount a small disk wants root")
 def test_a_disk_that_is_full_at_any_page_of_an_update_leaves_a_whole_version_and_room_ends_it_right(
-    registry: dict[str, str], versions: dict[str, Bundle], tmp_path: Path
+    registry: dict[str, str], versions: dict[str, Bundle], tmp_path: Path, report: Report
 ) -> None:
     disk = tmp_path / "disk"
     disk.mkdir()
@@ -195,7 +196,7 @@ def test_a_disk_that_is_full_at_any_page_of_an_update_leaves_a_whole_version_and
             shutil.rmtree(root)
     finally:
         subprocess.run(["umount", disk], check=True, timeout=30)
-    sys.__stdout__.write(f"\nfleet: a disk full at {outcomes.total()} places of an update: {dict(outcomes)}\n")  # type: ignore[union-attr]  # there is one
+    report.lines.append(f"fleet: a disk full at {outcomes.total()} places of an update: {dict(outcomes)}")
     assert outcomes["waiting"] > 0
     assert outcomes["updated"] > 0, "no place was left where an update fits"
 

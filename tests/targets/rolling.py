@@ -2,7 +2,6 @@
 
 import shutil
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -18,6 +17,8 @@ from ferryman.core.artifact import Artifact
 from ferryman.core.bundle import Bundle
 from ferryman.core.errors import FerrymanError
 from tests.bundle.making import bundle_affine, describe, make_affine
+from tests.chaos import counts as chaos
+from tests.chaos.counts import Report
 
 MODEL = "affine"
 FACTORS = {"one": 2.0, "two": 3.0}
@@ -60,14 +61,12 @@ class Counts:
     lost: list[str] = field(default_factory=list)
     by: dict[str, int] = field(default_factory=dict)
 
-    def tell(self, what: str) -> str:
-        """Give the line for the log, and write it there."""
-        line = (
-            f"{what}: sent {self.sent} answered {self.answered} lost {len(self.lost)} "
-            f"(asked again {self.again}, longest {self.longest_s:.2f} s)"
-        )
-        sys.__stdout__.write(f"\n{line}\n") if sys.__stdout__ else None
-        return line
+    def tell(self, report: Report, what: str) -> None:
+        """Give the row for the end of the run."""
+        row = chaos.Counts(
+            sent=self.sent, answered=self.answered - self.wrong, lost=len(self.lost), wrong=self.wrong
+        )  # fmt: skip
+        report.add(what, row, f"asked again {self.again}, longest {self.longest_s:.2f} s")
 
     @property
     def is_whole(self) -> bool:

@@ -12,6 +12,7 @@ from ferryman.package.run import package_bundle
 from ferryman.package.settings import PackageSettings
 from ferryman.targets.compose import Compose
 from ferryman.targets.landing import land
+from tests.chaos.counts import Report
 from tests.targets.docker_host import DockerHost, docker_host
 from tests.targets.front import write_front
 from tests.targets.making import target
@@ -41,7 +42,7 @@ def host(versions: dict[str, Bundle], tmp_path_factory: pytest.TempPathFactory) 
 
 
 def test_a_new_version_and_the_old_one_again_come_in_and_no_request_is_lost(
-    host: DockerHost, versions: dict[str, Bundle], tmp_path: Path
+    host: DockerHost, versions: dict[str, Bundle], tmp_path: Path, report: Report
 ) -> None:
     compose: Compose = target(
         "compose", address=f"{host.address}:8080", host=host.docker, front=_FRONT, replicas=2, folder=str(tmp_path),
@@ -63,7 +64,7 @@ def test_a_new_version_and_the_old_one_again_come_in_and_no_request_is_lost(
             assert "change" in apply("one")
             assert answers(url, "one")
             wait_for_answers(counts, 50)
-        counts.tell("compose")
+        counts.tell(report, "compose")
         assert counts.is_whole, counts
         assert counts.by.keys() == {"one", "two"}
         assert counts.again == 0, "the front let a caller in where nobody answers"

@@ -11,6 +11,7 @@ import pytest
 from ferryman.core.progress import silent
 from ferryman.targets.edge import Edge
 from ferryman.targets.landing import land
+from tests.chaos.counts import Report
 from tests.targets.rolling import answers, under_load, wait_for, wait_for_answers, write_versions
 from tests.targets.systemd_host import SystemdHost, systemd_host
 
@@ -44,7 +45,7 @@ def wait_until_it_answers(host: SystemdHost, name: str) -> None:
     wait_for(lambda: answers(host.url, name), limit_s=_BACK_S, words=host.journal)
 
 
-def test_it_installs_without_a_network_updates_under_load_and_goes_back(host: SystemdHost) -> None:
+def test_it_installs_without_a_network_updates_under_load_and_goes_back(host: SystemdHost, report: Report) -> None:
     assert "outcome: updated" in install(host, "one")
     wait_until_it_answers(host, "one")
     assert host.unit(_SERVICE, "User") == "65532"
@@ -56,7 +57,7 @@ def test_it_installs_without_a_network_updates_under_load_and_goes_back(host: Sy
         assert "outcome: updated" in install(host, "one")
         wait_until_it_answers(host, "one")
         wait_for_answers(counts, 50)
-    counts.tell("edge box, two installs")
+    counts.tell(report, "edge box, two installs")
     assert counts.is_whole, counts
     assert counts.again == 0, "the socket has let a caller go"
 
@@ -68,7 +69,9 @@ def test_a_killed_server_is_back_by_itself(host: SystemdHost) -> None:
     wait_until_it_answers(host, "one")
 
 
-def test_power_cuts_during_an_update_leave_a_box_that_answers_and_can_be_updated(host: SystemdHost) -> None:
+def test_power_cuts_during_an_update_leave_a_box_that_answers_and_can_be_updated(
+    host: SystemdHost, report: Report
+) -> None:
     chance, after = random.Random(_SEED), []
     begun = time.monotonic()
     install(host, "one")
@@ -88,7 +91,7 @@ def test_power_cuts_during_an_update_leave_a_box_that_answers_and_can_be_updated
         wait_until_it_answers(host, "one")
     assert "outcome: updated" in install(host, "two")
     wait_until_it_answers(host, "two")
-    print(f"edge box: {_CUTS} power cuts during an update, each box answered after its start: {after}")
+    report.lines.append(f"edge box: {_CUTS} power cuts during an update, each box answered after its start: {after}")
 
 
 def test_it_goes_and_leaves_no_unit(host: SystemdHost) -> None:

@@ -14,6 +14,7 @@ from ferryman.core.scratch import user_cache
 from ferryman.package.run import package_bundle
 from ferryman.package.settings import PackageSettings
 from ferryman.targets.landing import land
+from tests.chaos.counts import Report
 from tests.ports import free_port
 from tests.targets.making import target
 from tests.targets.rolling import (
@@ -123,7 +124,7 @@ def _front(folder: Path, addresses: dict[str, str]) -> Iterator[str]:
         process.wait(timeout=30)
 
 
-def test_a_second_pod_beside_the_first_takes_over_and_no_request_is_lost(pods: Pods) -> None:
+def test_a_second_pod_beside_the_first_takes_over_and_no_request_is_lost(pods: Pods, report: Report) -> None:
     blue = pods.play("blue", "one")
     wait_for(lambda: answers(pods.url, "one"), limit_s=20)
     with under_load(pods.url) as counts:
@@ -135,21 +136,21 @@ def test_a_second_pod_beside_the_first_takes_over_and_no_request_is_lost(pods: P
         pods.let_go("green", green)
         assert answers(pods.url, "one")
         wait_for_answers(counts, 50)
-    counts.tell("podman play kube, two pods behind a front")
+    counts.tell(report, "podman play kube, two pods behind a front")
     pods.let_go("blue", blue)
     assert counts.is_whole, counts
     assert counts.again == 0
     assert counts.by.keys() == {"one", "two"}
 
 
-def test_replacing_the_only_pod_loses_requests_and_ends_on_the_new_version(pods: Pods) -> None:
+def test_replacing_the_only_pod_loses_requests_and_ends_on_the_new_version(pods: Pods, report: Report) -> None:
     pods.play("blue", "one")
     wait_for(lambda: answers(pods.url, "one"), limit_s=20)
     with under_load(pods.url, patience_s=0.0) as counts:
         wait_for_answers(counts, 50)
         file = pods.play("blue", "two", "--replace")
         wait_for_answers(counts, 50)
-    counts.tell("podman play kube --replace")
+    counts.tell(report, "podman play kube --replace")
     pods.let_go("blue", file)
     assert counts.lost, "then a front is not needed, and the page says otherwise"
     assert counts.wrong == 0

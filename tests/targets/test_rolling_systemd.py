@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.chaos.counts import Report
 from tests.targets.rolling import answers, under_load, wait_for, wait_for_answers, write_versions, write_wrong
 from tests.targets.systemd_host import PORT, PROGRAM, SystemdHost, systemd_host
 
@@ -44,7 +45,7 @@ def bring(host: SystemdHost, name: str) -> str:
     return deploy(host, "apply", "--bundle", f"/srv/project/{name}")
 
 
-def test_two_new_bundles_and_a_restart_lose_no_request(host: SystemdHost) -> None:
+def test_two_new_bundles_and_a_restart_lose_no_request(host: SystemdHost, report: Report) -> None:
     assert "4 created" in bring(host, "one")
     assert "ready, 1 of 1" in deploy(host, "status")
     with under_load(host.url, callers=_CALLERS) as counts:
@@ -55,26 +56,26 @@ def test_two_new_bundles_and_a_restart_lose_no_request(host: SystemdHost) -> Non
         assert answers(host.url, "one")
         host("systemctl", "restart", _UNIT)
         wait_for_answers(counts, 50)
-    counts.tell("systemd")
+    counts.tell(report, "systemd")
     assert counts.is_whole, counts
     assert counts.again == 0, "the socket has let a caller go"
     assert counts.by.keys() == {"one", "two"}
 
 
-def test_a_bundle_that_answers_wrong_never_serves_and_no_request_is_lost(host: SystemdHost) -> None:
+def test_a_bundle_that_answers_wrong_never_serves_and_no_request_is_lost(host: SystemdHost, report: Report) -> None:
     bring(host, "one")
     with under_load(host.url, callers=_CALLERS) as counts:
         wait_for_answers(counts, 20)
         said = deploy(host, "apply", "--bundle", "/srv/project/wrong", may_fail=True)
         wait_for_answers(counts, 20)
-    counts.tell("systemd, a bundle that answers wrong")
+    counts.tell(report, "systemd, a bundle that answers wrong")
     assert "golden" in said
     assert "the units from before are back in place" in said
     assert counts.is_whole, counts
     assert counts.by.keys() == {"one"}
 
 
-def test_a_killed_server_breaks_what_it_held_alone_and_is_back_by_itself(host: SystemdHost) -> None:
+def test_a_killed_server_breaks_what_it_held_alone_and_is_back_by_itself(host: SystemdHost, report: Report) -> None:
     bring(host, "one")
     before = int(host.unit(_UNIT, "NRestarts"))
     with under_load(host.url, callers=_CALLERS, pause_s=0.0) as counts:
@@ -85,7 +86,7 @@ def test_a_killed_server_breaks_what_it_held_alone_and_is_back_by_itself(host: S
         wait_for(lambda: host.unit(_UNIT, "ActiveState") == "active", limit_s=30, words=host.journal)
         back_s = time.monotonic() - begun
         wait_for_answers(counts, 50)
-    counts.tell(f"systemd, SIGKILL: {counts.again} connections broke, ready again after {back_s:.1f} s")
+    counts.tell(report, f"systemd, SIGKILL: {counts.again} connections broke, ready again after {back_s:.1f} s")
     assert counts.is_whole, counts
     assert counts.again <= _CALLERS, "more than what the killed process had in its hands"
 
