@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import hcl2
+import jsonschema_rs
 import pytest
 import yaml
 
+from ferryman.core.deployment import deployment_schema
 from ferryman.core.errors import ConfigError, ImageError
 from ferryman.oci.blobs import Blobs
 from ferryman.oci.descriptor import DOCKER_MANIFEST, Descriptor
@@ -177,3 +179,11 @@ def test_a_layer_that_dockers_format_has_no_word_for_is_refused(tmp_path: Path) 
     raw["layers"][0]["mediaType"] = "application/vnd.oci.image.layer.v1.tar+zstd"
     with pytest.raises(ImageError, match=r"no parts of type application/vnd\.oci\.image\.layer\.v1\.tar\+zstd"):
         as_docker(blobs, Descriptor(made.media_type, *blobs.add_json(raw)))
+
+
+def test_the_schema_of_the_project_takes_what_the_section_takes() -> None:
+    schema = jsonschema_rs.validator_for(deployment_schema())
+    whole: dict[str, Any] = {"model": {"name": "m", "source": "m.onnx"}, "task": {"kind": "tensor"}}
+    schema.validate({**whole, "targets": {"aws": {"kind": "sagemaker", **EVERYTHING}}})
+    wrong = {"kind": "sagemaker", "autoscale": {"by": "keda"}}  # another kind's own table of that name has this
+    assert not schema.is_valid({**whole, "targets": {"aws": wrong}})
