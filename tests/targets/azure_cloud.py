@@ -164,6 +164,7 @@ def merged(old: Any, new: Any) -> Any:
 def _handler(azure: Azure) -> type[BaseHTTPRequestHandler]:  # noqa: C901 - each of its methods is short
     class Answers(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
+        disable_nagle_algorithm = True
 
         def _serve(self) -> None:
             raw = self.rfile.read(int(self.headers.get("Content-Length") or 0))

@@ -68,9 +68,7 @@ class Vertex(VertexSection):
                 return Standing(name, found is not None, 0, 1, notes=("nothing is deployed",) if found else ())
             top = max(now, key=lambda one: now[one])
             one = next(each for each in deployed(found) if each["displayName"] == top)
-            version = api.find(
-                api.client.projects().locations().models().get(name=one["model"].partition("@")[0] + _at(one)), "model"
-            )
+            version = api.find(api.resource("models").get(name=one["model"].partition("@")[0] + _at(one)), "model")
             state, wanted = one.get("status", {}), int(one["dedicatedResources"]["minReplicaCount"])
             ready = int(state.get("availableReplicaCount", 0))
             notes = [*share_notes(now), *([state["message"]] if ready < wanted and state.get("message") else [])]

@@ -1,7 +1,7 @@
 """Azure's Resource Manager through its official core: resources by their ids, long operations, errors with a way out.
 
 azure-mgmt-core is what every client of Azure's own is made of. The one for machine learning, azure-ai-ml, pins an
-OpenTelemetry that doesn't go with ours; its bodies and addresses are the Resource Manager's, which is what is used here.
+OpenTelemetry that does not go with ours; its bodies and addresses are the Resource Manager's, which are used here.
 """
 
 from collections.abc import Iterator

@@ -39,6 +39,7 @@ class Api:
         self.project, self.region, self._role, self._name = project or usual or "", region, role, name
         if not self.project:
             raise ConfigError("which project of Google Cloud?", hint='set project = "..." in the target\'s section')
+        self._resources: dict[tuple[str, ...], Any] = {}
         self.client = build(
             name, version, credentials=credentials, static_discovery=True, cache_discovery=False,
             client_options={"api_endpoint": address.replace("{service}", name)} if address else {},
@@ -58,6 +59,14 @@ class Api:
     def parent(self) -> str:
         """Give what the names of all things here begin with."""
         return f"projects/{self.project}/locations/{self.region}"
+
+    def resource(self, *collections: str) -> Any:  # a resource of the client
+        """Give what knows the methods of a collection in a region; the client takes its time to make one."""
+        if not collections:
+            return self.client.projects().locations()
+        if collections not in self._resources:
+            self._resources[collections] = getattr(self.resource(*collections[:-1]), collections[-1])()
+        return self._resources[collections]
 
     def call(self, request: Any, what: str) -> Json:  # a request of the client
         """Send a request and give its answer; raises DeployError in Google's words, named by `what`."""
@@ -93,10 +102,7 @@ class Api:
 
     def _operations(self, name: str) -> Any:  # a resource of the client
         """Give what knows an operation: those of endpoints and models hang below them."""
-        below: Any = self.client.projects().locations()
-        for collection in name.split("/")[4:-2:2]:
-            below = getattr(below, collection)()
-        return below.operations()
+        return self.resource(*name.split("/")[4:-2:2], "operations")
 
     @contextmanager
     def _telling(self, what: str) -> Iterator[None]:

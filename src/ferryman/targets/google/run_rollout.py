@@ -53,7 +53,7 @@ class Service:
 
     def revision(self, name: str) -> Json | None:
         """Give one of its revisions."""
-        revisions = self._services.revisions()
+        revisions = self.api.resource("services", "revisions")
         return self.api.find(revisions.get(name=f"{self.full_name}/revisions/{name}"), f"revision {name}")
 
     def create(self, body: Json) -> None:
@@ -75,7 +75,7 @@ class Service:
 
     @property
     def _services(self) -> Any:  # a resource of the client
-        return self.api.client.projects().locations().services()
+        return self.api.resource("services")
 
 
 def shares(live: Json) -> dict[str, int]:

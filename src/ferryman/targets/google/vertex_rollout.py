@@ -118,11 +118,11 @@ class Vertex:
 
     @property
     def _endpoints(self) -> Any:  # a resource of the client
-        return self.api.client.projects().locations().endpoints()
+        return self.api.resource("endpoints")
 
     @property
     def _models(self) -> Any:  # a resource of the client
-        return self.api.client.projects().locations().models()
+        return self.api.resource("models")
 
 
 def shares(endpoint: Json | None) -> dict[str, int]:
