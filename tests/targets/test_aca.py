@@ -120,6 +120,21 @@ def test_what_somebody_changed_by_hand_is_shown_and_set_right(azure: Azure) -> N
     assert (azure.things[APP]["tags"]["team"], active(azure)) == ("theirs", 1)
 
 
+def test_a_revision_that_somebody_made_by_hand_is_followed_by_the_wanted_one(azure: Azure) -> None:
+    put(azure)
+    ours = azure.things[APP]["properties"]["latestRevisionName"]
+    theirs = {**azure.things[f"{APP}/revisions/{ours}"], "name": "street--byhand"}
+    azure.things[f"{APP}/revisions/street--byhand"] = theirs
+    newest = {"latestRevisionName": "street--byhand", "latestReadyRevisionName": "street--byhand"}
+    azure.things[APP]["properties"] |= newest
+    azure.things[APP]["properties"]["template"]["scale"]["maxReplicas"] = 1
+    azure.things[APP]["properties"]["template"]["revisionSuffix"] = "byhand"
+    assert put(azure)[0] == ("change", "container")
+    assert azure.things[APP]["properties"]["latestRevisionName"] == f"{ours}-2"
+    assert (traffic(azure), active(azure)) == ({"a": 100}, 1)
+    assert {move for move, _ in put(azure)} == {"keep"}
+
+
 def test_an_app_of_somebody_else_is_left_alone(azure: Azure) -> None:
     put(azure)
     azure.things[APP]["tags"] = {}

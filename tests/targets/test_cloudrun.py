@@ -129,6 +129,28 @@ def test_what_somebody_changed_by_hand_is_shown_and_set_right(cloud: Cloud) -> N
     assert len(cloud.revisions) == 1, "settings of the service make no revision"
 
 
+def test_a_revision_that_somebody_made_by_hand_is_followed_by_the_wanted_one(cloud: Cloud) -> None:
+    put(cloud)
+    service = cloud.services[SERVICE]
+    made = cloud.revisions[service["latestCreatedRevision"]]
+    cloud.revisions[f"{SERVICE}/revisions/street-00002-xyz"] = made
+    service["template"] = {**service["template"], "revision": "", "timeout": "5s"}
+    service["latestCreatedRevision"] = service["latestReadyRevision"] = f"{SERVICE}/revisions/street-00002-xyz"
+    service["traffic"] = [{"type": "TRAFFIC_TARGET_ALLOCATION_TYPE_LATEST", "percent": 100}]
+    [change, shift] = target("cloudrun", api=cloud.url).apply(landing(image=IMAGE), dry_run=True, progress=silent)
+    assert '-  timeout: "5s"' in change.diff
+    assert "-street-00002-xyz: 100 %" in shift.diff
+    put(cloud)
+    assert cloud.services[SERVICE]["template"]["revision"].endswith("-2")
+    assert {move for move, _ in put(cloud)} == {"keep"}
+
+
+def test_how_cloud_run_writes_a_template_makes_no_other_of_it(cloud: Cloud) -> None:
+    put(cloud)
+    cloud.services[SERVICE]["template"]["containers"][0]["resources"]["limits"]["memory"] = "0.5Gi"
+    assert {move for move, _ in put(cloud)} == {"keep"}
+
+
 def test_a_variable_that_is_no_longer_asked_for_goes(cloud: Cloud) -> None:
     put(cloud, env={"A": "1"})
     assert cloud.services[SERVICE]["template"]["containers"][0]["env"] == [{"name": "A", "value": "1"}]

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -18,6 +19,11 @@ SPEC = "ferryman-spec"
 def short_digest(value: Json) -> str:
     """Give ten hexadecimal signs that stand for a JSON value."""
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:10]
+
+
+def is_named_for(name: str, base: str) -> bool:
+    """Tell whether a name is the one that stands for what is wanted, or one of its later tries (base-2, ...)."""
+    return re.fullmatch(rf"{re.escape(base)}(-\d+)?", name) is not None
 
 
 def like(there: Any, wanted: Any) -> Any:  # JSON values

@@ -9,7 +9,7 @@ from ferryman.targets.azure.app_objects import OWNER
 from ferryman.targets.azure.arm import Arm
 from ferryman.targets.compare import compare_text
 from ferryman.targets.shares import divided, share_lines
-from ferryman.targets.wanted import SPEC, Json, compare_json, like
+from ferryman.targets.wanted import Json, compare_json, is_named_for, like
 
 _LOOK_S = 2.0
 _HOPELESS = ("Failed", "Degraded", "Stopped")
@@ -114,22 +114,28 @@ def roll_out(app: App, wanted: Json, *, percent: int, dry_run: bool) -> list[Cha
         return changes
     there = app.revisions()
     current = live["properties"].get("latestRevisionName", "")
-    is_same = live["tags"].get(SPEC) == base and is_healthy(there.get(current, {})) and there[current].get("active")
+    newest = there.get(current, {})
+    is_same = is_named_for(current, f"{app.name}--{base}") and is_healthy(newest) and newest.get("active")
     suffix = current.rpartition("--")[2] if is_same else _free(there, app.name, base)
     body = _renamed(wanted, suffix)
     now, name = shares(live), f"{app.name}--{suffix}"
     then = divided(now, name, percent)
     changes = [
-        compare_json(app.what, live, body),
+        compare_json(app.what, _templated(live, body) if is_same else live, body),
         compare_text("traffic", share_lines(now), share_lines(then)),
         *(Change("remove", f"revision {one}") for one in _idle(there, then) if one != name),
     ]
     if dry_run or all(change.move == "keep" for change in changes):
         return changes
-    if like(live, body) != body:
+    if not is_same or like(_templated(live, body), body) != body:
         _bring(app, body, name, now)
     _shift(app, then)
     return changes
+
+
+def _templated(live: Json, body: Json) -> Json:
+    """Give what is there with the template that is wanted: a revision of that name has no other."""
+    return {**live, "properties": {**live["properties"], "template": body["properties"]["template"]}}
 
 
 def _bring(app: App, body: Json, name: str, now: dict[str, int]) -> None:

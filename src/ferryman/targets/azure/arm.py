@@ -47,7 +47,7 @@ class Arm:
             policies=[
                 policies.RequestIdPolicy(),
                 policies.UserAgentPolicy("ferryman"),
-                policies.RetryPolicy(retry_total=2, retry_on_status_codes=[]),
+                policies.RetryPolicy(retry_total=2),
                 ARMChallengeAuthenticationPolicy(self._credential, f"{section.api}/.default"),
             ],
         )

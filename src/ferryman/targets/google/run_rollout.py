@@ -13,7 +13,7 @@ from ferryman.targets.compare import compare_text
 from ferryman.targets.google.api import Api
 from ferryman.targets.google.run_service import OWNER, READY
 from ferryman.targets.shares import divided, share_lines
-from ferryman.targets.wanted import Json, compare_json, like
+from ferryman.targets.wanted import Json, compare_json, is_named_for, like
 
 _TAG = "next"
 _BY_NAME = "TRAFFIC_TARGET_ALLOCATION_TYPE_REVISION"
@@ -102,11 +102,11 @@ def roll_out(service: Service, wanted: Json, *, percent: int, dry_run: bool) -> 
     inner = dict(wanted["template"])
     base = inner.pop("revision")
     current = live["template"].get("revision") or last(live.get("latestCreatedRevision"))
-    is_same = like(live["template"], inner) == inner
+    is_same = is_named_for(current, base) and live["template"].get("revision") == current
     name = current if is_same and _is_ready(service.revision(current)) else _free(service, base)
     now, template = shares(live), {**inner, "revision": name}
     then = divided(now, name, percent)
-    there = {**live, "template": {**live["template"], "revision": current}}
+    there = {**live, "template": template if name == current else {**live["template"], "revision": current}}
     changes = [
         compare_json(service.what, there, {**wanted, "template": template}),
         compare_text("traffic", share_lines(now), share_lines(then)),
