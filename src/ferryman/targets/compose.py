@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import shutil
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Self
@@ -32,6 +33,7 @@ from ferryman.targets.yaml import write_yaml
 
 _CALL_S = 120.0
 _PULL_S = 1800.0
+_SEEN_S = 3.0  # the front looks names up each second and asks each copy twice a second: then it has seen the new ones
 _HINT = "install Docker with its compose plug-in, or docker-compose with podman's socket in DOCKER_HOST"
 _SECRETS = ("keys", "jwt", "client_rights")
 
@@ -148,6 +150,7 @@ class Compose(TargetSection):
             self._let_go([one["ID"] for one in self._containers(name) if self._is_new(one, old)])
             raise
         progress(f"letting old copies of {name} go")
+        time.sleep(_SEEN_S)
         self._let_go(old)
 
     def _let_go(self, containers: list[str]) -> None:
