@@ -4,6 +4,7 @@ azure-mgmt-core is what every client of Azure's own is made of. The one for mach
 OpenTelemetry that does not go with ours; its bodies and addresses are the Resource Manager's, which are used here.
 """
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import TracebackType
@@ -151,6 +152,7 @@ class Arm:
             raise DeployError(f"{what}: Azure doesn't answer: {_message(error)}", hint="try again") from None
 
 
+logging.getLogger("azure").addHandler(logging.NullHandler())  # its ten lines on missing credentials are told in one
 _NOT_THERE = ("ResourceNotFound", "NotFound", "UserError", "RevisionNotFound", "EntityNotFound")
 
 
