@@ -94,6 +94,50 @@ def test_an_image_is_asked_for_a_signature_too_and_goes_by_the_digest_that_was_s
     assert f"{registry_host}/signed@{digest}" in deployment
 
 
+@pytest.mark.parametrize("table", ["canary", "shadow", "model"])
+def test_every_image_beside_the_main_one_is_asked_for_a_signature_and_goes_by_its_digest(
+    table: str, bundle: Path, keys: Path, registry_host: str, tmp_path: Path
+) -> None:
+    api.sign(bundle, keys / "good.pem")
+    own = load_bundle(bundle).manifest.digest
+    image, beside = (pushed(registry_host, tmp_path / name, f"{table}-{name}", own) for name in ("main", "beside"))
+    (tmp_path / "ferryman.toml").write_text(
+        '[model]\nname = "affine"\nsource = "affine.onnx"\n[task]\nkind = "tensor"\n'
+        f'[targets.kubernetes]\n[targets.kubernetes.gateway]\ngateway = "front"\n'
+        f'[targets.kubernetes.{table}]\nimage = "{beside}"\n'
+    )
+    api.sign(image, keys / "good.pem", wish=BARE)
+    there = replace(going(bundle, image, keys), project=tmp_path)
+    with pytest.raises(Untrusted, match=beside.rpartition(":")[0]):
+        there.render()
+    api.sign(beside, keys / "good.pem", wish=BARE)
+    digest = api.accept(beside, keys=[keys / "good.pub"]).digest
+    deployment = there.render()["deployment.yaml"]
+    assert f"{beside.rpartition(':')[0]}@{digest}" in deployment
+    assert beside not in deployment
+
+
+def test_what_kserve_takes_from_a_storage_is_asked_for_a_signature_too(
+    bundle: Path, keys: Path, registry_host: str, tmp_path: Path
+) -> None:
+    api.sign(bundle, keys / "good.pem")
+    image = pushed(registry_host, tmp_path, "stored", load_bundle(bundle).manifest.digest)
+    api.sign(image, keys / "good.pem", wish=BARE)
+    digest = api.accept(image, keys=[keys / "good.pub"]).digest
+
+    def runtime(storage: str) -> str:
+        (tmp_path / "ferryman.toml").write_text(
+            '[model]\nname = "affine"\nsource = "affine.onnx"\n[task]\nkind = "tensor"\n'
+            f'[targets.kubernetes]\nkind = "kserve"\nstorage = "{storage}"\n'
+        )
+        return replace(going(bundle, image, keys), project=tmp_path).render()["inferenceservice.yaml"]
+
+    with pytest.raises(Untrusted, match="s3://models/affine is in no registry") as caught:
+        runtime("s3://models/affine")
+    assert "oci://" in caught.value.hint
+    assert f"oci://{registry_host}/stored@{digest}" in runtime(f"oci://{image}")
+
+
 def test_a_bundle_that_was_changed_after_it_was_signed_goes_nowhere_also_without_a_policy(
     bundle: Path, keys: Path
 ) -> None:

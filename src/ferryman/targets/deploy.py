@@ -8,7 +8,7 @@ from typing import Any
 from ferryman.bundle.read import load_bundle
 from ferryman.core.bundle import Bundle
 from ferryman.core.deployment import load_project, read_target
-from ferryman.core.errors import ConfigError
+from ferryman.core.errors import ConfigError, Untrusted
 from ferryman.core.plugins import find, plugins
 from ferryman.core.progress import Progress, silent
 from ferryman.core.target import Change, Files, Landing, Standing
@@ -19,6 +19,8 @@ from ferryman.targets.landing import label_of, land
 
 _NO_IMAGE = ("systemd", "edge")  # kinds that carry the bundle's own files
 _NODES_HAVE_IT = ("ray",)  # kinds whose nodes may find the bundle without an image
+_OCI = "oci://"
+_BESIDE = ("canary", "shadow", "model")  # tables of a section that name one more image
 
 
 @dataclass(frozen=True)
@@ -37,7 +39,8 @@ class Destination:
     def render(self, folder: Path | None = None) -> Files:
         """Give the files that describe the deployment; written into `folder` where one is named."""
         target, _, bundle = self._found()
-        files: Files = target.render(self._landing(target, bundle))
+        settled, landing = self._landing(target, bundle)
+        files: Files = settled.render(landing)
         if folder is not None:
             write_folder(folder, files)
         return files
@@ -70,7 +73,8 @@ class Destination:
     def _apply(self, *, dry_run: bool, progress: Progress) -> list[Change]:
         target, _, bundle = self._found()
         find("targets", target.kind).require()
-        changes: list[Change] = target.apply(self._landing(target, bundle), dry_run=dry_run, progress=progress)
+        settled, landing = self._landing(target, bundle)
+        changes: list[Change] = settled.apply(landing, dry_run=dry_run, progress=progress)
         return changes
 
     def _found(self) -> tuple[Any, str, Path]:  # a Target, its name there, and the bundle
@@ -95,14 +99,15 @@ class Destination:
             hint=f"add it, or name a kind: {', '.join(plugins('targets'))}",
         )
 
-    def _landing(self, target: Any, path: Path) -> Landing:  # a Target
+    def _landing(self, target: Any, path: Path) -> tuple[Any, Landing]:  # a Target
+        """Give what goes there, and the target with its other images by the digests that were accepted."""
         bundle: Bundle = load_bundle(path)
         self.policy.check(bundle)
         if target.kind in _NO_IMAGE:
-            return land(bundle, target, "")
+            return target, land(bundle, target, "")
         image = self.image or target.image
         if not image and target.kind in _NODES_HAVE_IT:
-            return land(bundle, target, "")
+            return target, land(bundle, target, "")
         if not image:
             raise ConfigError(
                 f"which image of {bundle.manifest.name} goes to {self.name}?",
@@ -110,4 +115,27 @@ class Destination:
                 "`ferryman package` makes one",
             )
         holds = None if getattr(target, "model", None) else bundle  # where the model comes beside the image
-        return land(bundle, target, settle_image(image, self.policy, holds=holds))
+        landing = land(bundle, target, settle_image(image, self.policy, holds=holds))
+        return self._settled(target, bundle), landing
+
+    def _settled(self, target: Any, bundle: Bundle) -> Any:  # a Target
+        """Settle the images that go there beside the main one; of these only the model's must be of this bundle."""
+        found: dict[str, Any] = {}
+        if self.policy.keys and (storage := getattr(target, "storage", "")):  # KServe's: what is served lies there
+            found["storage"] = _OCI + settle_image(_signable(storage), self.policy, holds=bundle)
+        for key in _BESIDE:
+            part = getattr(target, key, None)
+            if part is not None:
+                holds = bundle if key == "model" else None
+                found[key] = part.model_copy(update={"image": settle_image(part.image, self.policy, holds=holds)})
+        return target.model_copy(update=found) if found else target
+
+
+def _signable(storage: str) -> str:
+    """Give the image that a storage names; raises Untrusted where it lies in no registry."""
+    if not storage.startswith(_OCI):
+        raise Untrusted(
+            f"{storage} is in no registry, and so has no signature",
+            hint=f'storage = "{_OCI}...", signed, or leave storage out: the bundle then comes with the image',
+        )
+    return storage.removeprefix(_OCI)
