@@ -14,17 +14,18 @@ from tests.chaos.counts import REPORT, Report
 
 # What talks to servers runs one after the other, and beside it all else, file by file, where there are two processes.
 SERVING = (
-    "server",
-    "chaos",
-    "conformance_v2",
+    "server/",
+    "chaos/",
+    "conformance_v2/",
     "test_serving_guide.py",
     "test_readme.py",
-    "cli",
-    "client",
-    "container",
-    "targets",
-    "package",
-    "fleet",
+    "cli/",
+    "client/",
+    "container/",
+    "targets/test_ray",
+    "targets/test_rolling",
+    "package/",
+    "fleet/",
 )
 REPOSITORY = Path(__file__).resolve().parent.parent
 
@@ -67,7 +68,7 @@ class ByRoom(LoadScopeScheduling):  # type: ignore[misc]  # of a package without
     def _split_scope(self, nodeid: str) -> str:
         """Give the name of what must run in one process."""
         file = nodeid.split("::", 1)[0]
-        return "serving" if file.split("/")[1] in SERVING else file
+        return "serving" if file.removeprefix("tests/").startswith(SERVING) else file
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByRoom:  # pytest-xdist tells no types

@@ -8,7 +8,7 @@ import pytest
 
 from ferryman.client.health import find_port
 from tests.bundle.making import bundle_affine
-from tests.server.platforms import free_port
+from tests.ports import free_port
 from tests.server.running import running
 from tests.server.test_life import with_wrong_golden
 
