@@ -4,11 +4,12 @@ import gzip
 import io
 import json
 import tarfile
+import time
 from pathlib import Path
 
 import pytest
 
-from ferryman.container.contents import Contents, read_stream
+from ferryman.container.contents import Contents, Entry, Layer, flatten, read_stream
 from ferryman.container.secrets import scan_env, scan_file, scan_history
 from ferryman.container.source import _names_in
 from ferryman.core.errors import FerrymanError, UserError
@@ -50,6 +51,21 @@ def test_a_later_layer_replaces_and_hides_what_an_earlier_one_has(tmp_path: Path
     }  # fmt: skip
     assert found.bundle is not None
     assert sorted(path.name for path in found.bundle.iterdir()) == ["bundle.json", "n"]
+
+
+def test_a_file_is_hidden_only_by_a_whiteout_not_by_a_name_that_holds_the_word(tmp_path: Path) -> None:
+    kept = layer({"bin/su.wh.do": b"#!"}, mode=0o4755)
+    assert list(read(archive(kept), tmp_path / "kept").files) == ["bin/su.wh.do"]
+    hidden = read(archive(kept, layer({".wh..wh..opq": b"", "srv/x": b"1"})), tmp_path / "hidden")
+    assert list(hidden.files) == ["srv/x"], "the whole root is new"
+
+
+def test_many_files_of_which_many_are_hidden_take_seconds_at_most() -> None:
+    first = Layer("first", entries=[Entry(f"usr/lib/{place % 300}/{place}", 0o644, True, 1) for place in range(60_000)])
+    later = Layer("later", entries=[Entry(f"usr/lib/{place % 300}/.wh.{place}", 0, True, 0) for place in range(3_000)])
+    started_s = time.monotonic()
+    assert len(flatten([first, later])) == 57_000
+    assert time.monotonic() - started_s < 10
 
 
 def test_a_packed_layer_counts_with_its_unpacked_size(tmp_path: Path) -> None:

@@ -71,6 +71,19 @@ def test_a_name_tells_whose_container_it_is_and_whether_that_process_has_ended()
     assert owner_of("postgres") is None
 
 
+@pytest.mark.tool("unshare")
+def test_a_process_of_another_container_with_the_same_machine_id_is_never_taken_for_ended() -> None:
+    told = "from ferryman.container.owner import Owner; print(Owner.me())"
+    command = ["unshare", "--user", "--map-root-user", "--pid", "--fork", "--mount-proc", sys.executable, "-c", told]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    if done.returncode:
+        pytest.skip(f"NOT TESTED: no PID namespace here: {done.stderr.strip()}")
+    other = Owner.parse(done.stdout.strip())
+    assert other is not None
+    assert other.boot == Owner.me().boot
+    assert not other.is_gone(), "its pid means another process here"
+
+
 def test_an_image_in_a_file_or_folder_is_told_its_name(tmp_path: Path) -> None:
     (tmp_path / "street.tar").touch()
     (tmp_path / "layout").mkdir()

@@ -170,11 +170,22 @@ def flatten(layers: Sequence[Layer]) -> dict[str, Entry]:
     """Give the files that a container sees: later layers replace and hide (OCI image-spec, layer.md, whiteouts)."""
     files: dict[str, Entry] = {}
     for layer in layers:
-        for hidden in _hidden(layer):
-            for path in [path for path in files if path == hidden or path.startswith(f"{hidden}/")]:
-                del files[path]
-        files.update((entry.path, entry) for entry in layer.entries if _WHITEOUT not in PurePosixPath(entry.path).name)
+        if hidden := set(_hidden(layer)):
+            files = {path: entry for path, entry in files.items() if hidden.isdisjoint(_above(path))}
+        files.update((entry.path, entry) for entry in layer.entries if not _is_whiteout(entry.path))
     return files
+
+
+def _is_whiteout(path: str) -> bool:
+    return path.rpartition("/")[2].startswith(_WHITEOUT)
+
+
+def _above(path: str) -> Iterator[str]:
+    """Yield a path and every folder that it is in, the root ("") last."""
+    while path:
+        yield path
+        path = path.rpartition("/")[0]
+    yield path
 
 
 def _hidden(layer: Layer) -> Iterator[str]:

@@ -1,5 +1,6 @@
 """Name what a run makes in a container engine, so that a later one can tell whose it is and remove what was left."""
 
+import hashlib
 import os
 import socket
 from dataclasses import dataclass
@@ -55,8 +56,9 @@ def owner_of(name: str) -> Owner | None:
 
 
 def _machine() -> str:
-    known = _read("/etc/machine-id") or socket.gethostname()
-    return "".join(sign for sign in known if sign.isalnum())[:12].lower() or "unknown"
+    """Name what our pids belong to: containers of one image may share a machine-id, and an engine's socket."""
+    known = (_read("/etc/machine-id"), socket.gethostname(), _link("/proc/self/ns/pid"))
+    return hashlib.sha256("\n".join(known).encode()).hexdigest()[:12]
 
 
 def _boot() -> str:
@@ -67,6 +69,13 @@ def _start_of(pid: int) -> int | None:
     """Give when a process started, None where there is none (proc(5), field 22 of stat)."""
     stat = _read(f"/proc/{pid}/stat")
     return int(stat.rpartition(")")[2].split()[19]) if stat else None
+
+
+def _link(path: str) -> str:
+    try:
+        return os.readlink(path)
+    except OSError:
+        return ""
 
 
 def _read(path: str) -> str:
