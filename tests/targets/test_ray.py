@@ -66,6 +66,10 @@ def test_ray_itself_reads_the_rendered_configuration(tmp_path: Path) -> None:
 def test_a_copy_that_fits_no_pod_is_refused() -> None:
     with pytest.raises(ConfigError, match="a worker pod has 0"):
         render("ray", {"nodes": {"cpus": 0.5}})
+    section = {"models": {"belt": "/models/belt.ferry"}, "nodes": {"memory_mb": 1000}}
+    with pytest.raises(ConfigError, match="1024 MiB; a worker pod has 4 and 1000"):
+        render("ray", section)
+    render("ray", {**section, "loaded": 1})
 
 
 def test_without_an_image_the_nodes_take_the_bundle_where_it_lies(tmp_path: Path) -> None:
@@ -94,7 +98,13 @@ def dashboard(status: int, answer: object) -> Iterator[str]:
         def log_message(self, *_: object) -> None:
             pass
 
-    server = HTTPServer(("127.0.0.1", 0), Handler)
+    with serving(Handler) as address:
+        yield address
+
+
+@contextmanager
+def serving(handler: type[BaseHTTPRequestHandler]) -> Iterator[str]:
+    server = HTTPServer(("127.0.0.1", 0), handler)
     threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
     try:
         yield f"http://127.0.0.1:{server.server_address[1]}"
@@ -131,6 +141,38 @@ def test_an_address_that_is_none_and_one_where_nobody_is_are_told_apart() -> Non
         target("ray", address="localhost:8265").status("street")
     with pytest.raises(DeployError, match="can't be asked"):
         target("ray", address="http://127.0.0.1:9").status("street")
+
+
+def test_a_token_goes_to_no_address_that_the_dashboard_sends_on_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_AUTH_TOKEN", "hidden")
+    asked: list[str] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append(self.path)
+            self.send_response(302)
+            self.send_header("Location", "/login")
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with serving(Handler) as address, pytest.raises(DeployError, match="sends on to /login") as refused:
+        target("ray", address=address).status("street")
+    assert refused.value.hint
+    assert asked == ["/api/serve/applications/"]
+
+
+def test_what_does_not_go_in_time_is_not_told_to_come_up() -> None:
+    ours = {
+        "status": "DELETING",
+        "deployed_app_config": {"import_path": "ferryman.targets.rayserve.application:application"},
+    }
+    with dashboard(200, {"applications": {"street": ours}}) as address:
+        one = target("ray", address=address, wait_s=0.1)
+        with pytest.raises(DeployError, match=r"street is still there after 0\.1 s"):
+            one.remove("street", dry_run=False, progress=silent)
 
 
 def test_a_trace_of_ray_is_left_out_but_for_its_reason() -> None:

@@ -1,4 +1,4 @@
-"""Wait until what was put somewhere answers."""
+"""Wait until what was put somewhere answers, or until it is gone."""
 
 import time
 from collections.abc import Callable
@@ -20,3 +20,16 @@ def until(look: Callable[[], Standing], *, limit_s: float, name: str, progress: 
             raise DeployError(f"{name} doesn't come up: {why}", hint="see `ferryman deploy logs`")
         time.sleep(_LOOK_S)
     return seen
+
+
+def until_gone(is_there: Callable[[], bool], *, limit_s: float, name: str, progress: Progress) -> None:
+    """Look until it isn't there any more; raises DeployError when the time is over."""
+    end_s = time.monotonic() + limit_s
+    while is_there():
+        progress(f"waiting until {name} is gone")
+        if time.monotonic() > end_s:
+            raise DeployError(
+                f"{name} is still there after {limit_s:g} s",
+                hint="it may still finish requests: ask again",
+            )
+        time.sleep(_LOOK_S)

@@ -9,7 +9,7 @@ from ferryman.core.errors import ConfigError, DeployError
 from ferryman.core.progress import Progress
 from ferryman.core.target import Change, Files, Landing, Standing
 from ferryman.targets.compare import compare_text
-from ferryman.targets.polling import until
+from ferryman.targets.polling import until, until_gone
 from ferryman.targets.ray_config import APPLICATION, DEPLOYMENT, RaySection, application, doors, serve_config
 from ferryman.targets.ray_dashboard import Dashboard, Details
 from ferryman.targets.ray_service import ray_service
@@ -72,7 +72,9 @@ class Ray(RaySection):
         if not dry_run:
             progress(f"removing {name} from {self.address}")
             dashboard.put(None, name, doors(self))
-            until(lambda: _absence(dashboard, name), limit_s=self.wait_s, name=name, progress=progress)
+            until_gone(
+                lambda: dashboard.application(name) is not None, limit_s=self.wait_s, name=name, progress=progress
+            )
         return [Change("remove", f"application {name}")]
 
     def _dashboard(self) -> Dashboard:
@@ -128,11 +130,6 @@ def _short(message: str) -> str:
     ends = [place for place, line in enumerate(lines) if line.startswith(_OURS)] or [len(lines) - 1]
     why = [lines[ends[-1]].partition(": ")[2] if lines[ends[-1]].startswith(_OURS) else lines[ends[-1]]]
     return "\n".join([*lines[:start], *why, *lines[ends[-1] + 1 :]])
-
-
-def _absence(dashboard: Dashboard, name: str) -> Standing:
-    is_there = dashboard.application(name) is not None
-    return Standing(name, is_there=True, ready=int(not is_there), wanted=1)
 
 
 def _text(config: Details) -> str:

@@ -123,8 +123,7 @@ def _deployment(landing: Landing, section: RaySection) -> Config:
                 "downscale_delay_s": scale.down_delay_s,
             }
         }
-    held = min(section.loaded, len(section.models) + 1)
-    actor: Config = {"num_cpus": landing.cpus, "memory": landing.memory_mb * 1024.0 * 1024.0 * held}
+    actor: Config = {"num_cpus": landing.cpus, "memory": copy_mb(landing, section) * 1024.0 * 1024.0}
     if section.gpus:
         actor["num_gpus"] = section.gpus
     return {
@@ -138,6 +137,11 @@ def _deployment(landing: Landing, section: RaySection) -> Config:
         "ray_actor_options": actor,
         **({"max_replicas_per_node": section.per_node} if section.per_node else {}),
     }
+
+
+def copy_mb(landing: Landing, section: RaySection) -> int:
+    """Give a copy's memory in MiB: that of as many models as it holds at once."""
+    return landing.memory_mb * min(section.loaded, len(section.models) + 1)
 
 
 def doors(section: RaySection) -> Config:

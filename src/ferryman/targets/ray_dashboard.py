@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError, URLError
 from urllib.parse import urlencode, urlsplit
-from urllib.request import Request, urlopen
+from urllib.request import HTTPRedirectHandler, Request, build_opener
 
 from ferryman.core.errors import ConfigError, DeployError
 
@@ -20,6 +20,11 @@ _TOKEN = "RAY_AUTH_TOKEN"  # noqa: S105 - the name of a variable
 _KEPT = ("proxy_location", "http_options", "grpc_options", "target_capacity")
 
 
+class _NoRedirect(HTTPRedirectHandler):
+    def redirect_request(self, *_: object, **__: object) -> None:
+        """Follow none: the token would go along, to whoever is named there."""
+
+
 class Dashboard:
     """Talk to one cluster; raises DeployError with what it said where it refuses, or can't be reached."""
 
@@ -29,6 +34,7 @@ class Dashboard:
             raise ConfigError(f"'{address}' is no dashboard's address", hint='address = "http://HOST:8265"')
         self._address = address.rstrip("/")
         self._token = _token(token_file)
+        self._opener = build_opener(_NoRedirect())
 
     def details(self) -> Details:
         """Give all that Serve runs there; an empty list of applications where it does not run."""
@@ -71,7 +77,7 @@ class Dashboard:
             headers["Authorization"] = f"Bearer {self._token}"
         request = Request(f"{self._address}{path}", body, headers, method=method)  # noqa: S310 - http or https
         try:
-            with urlopen(request, timeout=_TIMEOUT_S) as answer:  # noqa: S310 - http or https
+            with self._opener.open(request, timeout=_TIMEOUT_S) as answer:
                 payload: bytes = answer.read()
                 return payload
         except HTTPError as error:
@@ -89,6 +95,12 @@ class Dashboard:
             return DeployError(
                 f"{self._address} asks for a token: {said[:200]}",
                 hint=f"set token_file, or {_TOKEN} in the environment",
+            )
+        if "Location" in error.headers:
+            return DeployError(
+                f"{self._address} sends on to {error.headers['Location']}, which isn't followed: the token is for the "
+                "address that is named",
+                hint="is that the dashboard? set address to it; a login page wants its own way in",
             )
         lines = [line for line in said.splitlines() if line.strip()][-8:]
         hint = "Serve is not installed there: ray[serve]" if error.code == http.client.NOT_IMPLEMENTED else ""

@@ -1,10 +1,11 @@
 """KubeRay's RayService: the pods of a Ray cluster, and the Serve configuration that runs on them."""
 
+import math
 from typing import Any
 
 from ferryman.core.errors import ConfigError
 from ferryman.core.target import Landing
-from ferryman.targets.ray_config import RayNodes, RaySection, serve_config
+from ferryman.targets.ray_config import RayNodes, RaySection, copy_mb, serve_config
 from ferryman.targets.yaml import write_yaml
 
 Manifest = dict[str, Any]  # a Kubernetes object, as JSON
@@ -16,9 +17,10 @@ def ray_service(landing: Landing, section: RaySection) -> Manifest:
     Raises ConfigError where a copy doesn't fit into a worker pod.
     """
     nodes = section.nodes
-    if landing.cpus > nodes.cpus or landing.memory_mb > nodes.memory_mb:
+    memory_mb = copy_mb(landing, section)
+    if landing.cpus > nodes.cpus or memory_mb > nodes.memory_mb:
         raise ConfigError(
-            f"a copy of {landing.name} takes {landing.cpus:g} cores and {landing.memory_mb} MiB; a worker pod has "
+            f"a copy of {landing.name} takes {landing.cpus:g} cores and {memory_mb} MiB; a worker pod has "
             f"{nodes.cpus:g} and {nodes.memory_mb}",
             hint="raise nodes.cpus and nodes.memory_mb in the target's section",
         )
@@ -61,7 +63,7 @@ def _workers(landing: Landing, section: RaySection) -> Manifest:
     container = _container("ray-worker", landing, cpus=nodes.cpus, memory_mb=nodes.memory_mb)
     if section.gpus:
         for part in ("requests", "limits"):
-            container["resources"][part]["nvidia.com/gpu"] = str(max(1, round(section.gpus)))
+            container["resources"][part]["nvidia.com/gpu"] = str(math.ceil(section.gpus))
     return {
         "groupName": "workers",
         "replicas": nodes.least,

@@ -2,12 +2,12 @@
 
 import fcntl
 import hashlib
-import os
 import subprocess
 import sys
 from pathlib import Path
 
 from ferryman.core.errors import ConfigError, DeployError
+from ferryman.core.scratch import user_cache
 
 SCHEME = "oci://"
 _LIMIT_S = 1800.0
@@ -26,7 +26,7 @@ def bundle_at(place: str, *, python: str = "") -> str:
         raise ConfigError(
             f"{place} names no digest: a tag moves, and copies would differ", hint=f"{SCHEME}HOST/NAME@sha256:..."
         )
-    kept = _cache()
+    kept = user_cache() / "ferryman" / "bundles"
     kept.mkdir(parents=True, exist_ok=True)
     folder = kept / hashlib.sha256(reference.encode()).hexdigest()[:16]
     with folder.with_suffix(".lock").open("w") as lock:
@@ -47,8 +47,3 @@ def _pull(reference: str, folder: Path, python: str) -> None:
     if done.returncode != 0:
         said = "\n".join(done.stderr.strip().splitlines()[-_LAST_LINES:])
         raise DeployError(f"{reference} can't be fetched: {said}", hint="try `ferryman pull` on the node")
-
-
-def _cache() -> Path:
-    base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(base).expanduser().absolute() / "ferryman" / "bundles"
