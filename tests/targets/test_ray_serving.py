@@ -17,13 +17,20 @@ from tests.targets.ray_cluster import PYTHON, SOURCES
 pytestmark = pytest.mark.tool(PYTHON)
 
 _PROGRAM = """
-import json, os, sys, time
+import json, os, signal, sys, threading, time
 from ferryman.core.errors import DeployError
+from ferryman.targets.rayserve import serving as module
 from ferryman.targets.rayserve.serving import Serving
 bundle, python, what = sys.argv[1:]
 options = ["--threads", "1", *(["--keys", what] if what.startswith("/") else [])]
 serving = Serving(bundle, python=python, options=options, tell=lambda line: None)
 folder = serving._path.parent
+if what == "busy":  # a node without time for it: it listens, and doesn't answer for a while
+    module._ASK_S = 0.1
+    while not serving._path.exists():
+        time.sleep(0.001)
+    os.kill(serving._process.pid, signal.SIGSTOP)
+    threading.Timer(1.0, os.kill, (serving._process.pid, signal.SIGCONT)).start()
 try:
     serving.wait(30)
     said = {"digests": serving.digests(), "why": serving.why_not_ready()}
@@ -56,6 +63,11 @@ def test_a_server_that_answers_right_tells_what_it_serves_and_one_that_ends_is_m
         "digests": {"affine": bundle.manifest.digest},
         "why": "its server has ended",
     }
+
+
+def test_a_server_that_listens_and_has_no_time_to_answer_yet_is_waited_for(tmp_path: Path) -> None:
+    bundle = bundle_affine(tmp_path / "affine")
+    assert ask(bundle.path, what="busy")["digests"] == {"affine": bundle.manifest.digest}
 
 
 def test_a_server_that_answers_its_golden_samples_wrong_is_refused_with_the_reason(tmp_path: Path) -> None:

@@ -27,6 +27,7 @@ _LEASH = (
     "if os.getppid() == int(sys.argv[1]): os.execv(sys.argv[2], sys.argv[2:])\n"
 )
 _LOADING = "is still loading"
+_MUTE = "its server can't be asked"
 _LOOK_S = 0.05
 _ASK_S = 5.0
 _LAST_LINES = 12
@@ -75,7 +76,10 @@ class Serving:
         end_s = time.monotonic() + limit_s
         while reason := self.why_not_ready():
             is_over = time.monotonic() > end_s
-            if is_over or not self._is_alive or not reason.endswith(_LOADING):
+            may_come = reason.endswith(_LOADING) or reason.startswith(_MUTE)  # it listens before it has time to answer
+            if is_over or not self._is_alive or not may_come:
+                if not self._is_alive:
+                    self._minder.join(_LOOK_S)  # its last lines may still be on their way
                 said = "" if self._is_alive else "\n" + "\n".join(self._last)
                 raise DeployError(f"{reason}{said}", hint="`ferryman verify` says more of the bundle")
             time.sleep(_LOOK_S)
@@ -169,7 +173,7 @@ def _ask_ready(path: Path) -> str:
     try:
         status, body = _get(path, _READY)
     except OSError as error:
-        return f"its server can't be asked: {error}"
+        return f"{_MUTE}: {error}"
     if status == http.client.OK:
         return ""
     try:
