@@ -126,6 +126,7 @@ class Cloud:
         self.entries: list[Json] = []
         self.broken: dict[str, str] = {}  # images that don't come up, with what is said of them
         self.unready: set[str] = set()  # revisions that answer 503
+        self.has_empty_pages = False  # the first page of a log is empty
         self.refusing: Refused | None = None  # what every call is answered with
         self.calls: list[tuple[str, Json]] = []
         self.operations: dict[str, Json] = {}
@@ -278,7 +279,13 @@ def _entries(cloud: Cloud, call: Call) -> Json:
     asked = dict(re.findall(r'resource\.(\S+?)="([^"]*)"', call.body["filter"]))
     found = [one for one in cloud.entries if all(_of(one["resource"], key) == value for key, value in asked.items())]
     newest = found[::-1] if call.body.get("orderBy") == "timestamp desc" else found
-    return {"entries": newest[: call.body["pageSize"]]}
+    begun = int(call.body.get("pageToken") or 0)
+    if not 1 <= call.body["pageSize"] <= 1000:
+        raise invalid("page_size must be from 1 to 1000")
+    if cloud.has_empty_pages and not call.body.get("pageToken"):
+        return {"nextPageToken": "0"}  # Google's own words: no entries with a token means that it is still looking
+    end = begun + call.body["pageSize"]
+    return {"entries": newest[begun:end], **({"nextPageToken": str(end)} if end < len(newest) else {})}
 
 
 def _of(resource: Json, key: str) -> Any:

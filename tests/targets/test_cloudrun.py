@@ -129,6 +129,14 @@ def test_what_somebody_changed_by_hand_is_shown_and_set_right(cloud: Cloud) -> N
     assert len(cloud.revisions) == 1, "settings of the service make no revision"
 
 
+def test_labels_of_others_outlive_a_new_revision(cloud: Cloud) -> None:
+    put(cloud)
+    cloud.services[SERVICE]["labels"]["team"] = "theirs"
+    put(cloud, NEXT)
+    put(cloud, NEXT, ingress="internal")
+    assert cloud.services[SERVICE]["labels"]["team"] == "theirs"
+
+
 def test_a_revision_that_somebody_made_by_hand_is_followed_by_the_wanted_one(cloud: Cloud) -> None:
     put(cloud)
     service = cloud.services[SERVICE]
@@ -188,6 +196,15 @@ def test_logs_come_oldest_first_and_say_whose_they_are(cloud: Cloud) -> None:
     one = target("cloudrun", api=cloud.url)
     assert list(one.logs("street", lines=2)) == ["street-1: line 1", "street-1: line 3"]
     assert next(one.logs("street", lines=9)) == "street-1: line 0"
+
+
+def test_logs_go_on_where_google_has_more(cloud: Cloud) -> None:
+    labels = {"service_name": "street", "revision_name": "street-1"}
+    one = {"resource": {"type": "cloud_run_revision", "labels": labels}}
+    cloud.entries += [{**one, "insertId": str(number), "textPayload": str(number)} for number in range(1500)]
+    cloud.has_empty_pages = True
+    told = list(target("cloudrun", api=cloud.url).logs("street", lines=1200))
+    assert (told[0], told[-1], len(told)) == ("street-1: 300", "street-1: 1499", 1200)
 
 
 @pytest.mark.parametrize(
@@ -260,6 +277,12 @@ def test_everything_that_is_asked_for_is_of_the_apis_own_schema() -> None:
     for section in ({}, EVERYTHING, {"http2": True}):
         body = run_service(landing(image=IMAGE), target("cloudrun", **section))
         document("run.v2").check(body, "GoogleCloudRunV2Service")
+
+
+def test_names_of_networks_are_quoted_in_knatives_note() -> None:
+    files = render("cloudrun", {"network": 'in"ner'}, image=IMAGE)
+    notes = yaml.safe_load(files["service.yaml"])["spec"]["template"]["metadata"]["annotations"]
+    assert json.loads(notes["run.googleapis.com/network-interfaces"]) == [{"network": 'in"ner'}]
 
 
 @pytest.mark.parametrize(

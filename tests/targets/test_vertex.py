@@ -121,6 +121,26 @@ def test_a_copy_that_is_gone_is_told(cloud: Cloud) -> None:
     assert (standing.ready, standing.wanted, standing.notes) == (1, 2, ("a machine was taken away",))
 
 
+def test_a_version_that_a_broken_off_apply_left_twice_is_taken_off_once(cloud: Cloud) -> None:
+    put(cloud)
+    [endpoint] = cloud.endpoints.values()
+    first = endpoint["deployedModels"][0]
+    endpoint["deployedModels"].append({**first, "id": "9999"})  # the operation of a killed apply ended later
+    assert put(cloud)[-1] == ("remove", "deployment")
+    assert [one["id"] for one in endpoint["deployedModels"]] == [first["id"]]
+    assert traffic(cloud) == {"a": 100}
+    assert {move for move, _ in put(cloud)} == {"keep"}
+
+
+def test_what_others_have_deployed_to_the_endpoint_stays(cloud: Cloud) -> None:
+    put(cloud)
+    [endpoint] = cloud.endpoints.values()
+    endpoint["deployedModels"].append({**endpoint["deployedModels"][0], "id": "9999", "displayName": "shadow"})
+    put(cloud, NEXT)
+    assert "9999" in [one["id"] for one in endpoint["deployedModels"]]
+    assert {move for move, _ in put(cloud, NEXT)} == {"keep"}
+
+
 def test_an_address_of_its_own_is_for_ever(cloud: Cloud) -> None:
     put(cloud)
     with pytest.raises(DeployError, match="an address of its own, which never changes"):

@@ -11,13 +11,19 @@ _MOST = 1000  # entries of one page
 
 def read_logs(api: Api, condition: str, *, lines: int, source: str) -> Iterator[str]:
     """Yield the last lines that fit a condition, oldest first, each begun with what its label `source` says."""
-    body = {
+    body: dict[str, Any] = {  # JSON
         "resourceNames": [f"projects/{api.project}"],
         "filter": condition,
         "orderBy": "timestamp desc",
         "pageSize": min(lines, _MOST),
     }
-    found = api.call(api.client.entries().list(body=body), "logs").get("entries", [])
+    found: list[dict[str, Any]] = []  # JSON
+    while len(found) < lines:  # a page may be short, even empty, where Google is not done looking
+        page = api.call(api.client.entries().list(body=body), "logs")
+        found += page.get("entries", [])
+        if not page.get("nextPageToken"):
+            break
+        body["pageToken"] = page["nextPageToken"]
     for one in reversed(found[:lines]):
         yield f"{one.get('resource', {}).get('labels', {}).get(source, '-')}: {_text(one)}"
 

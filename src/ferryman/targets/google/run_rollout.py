@@ -114,6 +114,7 @@ def roll_out(service: Service, wanted: Json, *, percent: int, dry_run: bool) -> 
     if dry_run or all(change.move == "keep" for change in changes):
         return changes
     settings = {key: wanted[key] for key in _SETTINGS}
+    settings["labels"] = {**live["labels"], **wanted["labels"]}  # a patch replaces them all
     if name != current:
         _add_revision(service, live, {**settings, "template": template}, now)
     elif like(live, settings) != settings:

@@ -1,5 +1,6 @@
 """A landing as Cloud Run's Service (API v2), and the same as Knative's, which `gcloud run services replace` takes."""
 
+import json
 import math
 
 from ferryman.core.errors import ConfigError
@@ -110,7 +111,9 @@ def knative(name: str, service: Json) -> Json:
         "run.googleapis.com/startup-cpu-boost": "true",
     }
     if "vpcAccess" in inner:
-        notes["run.googleapis.com/network-interfaces"] = _words(inner["vpcAccess"]["networkInterfaces"])
+        notes["run.googleapis.com/network-interfaces"] = json.dumps(
+            inner["vpcAccess"]["networkInterfaces"], separators=(",", ":")
+        )
         notes["run.googleapis.com/vpc-access-egress"] = "private-ranges-only"
     if "nodeSelector" in inner:
         notes["run.googleapis.com/gpu-zonal-redundancy-disabled"] = "true"
@@ -145,8 +148,3 @@ def knative(name: str, service: Json) -> Json:
             "traffic": [{"revisionName": inner["revision"], "percent": 100}],
         },
     }
-
-
-def _words(interfaces: list[Json]) -> str:
-    inner = ",".join("{" + ",".join(f'"{key}":"{value}"' for key, value in one.items()) + "}" for one in interfaces)
-    return f"[{inner}]"

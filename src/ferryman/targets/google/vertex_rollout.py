@@ -1,5 +1,6 @@
 """How Vertex AI takes a new version: deployed beside the old one without traffic, then given its share."""
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -131,6 +132,16 @@ def shares(endpoint: Json | None) -> dict[str, int]:
     return {one["displayName"]: split[one["id"]] for one in deployed(endpoint) if split.get(one["id"])}
 
 
+def idle(endpoint: Json | None, then: dict[str, int]) -> list[Json]:
+    """Give what we have deployed and nothing asks for: what gets no share, and what a broken-off try left twice."""
+    split, kept = (endpoint or {}).get("trafficSplit", {}), dict[str, str]()
+    own = re.compile(re.escape((endpoint or {}).get("labels", {}).get(NAME, "")) + r"-[0-9a-f]{10}")
+    ours = [one for one in deployed(endpoint) if own.fullmatch(one["displayName"])]
+    for one in sorted(ours, key=lambda each: -split.get(each["id"], 0)):
+        kept.setdefault(one["displayName"], one["id"])
+    return [one for one in ours if one["displayName"] not in then or kept[one["displayName"]] != one["id"]]
+
+
 def deployed(endpoint: Json | None) -> list[Json]:
     """Give what is deployed to an endpoint."""
     found: list[Json] = (endpoint or {}).get("deployedModels", [])
@@ -155,11 +166,7 @@ def roll_out(vertex: Vertex, wanted: Wanted, *, dry_run: bool) -> list[Change]:
             _counts(wanted.deployment) if here else wanted.deployment,
         ),
         compare_text("traffic", share_lines(now) if endpoint else None, share_lines(then)),
-        *(
-            Change("remove", f"deployment {one['displayName']}")
-            for one in deployed(endpoint)
-            if one["displayName"] not in then
-        ),
+        *(Change("remove", f"deployment {one['displayName']}") for one in idle(endpoint, then)),
     ]
     if not dry_run and any(change.move != "keep" for change in changes):
         _bring(vertex, wanted, endpoint, is_uploaded=version is not None)
@@ -206,11 +213,11 @@ def _bring(vertex: Vertex, wanted: Wanted, endpoint: Json | None, *, is_uploaded
 def _shift(vertex: Vertex, then: dict[str, int]) -> None:
     """Give the new version its share, and take off the machines what has none any more."""
     endpoint = vertex.endpoint() or {}
-    ids = {one["displayName"]: one["id"] for one in deployed(endpoint)}
+    left = idle(endpoint, then)
+    ids = {one["displayName"]: one["id"] for one in deployed(endpoint) if one not in left}
     if shares(endpoint) != then:
         vertex.progress("giving the new version its share")
         vertex.split(endpoint, {ids[name]: value for name, value in then.items()})
-    for one in deployed(endpoint):
-        if one["displayName"] not in then:
-            vertex.progress(f"taking {one['displayName']} off")
-            vertex.undeploy(endpoint, one)
+    for one in left:
+        vertex.progress(f"taking {one['displayName']} off")
+        vertex.undeploy(endpoint, one)
