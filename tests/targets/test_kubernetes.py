@@ -1,5 +1,6 @@
 """What is rendered for Kubernetes: valid by the newest schemas, the same each time, and what its settings say."""
 
+import ast
 import json
 import subprocess
 from collections.abc import Iterable, Iterator
@@ -183,7 +184,7 @@ def test_the_bundle_may_come_from_an_image_of_its_own() -> None:
 def test_a_chart_says_the_same_as_the_kustomization() -> None:
     """Fill in the values as Helm does with `{{ .Values.KEY | toJson }}`: the only expressions that there are."""
     for section in SECTIONS.values():
-        files = render("kubernetes", {**section, "form": "helm", "namespace": "here"})
+        files = render("kubernetes", {**section, "form": "helm", "namespace": "elsewhere"})
         values = yaml.safe_load(files["values.yaml"])
         text = "---\n".join(_filled(files, values))
         assert list(yaml.safe_load_all(text)) == objects(render("kubernetes", {**section, "namespace": "here"}))
@@ -201,10 +202,27 @@ def _filled(files: Files, values: dict[str, Any]) -> Iterator[str]:
             continue
         for key, value in {**flat, **values}.items():
             text = text.replace("{{ .Values." + key + " | toJson }}", json.dumps(value))
+        text = text.replace("{{ .Release.Namespace | toJson }}", '"here"')
         text = text.replace("{{ .Release.Namespace }}", "here").replace("{{ .Release.Service }}", "ferryman")
         text = text.replace("{{ `{{` }}", "OPENED")
         assert "{{" not in text, "an expression that Helm would not read, or read as something else"
         yield text.replace("OPENED", "{{")
+
+
+def test_a_path_and_a_tag_of_any_signs_leave_program_and_labels_whole() -> None:
+    section = {"model": {"image": OTHER, "by": "copy", "path": "it's here"}}
+    pod = only(objects(render("kubernetes", section)), "Deployment")["spec"]["template"]["spec"]
+    program = ast.parse(pod["initContainers"][0]["command"][-1])
+    assert [one.value for one in ast.walk(program) if isinstance(one, ast.Constant)] == ["/it's here", "/models", True]
+    for image, version in (
+        ("registry:5000/street", ""),
+        ("localhost/street", ""),
+        ("registry:5000/street:release-10--2", "release-10"),
+        (OTHER, "c" * 12),
+    ):
+        section = {"gateway": {"gateway": "front"}, "canary": {"image": image}}
+        one = only(objects(render("kubernetes", section)), "Deployment", "street-canary")
+        assert one["spec"]["template"]["metadata"]["labels"]["app.kubernetes.io/version"] == version
 
 
 @pytest.mark.parametrize(

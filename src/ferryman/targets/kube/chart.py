@@ -40,8 +40,13 @@ def chart(landing: Landing, section: KubernetesSection, made: list[Manifest]) ->
 def _template(made: Manifest, values: dict[str, Any]) -> str:  # values: JSON
     """Put expressions in the place of what is a value, and note the values."""
     one = _literal(copy.deepcopy(made))
-    one["metadata"]["namespace"] = Written("{{ .Release.Namespace }}")
+    one["metadata"]["namespace"] = Written("{{ .Release.Namespace | toJson }}")  # 42 is a name, too
     one["metadata"]["labels"][OWNER] = Written("{{ .Release.Service }}")  # Helm's to take away, not ours
+    for trigger in one["spec"].get("triggers", ()) if one["kind"] == "ScaledObject" else ():
+        if query := trigger["metadata"].get("query"):  # it asks for the pods of the namespace that the chart goes to
+            trigger["metadata"]["query"] = query.replace(
+                f'namespace="{made["metadata"]["namespace"]}"', 'namespace="{{ .Release.Namespace }}"'
+            )
     for key, path in _places(made):
         table, _, leaf = key.rpartition(".")
         (values.setdefault(table, {}) if table else values)[leaf] = _walk(made, path)

@@ -16,6 +16,7 @@ MANAGER = "ferryman"
 _SERVERS_OWN = ("managedFields", "resourceVersion", "uid", "creationTimestamp", "generation", "selfLink")
 REVISION = "deployment.kubernetes.io/revision"
 _WAIT_S = 30.0
+_NO_LOG = (400, 404)  # the container has not begun; the pod has gone meanwhile
 
 _HINTS = {
     401: "log in again: kubectl auth whoami",
@@ -114,12 +115,16 @@ class Cluster:
         """Give the last lines of a container; none where it has written nothing, or isn't there yet."""
         from kubernetes import client
 
-        try:
-            text = client.CoreV1Api(self._api).read_namespaced_pod_log(
-                pod, self.namespace, container=container, tail_lines=lines, previous=previous, _request_timeout=_WAIT_S
-            )
-        except client.ApiException:
-            return []
+        with self.telling(f"the log of Pod {pod}"):
+            try:
+                text = client.CoreV1Api(self._api).read_namespaced_pod_log(
+                    pod, self.namespace, container=container, tail_lines=lines, previous=previous,
+                    _request_timeout=_WAIT_S,
+                )  # fmt: skip
+            except client.ApiException as error:
+                if error.status not in _NO_LOG:
+                    raise
+                return []
         return str(text or "").splitlines()
 
     def _known(self, one: Manifest) -> Any:  # a resource of the dynamic client

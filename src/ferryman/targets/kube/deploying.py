@@ -7,7 +7,7 @@ from ferryman.core.errors import DeployError
 from ferryman.core.progress import Progress
 from ferryman.core.target import Change
 from ferryman.targets.compare import compare_text
-from ferryman.targets.kube.cluster import Cluster, essence, title
+from ferryman.targets.kube.cluster import MANAGER, Cluster, essence, title
 from ferryman.targets.kube.workload import OWNER, Manifest
 from ferryman.targets.yaml import write_yaml
 
@@ -27,7 +27,9 @@ def bring(
 
     What would come of it is asked of the server first, for all of them, so that one that is refused stops the rest.
     """
-    changes = [_compare(cluster, one, name=name, force=force) for one in wanted]
+    before = [cluster.read(one) for one in wanted]
+    wanted = [keep_copies(one, there) for one, there in zip(wanted, before, strict=True)]
+    changes = [_compare(cluster, one, there, name=name, force=force) for one, there in zip(wanted, before, strict=True)]
     stale = _stale(cluster, wanted, kinds, name)
     if not dry_run:
         for one, change in zip(wanted, changes, strict=True):
@@ -59,12 +61,33 @@ def take_away(
     return [Change("remove", title(one)) for one in found]
 
 
-def _compare(cluster: Cluster, one: Manifest, *, name: str, force: bool) -> Change:
-    before = cluster.read(one)
+def keep_copies(wanted: Manifest, there: Manifest | None) -> Manifest:
+    """Leave a Deployment that something begins to scale the copies that it has, until that has set another number.
+
+    Where only we have set their number, the server takes one that we leave out for 1: copies would end under load
+    (Kubernetes' docs, server-side apply, transferring ownership).
+    """
+    if there is None or wanted["kind"] != "Deployment" or "replicas" in wanted["spec"]:
+        return wanted
+    fields = [
+        entry.get("fieldsV1", {}).get("f:spec", {})
+        for entry in there["metadata"].get("managedFields", ())
+        if (entry.get("manager"), entry.get("operation")) == (MANAGER, "Apply")
+    ]
+    if not any("f:replicas" in one for one in fields):
+        return wanted
+    return {**wanted, "spec": {**wanted["spec"], "replicas": there["spec"]["replicas"]}}
+
+
+def _compare(cluster: Cluster, one: Manifest, before: Manifest | None, *, name: str, force: bool) -> Change:
     if before is not None and not owned(name).items() <= (before["metadata"].get("labels") or {}).items():
         raise DeployError(
             f"there is a {title(one)} in {cluster.namespace} that Ferryman didn't make",
             hint='set service = "another-name" in the target\'s section, or remove it',
+        )
+    if before is not None and before["metadata"].get("deletionTimestamp"):
+        raise DeployError(
+            f"{title(one)} is being removed", hint="apply again once it is gone; kubectl describe says what holds it"
         )
     after = cluster.apply(one, dry_run=True, force=force)
     return compare_text(title(one), None if before is None else _text(before), _text(after))

@@ -1,5 +1,6 @@
 """Wait until every copy answers, and say why one doesn't: in the kubelet's words, with the container's last lines."""
 
+import contextlib
 import time
 from collections.abc import Iterator, Sequence
 
@@ -43,7 +44,12 @@ def wait(cluster: Cluster, name: str, deployments: Sequence[str], *, limit_s: fl
     """
     end_s = time.monotonic() + limit_s
     while True:
-        found = [one for one in cluster.find("apps/v1", "Deployment", owned(name))]
+        found = cluster.find("apps/v1", "Deployment", owned(name))
+        if gone := sorted(set(deployments) - {one["metadata"]["name"] for one in found}):
+            raise DeployError(
+                f"Deployment {gone[0]} is gone: somebody has removed it meanwhile",
+                hint="apply again",
+            )
         left = [one for one in found if one["metadata"]["name"] in deployments and not _is_done(one)]
         if not left:
             return
@@ -143,7 +149,9 @@ def _last_words(cluster: Cluster, pod: str, state: Manifest) -> Iterator[str]:
     if not ended:
         return
     yield f"  it ended with {ended.get('exitCode')} ({ended.get('reason', 'no reason given')})"
-    said = cluster.log(pod, state["name"], lines=_LAST_LINES, previous=True)
+    said: list[str] = []
+    with contextlib.suppress(DeployError):  # who may not read logs still hears how it ended
+        said = cluster.log(pod, state["name"], lines=_LAST_LINES, previous=True)
     yield from (f"  {line}" for line in said or str(ended.get("message") or "").splitlines()[-_LAST_LINES:])
 
 

@@ -15,7 +15,7 @@ OWNER = "app.kubernetes.io/managed-by"
 _SPARE_S = 10  # between the server's own end and the kubelet's patience
 _MODEL_AT = "/models"
 _READY, _LIVE = "/v2/health/ready", "/v2/health/live"
-_COPY = "import shutil; shutil.copytree('/{path}', '{to}', dirs_exist_ok=True)"
+_COPY = "import shutil; shutil.copytree({path!r}, {to!r}, dirs_exist_ok=True)"
 
 
 def metadata(landing: Landing, namespace: str, suffix: str = "") -> Manifest:
@@ -47,7 +47,7 @@ def deployment(
     A new version takes over copy by copy, each after it answers its golden samples: maxUnavailable is 0.
     """
     suffix = "" if track == STABLE else f"-{track}"
-    version = landing.digest[:12] if track == STABLE else image.rpartition(":")[2][:12]
+    version = landing.digest[:12] if track == STABLE else _version_of(image)
     spec: Manifest = {} if replicas is None else {"replicas": replicas}
     return {
         "apiVersion": "apps/v1",
@@ -72,6 +72,12 @@ def deployment(
             },
         },
     }
+
+
+def _version_of(image: str) -> str:
+    """Give the start of an image's digest or tag as a label's value, which may be "" and has letters at both ends."""
+    _, colon, version = image.rpartition("/")[2].rpartition(":")
+    return version[:12].strip("._-") if colon else ""
 
 
 def _pod(landing: Landing, section: KubernetesSection, image: str, track: str) -> Manifest:
@@ -181,7 +187,7 @@ def _copying(model: Model) -> Manifest:
     return {
         "name": "model",
         "image": model.image,
-        "command": ["/usr/local/bin/python3", "-c", _COPY.format(path=model.path.strip("/"), to=_MODEL_AT)],
+        "command": ["/usr/local/bin/python3", "-c", _COPY.format(path="/" + model.path.strip("/"), to=_MODEL_AT)],
         "resources": {"requests": {"cpu": "100m", "memory": "64Mi"}, "limits": {"memory": "256Mi"}},
         "securityContext": SEALED,
         "volumeMounts": [{"name": "model", "mountPath": _MODEL_AT}],
