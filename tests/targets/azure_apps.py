@@ -81,6 +81,8 @@ class _Apps:
     def deactivate(self, call: Call) -> Answer:
         path, name = call.path.split("/revisions/")[0], call.path.split("/")[-2]
         one = self._revisions(path)[name]
+        if self._azure.is_stuck:
+            raise Refused(409, "ContainerAppOperationInProgress", "another operation is in progress")
         if any(each.get("revisionName") == name and each["weight"] for each in _traffic(self._azure.things[path])):
             raise Refused(400, "RevisionHasTraffic", f"revision {name} has traffic")
         one["properties"] |= {"active": False, "runningState": "Stopped", "replicas": 0}

@@ -69,6 +69,8 @@ class Azure:
         self.url = ""
         self.things: dict[str, Json] = {}
         self.broken: dict[str, str] = {}  # images that don't come up, with what is said of them
+        self.is_stuck = False  # copies can't be let go
+        self.page: tuple[int, str] | None = None  # what a proxy on the way answers
         self.refusing: Refused | None = None
         self.calls: list[tuple[str, str, Json]] = []
         self.routes: list[tuple[re.Pattern[str], str, Handler]] = []  # a path, the API's versions, who answers
@@ -84,9 +86,11 @@ class Azure:
     def made(self, verb: str, ending: str = "") -> list[Json]:
         return [body for one, path, body in self.calls if one == verb and path.endswith(ending)]
 
-    def answer(self, call: Call, query: dict[str, str]) -> tuple[int, Json | None, dict[str, str]]:
+    def answer(self, call: Call, query: dict[str, str]) -> tuple[int, Json | str | None, dict[str, str]]:
         if call.path.startswith("/operations/"):
             return self._look(call.path.rpartition("/")[2])
+        if self.page:
+            return *self.page, {}
         if self.refusing:
             raise self.refusing
         for pattern, version, handler in self.routes:

@@ -89,7 +89,7 @@ def test_a_canary_gets_its_share_stays_there_and_is_promoted(azure: Azure) -> No
 @pytest.mark.parametrize(
     ("said", "hint"),
     [
-        ("The container 'server' exited with code 2", "still answers"),
+        ("The container 'server' exited with code 2", "what answered before"),
         (
             "Field 'template.containers.server.image' is invalid: image not found, MANIFEST_UNKNOWN: manifest unknown",
             "AcrPull",
@@ -106,6 +106,30 @@ def test_a_revision_that_does_not_come_up_leaves_the_traffic_where_it_is(said: s
     del azure.broken[OTHER]
     put(azure, OTHER)
     assert traffic(azure) == {"c": 100}
+
+
+def test_why_a_revision_failed_is_told_where_it_can_not_be_let_go_either(azure: Azure) -> None:
+    put(azure)
+    azure.broken[OTHER] = "The container 'server' exited with code 2"
+    azure.is_stuck = True
+    with pytest.raises(DeployError, match="exited with code 2"):
+        put(azure, OTHER)
+    assert traffic(azure) == {"a": 100}
+
+
+def test_an_ingress_that_somebody_closed_is_shown_and_opened(azure: Azure) -> None:
+    put(azure)
+    azure.things[APP]["properties"]["configuration"]["ingress"] = None
+    assert target("aca", api=azure.url, **WHERE).status("street").is_there
+    assert put(azure)[0] == ("change", "container")
+    assert traffic(azure) == {"a": 100}
+
+
+@pytest.mark.parametrize(("status", "said"), [(404, "Not Found"), (200, "which is no answer of Azure's: '<html>")])
+def test_what_is_no_answer_of_azures_is_told(status: int, said: str, azure: Azure) -> None:
+    azure.page = (status, "<html>log in to the proxy</html>")
+    with pytest.raises(DeployError, match=f"container app street: .*{said}"):
+        put(azure)
 
 
 def test_what_somebody_changed_by_hand_is_shown_and_set_right(azure: Azure) -> None:
@@ -137,7 +161,7 @@ def test_a_revision_that_somebody_made_by_hand_is_followed_by_the_wanted_one(azu
 
 def test_an_app_of_somebody_else_is_left_alone(azure: Azure) -> None:
     put(azure)
-    azure.things[APP]["tags"] = {}
+    azure.things[APP]["tags"] = None
     for move in ("apply", "remove"):
         with pytest.raises(DeployError, match="not one of ferryman's"):
             given = landing() if move == "apply" else "street"

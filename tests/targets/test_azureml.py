@@ -87,7 +87,7 @@ def test_a_canary_gets_its_share_stays_there_and_is_promoted(azure: Azure) -> No
 @pytest.mark.parametrize(
     ("said", "hint"),
     [
-        ("ResourceNotReady: User container has crashed or terminated", "still answers"),
+        ("ResourceNotReady: User container has crashed or terminated", "what answered before"),
         ("OutOfQuota: Not enough quota available for Standard_DS2_v2", "az vm list-usage"),
         ("ImagePullFailure: image not found", "AcrPull"),
     ],
@@ -105,6 +105,16 @@ def test_a_deployment_that_does_not_come_up_is_told_with_its_last_lines_and_goes
     del azure.broken[OTHER]
     put(azure, OTHER)
     assert traffic(azure) == {"c": 100}
+
+
+def test_what_others_have_deployed_to_the_endpoint_stays(azure: Azure) -> None:
+    put(azure)
+    [ours] = [key for key in azure.things if "/deployments/" in key]
+    azure.things[f"{ENDPOINT}/deployments/shadow"] = {**azure.things[ours], "name": "shadow", "tags": None}
+    assert {move for move, _ in put(azure)} == {"keep"}
+    put(azure, OTHER)
+    assert f"{ENDPOINT}/deployments/shadow" in azure.things
+    assert ours not in azure.things
 
 
 def test_another_number_of_machines_moves_nothing(azure: Azure) -> None:

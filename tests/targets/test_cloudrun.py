@@ -83,7 +83,7 @@ def test_a_canary_gets_its_share_stays_there_and_is_promoted(cloud: Cloud) -> No
 @pytest.mark.parametrize(
     ("said", "hint"),
     [
-        ("The user-provided container failed to start and listen on the port", "still answers"),
+        ("The user-provided container failed to start and listen on the port", "what answered before"),
         (f"Image '{NEXT}' not found.", "push the image"),
         ("Quota exceeded for total allowable CPU per project per region", "a quota is used up"),
     ],

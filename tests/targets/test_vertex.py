@@ -82,7 +82,7 @@ def test_a_canary_gets_its_share_and_the_old_one_keeps_its_machines(cloud: Cloud
 @pytest.mark.parametrize(
     ("said", "hint"),
     [
-        ("Model server never became ready.", "still answers"),
+        ("Model server never became ready.", "what answered before"),
         (
             "The following quota metrics exceed quota limits: aiplatform.googleapis.com/custom_model_serving_cpus",
             "a quota",

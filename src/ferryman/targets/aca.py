@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from typing import ClassVar
 
+from ferryman.core.plugins import find
 from ferryman.core.progress import Progress, silent
 from ferryman.core.target import Change, Files, Landing, Standing
 from ferryman.targets.azure.app_objects import app
@@ -37,12 +38,12 @@ class ContainerApps(ContainerAppsSection):
     def apply(self, landing: Landing, *, dry_run: bool, progress: Progress) -> list[Change]:
         """Put a revision beside the one that answers, and give it its share once its copies are healthy."""
         wanted = app(landing, self)
-        with Arm(self, _VERSION, progress) as arm:
+        with self._arm(progress) as arm:
             return roll_out(App(arm, landing.name, self.wait_s), wanted, percent=self.percent, dry_run=dry_run)
 
     def status(self, name: str) -> Standing:
         """Tell how many copies of the revision that answers most there are, and who has which share."""
-        with Arm(self, _VERSION, silent) as arm:
+        with self._arm(silent) as arm:
             here = App(arm, name, self.wait_s)
             live = here.read()
             if live is None:
@@ -58,7 +59,7 @@ class ContainerApps(ContainerAppsSection):
 
     def logs(self, name: str, *, lines: int) -> Iterator[str]:
         """Yield the last lines of every copy that runs."""
-        with Arm(self, _VERSION, silent) as arm:
+        with self._arm(silent) as arm:
             here = App(arm, name, self.wait_s)
             token = arm.ask(f"{here.id}/getAuthtoken", None, "logs")["properties"]["token"]
             for revision, one in sorted(here.revisions().items()):
@@ -71,7 +72,7 @@ class ContainerApps(ContainerAppsSection):
 
     def remove(self, name: str, *, dry_run: bool, progress: Progress) -> list[Change]:
         """Delete the app and its revisions."""
-        with Arm(self, _VERSION, progress) as arm:
+        with self._arm(progress) as arm:
             here = App(arm, name, self.wait_s)
             if here.read() is None:
                 return []
@@ -79,3 +80,7 @@ class ContainerApps(ContainerAppsSection):
                 progress(f"removing {here.what}")
                 here.delete()
             return [Change("remove", here.what)]
+
+    def _arm(self, progress: Progress) -> Arm:
+        find("targets", self.name).require()
+        return Arm(self, _VERSION, progress)

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from typing import Any, ClassVar
 
+from ferryman.core.plugins import find
 from ferryman.core.progress import Progress, silent
 from ferryman.core.target import Change, Files, Landing, Standing
 from ferryman.targets.azure.arm import Arm
@@ -30,12 +31,11 @@ class AzureMachineLearning(MachineLearningSection):
         """Give environment, endpoint and deployment as Terraform, and as the YAML of `az ml`."""
         wanted, workspace = self._wanted(landing), workspace_of(self)
         version = f"{workspace}/environments/{landing.name}"
-        whole = {**wanted.deployment, "properties": {**wanted.deployment["properties"]}}
         terraform = resource_files(
             {
                 "environment": (f"{_KIND}/environments/versions@{_VERSION}", wanted.version, wanted.environment),
                 "endpoint": (f"{_KIND}/onlineEndpoints@{_VERSION}", landing.name, wanted.endpoint),
-                "deployment": (f"{_KIND}/onlineEndpoints/deployments@{_VERSION}", wanted.name, whole),
+                "deployment": (f"{_KIND}/onlineEndpoints/deployments@{_VERSION}", wanted.name, wanted.deployment),
             },
             self,
             {"environment": version, "endpoint": workspace, "deployment": Expression("azapi_resource.endpoint.id")},
@@ -49,12 +49,12 @@ class AzureMachineLearning(MachineLearningSection):
     def apply(self, landing: Landing, *, dry_run: bool, progress: Progress) -> list[Change]:
         """Put a deployment beside the one that answers, and give it its share once its machines answer."""
         wanted = self._wanted(landing)
-        with Arm(self, _VERSION, progress) as arm:
+        with self._arm(progress) as arm:
             return roll_out(Online(arm, workspace_of(self), landing.name), wanted, dry_run=dry_run)
 
     def status(self, name: str) -> Standing:
         """Tell how many machines the deployment that answers most has, and who has which share."""
-        with Arm(self, _VERSION, silent) as arm:
+        with self._arm(silent) as arm:
             here = Online(arm, workspace_of(self), name)
             live = here.read()
             now = shares(live)
@@ -68,14 +68,14 @@ class AzureMachineLearning(MachineLearningSection):
 
     def logs(self, name: str, *, lines: int) -> Iterator[str]:
         """Yield the last lines of every deployment."""
-        with Arm(self, _VERSION, silent) as arm:
+        with self._arm(silent) as arm:
             here = Online(arm, workspace_of(self), name)
             for one in sorted(here.deployments()) if here.read() else ():
                 yield from (f"{one}: {line}" for line in here.log(one, lines))
 
     def remove(self, name: str, *, dry_run: bool, progress: Progress) -> list[Change]:
         """Delete the endpoint with its deployments; versions of environments can't be deleted, and cost nothing."""
-        with Arm(self, _VERSION, progress) as arm:
+        with self._arm(progress) as arm:
             here = Online(arm, workspace_of(self), name)
             if here.read() is None:
                 return []
@@ -89,6 +89,10 @@ class AzureMachineLearning(MachineLearningSection):
         version, inside = environment(landing)
         name, body = deployment(landing, self)
         return Wanted(version, inside, endpoint(landing, self), name, body, self.percent)
+
+    def _arm(self, progress: Progress) -> Arm:
+        find("targets", self.name).require()
+        return Arm(self, _VERSION, progress)
 
 
 def _endpoint_file(name: str, wanted: Wanted) -> dict[str, Any]:  # YAML of `az ml online-endpoint`

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from typing import ClassVar
 
+from ferryman.core.plugins import find
 from ferryman.core.progress import Progress, silent
 from ferryman.core.target import Change, Files, Landing, Standing
 from ferryman.targets.google.api import Api
@@ -73,4 +74,5 @@ class CloudRun(CloudRunSection):
             return [Change("remove", service.what)]
 
     def _api(self, name: str = "run", role: str = "roles/run.developer, roles/iam.serviceAccountUser") -> Api:
+        find("targets", self.name).require()
         return Api(name, "v2", project=self.project, region=self.region, address=self.api, role=role)

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from typing import ClassVar
 
 from ferryman.core.errors import ConfigError
+from ferryman.core.plugins import find
 from ferryman.core.progress import Progress, silent
 from ferryman.core.target import Change, Files, Landing, Standing
 from ferryman.targets.google.api import Api
@@ -109,6 +110,7 @@ class Vertex(VertexSection):
         return Wanted(endpoint(landing, self), version, deployment(landing, self, version), self.percent)
 
     def _api(self, name: str = "aiplatform", version: str = "v1", role: str = "roles/aiplatform.user") -> Api:
+        find("targets", self.name).require()
         address = self.api or ("" if name == "logging" else f"https://{self.region}-aiplatform.googleapis.com")
         return Api(name, version, project=self.project, region=self.region, address=address, role=role)
 

@@ -76,7 +76,7 @@ class App:
                 why = one.get("provisioningError") or ", ".join(filter(None, [*states, one.get("healthState", "")]))
                 raise DeployError(
                     f"revision {revision} doesn't come up: {why}",
-                    hint="the revision from before still answers; see `ferryman deploy logs`",
+                    hint="what answered before still does; see `ferryman deploy logs`",
                 )
             self.arm.progress(f"waiting for revision {revision}")
             time.sleep(_LOOK_S)
@@ -144,9 +144,18 @@ def _bring(app: App, body: Json, name: str, now: dict[str, int]) -> None:
         app.patch(_with_traffic(body, now or None))
         app.wait(name)
     except DeployError:
-        if now and name not in now and app.revisions().get(name, {}).get("active"):
-            app.end(name)
+        if now and name not in now:
+            _take_back(app, name)
         raise
+
+
+def _take_back(app: App, name: str) -> None:
+    """Let the copies of a revision that failed go; what goes wrong with that is no news beside why it failed."""
+    try:
+        if app.revisions().get(name, {}).get("active"):
+            app.end(name)
+    except DeployError as error:
+        app.arm.progress("cleaning up", note=str(error))
 
 
 def _shift(app: App, then: dict[str, int]) -> None:
@@ -165,8 +174,8 @@ def _idle(revisions: dict[str, Json], then: dict[str, int]) -> list[str]:
 
 
 def _traffic(live: Json) -> list[Json]:
-    found: list[Json] = live["properties"]["configuration"].get("ingress", {}).get("traffic", [])
-    return found
+    ingress = live["properties"]["configuration"].get("ingress") or {}  # null, where somebody has closed it
+    return list(ingress.get("traffic") or ())
 
 
 def _targets(then: dict[str, int]) -> list[Json]:

@@ -4,6 +4,7 @@ azure-mgmt-core is what every client of Azure's own is made of. The one for mach
 OpenTelemetry that does not go with ours; its bodies and addresses are the Resource Manager's, which are used here.
 """
 
+import json
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,7 +24,6 @@ _HINTS = {
     403: "ask for the role Contributor on the resource group; `az role assignment list` shows who has which",
     404: "are subscription, resource_group and what is named in the target's section there? see `az resource list`",
     409: "another change is under way: try again",
-    412: "somebody has changed it meanwhile: try again",
     429: "too many requests, or a quota is used up: wait, or raise it",
 }
 
@@ -70,6 +70,7 @@ class Arm:
         if answer.http_response.status_code == 404 and _code(answer.http_response) in _NOT_THERE:
             return None
         found = self._json(answer, what)
+        found["tags"] = found.get("tags") or {}  # null, or left out, where there are none
         if "location" in found:  # some providers answer "West Europe" to "westeurope"
             found["location"] = str(found["location"]).replace(" ", "").lower()
         return found
@@ -87,12 +88,12 @@ class Arm:
         """Let a resource do what its last word says, at once."""
         return self._json(self._send("POST", resource, body, what), what)
 
-    def change(self, method: str, resource: str, body: Json | None, what: str, *, etag: str = "") -> Json:
+    def change(self, method: str, resource: str, body: Json | None, what: str) -> Json:
         """Put, patch or delete a resource and wait until that is done; raises DeployError in Azure's words."""
         from azure.core.polling import LROPoller
         from azure.mgmt.core.polling.arm_polling import ARMPolling
 
-        first = self._send(method, resource, body, what, etag=etag)
+        first = self._send(method, resource, body, what)
         if method == "DELETE" and first.http_response.status_code in (204, 404):
             return {}
         self._json(first, what)
@@ -118,13 +119,12 @@ class Arm:
                 raise DeployError(f"{what}: {answer.status_code}", hint="see the portal's log stream")
             return str(answer.text())
 
-    def _send(self, method: str, resource: str, body: Json | None, what: str, *, etag: str = "") -> Any:
+    def _send(self, method: str, resource: str, body: Json | None, what: str) -> Any:
         from azure.core.rest import HttpRequest
 
         address = resource if resource.startswith("https:") else self._client.format_url(resource)
         params = {} if "api-version=" in address else {"api-version": self._version}
-        headers = {"Accept": "application/json", **({"If-Match": etag} if etag else {})}
-        request = HttpRequest(method, address, params=params, headers=headers, json=body)
+        request = HttpRequest(method, address, params=params, headers={"Accept": "application/json"}, json=body)
         with self._telling(what):
             answer = self._client._pipeline.run(request, timeout=_CALL_S)
             answer.http_response.read()
@@ -133,7 +133,7 @@ class Arm:
     def _json(self, answer: Any, what: str) -> Json:  # a PipelineResponse
         with self._telling(what):
             answer.http_response.raise_for_status()
-        return _body(answer.http_response)
+            return _body(answer.http_response)
 
     @contextmanager
     def _telling(self, what: str) -> Iterator[None]:
@@ -162,13 +162,24 @@ def group_of(section: AzureSection) -> str:
 
 
 def _body(response: Any) -> Json:  # an HttpResponse
+    from azure.core.exceptions import DecodeError
+
     text = response.text()
-    found: Json = response.json() if text.strip() else {}
+    try:
+        found = json.loads(text) if text.strip() else {}
+    except ValueError:
+        found = None
+    if not isinstance(found, dict):
+        raise DecodeError(f"{response.status_code} {response.reason}, which is no answer of Azure's: {text[:80]!r}")
     return found
 
 
-def _code(response: Any) -> str:  # an HttpResponse
-    return str(_body(response).get("error", {}).get("code", ""))
+def _code(response: Any) -> str:  # an HttpResponse that refuses; what is no JSON (a proxy's page) has no code
+    try:
+        said = json.loads(response.text())["error"]
+    except (ValueError, KeyError, TypeError):
+        return ""
+    return str(said.get("code", "")) if isinstance(said, dict) else ""
 
 
 def _message(error: Any) -> str:  # an AzureError
@@ -184,4 +195,4 @@ def _hint(error: Any) -> str:  # an HttpResponseError
         return "a quota is used up: `az vm list-usage` shows it; raise it in the portal, or take other machines"
     if "image" in words and ("pull" in words or "not found" in words or "manifest" in words):
         return "push the image (`ferryman package`), and give `identity` the role AcrPull on its registry"
-    return _HINTS.get(error.status_code, "the version from before still answers; see `ferryman deploy logs`")
+    return _HINTS.get(error.status_code, "what answered before still does; see `ferryman deploy logs`")

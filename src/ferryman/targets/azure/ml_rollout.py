@@ -98,7 +98,7 @@ def roll_out(online: Online, wanted: Wanted, *, dry_run: bool) -> list[Change]:
             f"deployment {wanted.name}", here, {"sku": wanted.deployment["sku"]} if here else wanted.deployment
         ),
         compare_text("traffic", share_lines(now) if live else None, share_lines(then)),
-        *(Change("remove", f"deployment {name}") for name in there if name not in then),
+        *(Change("remove", f"deployment {name}") for name in _idle(there, then)),
     ]
     if dry_run or all(change.move == "keep" and _is_whole(here) for change in changes):
         return changes
@@ -149,10 +149,15 @@ def _shift(online: Online, endpoint: Json, then: dict[str, int]) -> None:
     if shares(live) != then:
         online.arm.progress("giving the new deployment its share")
         online.put(_with_traffic(live, endpoint, then))
-    for name in online.deployments():
-        if name not in then:
-            online.arm.progress(f"removing deployment {name}")
-            online.drop(name)
+    for name in _idle(online.deployments(), then):
+        online.arm.progress(f"removing deployment {name}")
+        online.drop(name)
+
+
+def _idle(deployments: dict[str, Json], then: dict[str, int]) -> list[str]:
+    """Give those of ours that get no share; what others have put there stays."""
+    ours = [name for name, one in deployments.items() if (one.get("tags") or {}).get(OWNER) == "ferryman"]
+    return [name for name in ours if name not in then]
 
 
 def _with_traffic(live: Json | None, endpoint: Json, traffic: dict[str, int]) -> Json:

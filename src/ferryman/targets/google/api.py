@@ -156,4 +156,4 @@ def _hint_of(message: str) -> str:
         return "push the image (`ferryman package`), and let the service agent read it (roles/artifactregistry.reader)"
     if "quota" in words:
         return _HINTS[429]
-    return "the version from before still answers; see `ferryman deploy logs`"
+    return "what answered before still does; see `ferryman deploy logs`"

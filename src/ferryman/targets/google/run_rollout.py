@@ -179,7 +179,7 @@ def _ask(service: Service, name: str) -> None:
     if code >= 500:
         raise DeployError(
             f"revision {name} runs, but {address}{READY} answers {code}",
-            hint="the revision from before still answers; see `ferryman deploy logs`",
+            hint="what answered before still does; see `ferryman deploy logs`",
         )
     if code != 200:
         why = f"it answered {code}" if code else "no way there"
