@@ -291,6 +291,14 @@ def test_throttling_is_waited_out_and_told_where_it_lasts(
     assert "apply again in a minute" in caught.value.hint
 
 
+def test_a_quota_is_not_taken_for_a_matter_of_waiting(aws: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(account, "_TRIES", 1)
+    aws.refusals = [("LimitExceededException", "a service limit for your account is exceeded")]
+    with pytest.raises(DeployError, match="LimitExceededException") as caught:
+        sagemaker().status("street")
+    assert "Service Quotas" in caught.value.hint
+
+
 def test_without_credentials_the_way_to_log_in_is_told(aws: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("AWS_ACCESS_KEY_ID")
     monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")

@@ -51,6 +51,26 @@ def test_what_is_missing_is_told_with_the_way_out(image: str, settings: dict[str
 
 
 @pytest.mark.parametrize(
+    ("settings", "there"),
+    [
+        ({"repository": "street.models"}, f"{ACCOUNT}.dkr.ecr.{REGION}.amazonaws.com/street.models:"),
+        (
+            {"region": "cn-north-1", "role": f"arn:aws-cn:iam::{ACCOUNT}:role/ferryman"},
+            f"{ACCOUNT}.dkr.ecr.cn-north-1.amazonaws.com.cn/street:",
+        ),
+        (
+            {"region": "eusc-de-east-1", "role": f"arn:aws-eusc:iam::{ACCOUNT}:role/ferryman"},
+            f"{ACCOUNT}.dkr.ecr.eusc-de-east-1.amazonaws.eu/street:",
+        ),
+    ],
+    ids=["dots", "china", "sovereign"],
+)
+def test_the_image_goes_where_ecr_is_for_the_roles_partition(settings: dict[str, Any], there: str) -> None:
+    template = yaml.safe_load(sagemaker(**settings).render(landing())["template.yaml"])
+    assert template["Resources"]["Model"]["Properties"]["PrimaryContainer"]["Image"].startswith(there)
+
+
+@pytest.mark.parametrize(
     ("settings", "said"),
     [
         ({"rollout": {"by": "linear", "percent": 5}}, "linear takes 10 to 50"),

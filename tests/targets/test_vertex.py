@@ -228,6 +228,12 @@ def test_the_least_machine_with_the_room_is_taken(cpus: float, memory_mb: int, m
     assert deploy["deployedModel"]["dedicatedResources"]["machineSpec"] == {"machineType": machine}
 
 
+def test_a_project_of_a_domain_is_named_by_it_too() -> None:
+    files = render("vertex", {"project": "example.com:street-project"}, image=IMAGE)
+    version = json.loads(files["deploy.json"])["deployedModel"]["model"]
+    assert version.startswith("projects/example.com:street-project/locations/us-central1/models/street@")
+
+
 def test_files_need_the_projects_name() -> None:
     with pytest.raises(ConfigError, match="the files name the project"):
         render("vertex", image=IMAGE)

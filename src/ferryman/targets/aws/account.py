@@ -18,14 +18,15 @@ _UNKNOWN = (
 )  # fmt: skip
 _SLOW_DOWN = (
     "Throttling", "ThrottlingException", "ThrottledException", "TooManyRequestsException", "RequestLimitExceeded",
-    "LimitExceededException",
 )  # fmt: skip
+_NO_ROOM = ("ResourceLimitExceeded", "LimitExceededException", "LimitExceeded")
+_BUSY = ("ResourceInUse", "ConcurrentUpdateException")
 _HINTS = {
     **dict.fromkeys(_DENIED, "ask for the right to do this; docs/targets/sagemaker.md lists all that is needed"),
     **dict.fromkeys(_UNKNOWN, _LOG_IN),
     **dict.fromkeys(_SLOW_DOWN, "AWS asks for fewer calls; apply again in a minute: it goes on where it stopped"),
-    "ResourceLimitExceeded": "ask for more in Service Quotas, or take fewer or other instances",
-    "ResourceInUse": "something else changes it now; try again when that is done",
+    **dict.fromkeys(_NO_ROOM, "ask for more in Service Quotas, or take fewer or other instances"),
+    **dict.fromkeys(_BUSY, "something else changes it now; try again when that is done"),
 }
 _ROLE = "the role must be there, trust sagemaker.amazonaws.com, and may pull the image (see docs/targets/sagemaker.md)"
 

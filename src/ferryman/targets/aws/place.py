@@ -7,7 +7,8 @@ from ferryman.core.errors import ConfigError
 from ferryman.oci.reference import Reference
 from ferryman.targets.aws.settings import SageMakerSection
 
-_HOST = re.compile(r"(?P<account>\d{12})\.dkr\.ecr(-fips)?\.(?P<region>[a-z0-9-]+)\.amazonaws\.com(\.cn)?")
+_HOST = re.compile(r"(?P<account>\d{12})\.dkr\.ecr(-fips)?\.(?P<region>[a-z0-9-]+)\.amazonaws\.(com(\.cn)?|eu)")
+_ENDS = {"aws-cn": "com.cn", "aws-eusc": "eu"}  # "com" in the other partitions that are open to all
 _ARM = re.compile(r"ml\.[a-z]+\d+g[a-z]*\.")  # Graviton: the g that follows the generation, as in ml.c7g.large
 _HERE = "localhost"
 
@@ -55,11 +56,10 @@ def _repository(source: Reference, section: SageMakerSection) -> Reference:
                 hint='set repository = "a-name" in the target\'s section: `apply` copies the image there',
             )
         return source
-    if "." in said.partition("/")[0]:
+    if "/" in said and "." in said.partition("/")[0]:  # a host; a repository's own name may have dots, too
         return Reference.parse(said)
     _, partition, _, _, account, *_ = role_of(section).split(":")
-    suffix = ".cn" if partition == "aws-cn" else ""
-    host = f"{account}.dkr.ecr.{region_of(section)}.amazonaws.com{suffix}"
+    host = f"{account}.dkr.ecr.{region_of(section)}.amazonaws.{_ENDS.get(partition, 'com')}"
     return Reference.parse(f"{host}/{said}")
 
 

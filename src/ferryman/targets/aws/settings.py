@@ -131,7 +131,7 @@ class Capture(Part):
 class SageMakerSection(TargetSection):
     """Hold what SageMaker takes."""
 
-    region: Annotated[str, Field(pattern=r"^([a-z]{2}(-[a-z]+)+-\d)?$")] = Field(
+    region: Annotated[str, Field(pattern=r"^([a-z]{2,4}(-[a-z]+)+-\d+)?$")] = Field(
         "", description="AWS region, as eu-central-1; the one of an image that is in ECR by default."
     )
     profile: str = Field("", description="Profile of ~/.aws/config; as AWS_PROFILE and its like say by default.")

@@ -13,7 +13,7 @@ Seconds = Annotated[int, Field(ge=1, le=3600)]
 class GoogleSection(TargetSection):
     """Hold what both take."""
 
-    project: Annotated[str, Field(pattern=r"^([a-z][a-z0-9-]{4,28}[a-z0-9])?$")] = Field(
+    project: Annotated[str, Field(pattern=r"^(([a-z0-9.-]+:)?[a-z][a-z0-9-]{4,28}[a-z0-9])?$")] = Field(
         "", description="The project's id; that of the credentials by default."
     )
     region: Annotated[str, Field(pattern=r"^[a-z]+-[a-z]+\d+$")] = Field("us-central1", description="The region.")
