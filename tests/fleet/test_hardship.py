@@ -19,6 +19,8 @@ import pytest
 from ferryman.bundle.read import load_bundle
 from ferryman.core.bundle import Bundle
 from ferryman.core.errors import FerrymanError, Untrusted
+from ferryman.fleet.agent import Agent
+from ferryman.fleet.box import read_box
 from ferryman.fleet.channel import Channel
 from ferryman.fleet.release import Release, read_release, sign_release
 from ferryman.fleet.slots import Slots
@@ -246,6 +248,38 @@ def test_a_box_in_1970_goes_on_serving_and_updates_as_soon_as_it_can(
         assert look(tmp_path) == 0
         assert served(tmp_path / "box") == versions["two"].manifest.digest
         assert Slots(tmp_path / "box").journal.bad == {}
+
+
+@pytest.mark.tool("docker-registry")
+def test_a_box_without_room_goes_back_to_what_it_has_and_takes_nothing_new(
+    versions: dict[str, Bundle], tmp_path: Path
+) -> None:
+    private, public = make_key(tmp_path / "release")
+    (tmp_path / "registry").mkdir()
+    with docker_registry(tmp_path / "registry") as host:
+        releases = f"{host}/fleet/street:stable"
+        channel = Channel(releases, "street")
+        (tmp_path / "box.toml").write_text(
+            f'fleet = "street"\nbox = "line-1"\nreleases = "{releases}"\nkeys = ["{public.name}"]\nroot = "box"\n'
+            'watch_s = 0\nspare_mb = 0\n[service]\nkind = "files"\n'
+        )
+        box = read_box(tmp_path / "box.toml")
+
+        def look_after(name: str, number: int, *, spare_mb: float) -> Agent:
+            reference = Reference.parse(f"{host}/models/affine:{name}")
+            with Registry.of(reference) as there:
+                moved = push_bundle(versions[name].path, reference, there)
+            told = {"fleet": "street", "number": number, "bundle": moved.reference, "size_bytes": 1}
+            channel.publish(Release.model_validate(told), load_private(private))
+            agent = Agent(box.model_copy(update={"spare_mb": spare_mb}))
+            agent.look()
+            return agent
+
+        for number, name in enumerate(("one", "two"), start=1):
+            look_after(name, number, spare_mb=0)
+        assert "MB left" in look_after("three", 3, spare_mb=1e12).trouble
+        assert look_after("one", 4, spare_mb=1e12).trouble == ""
+        assert served(box.root) == versions["one"].manifest.digest
 
 
 def look(folder: Path, *before: str) -> int:

@@ -84,6 +84,44 @@ def test_a_full_spool_drops_the_oldest_and_the_collector_counts_them(tmp_path: P
     assert (told["trouble"], told["dropped"]) == ("19", 20 - kept)
 
 
+def test_a_record_that_the_disk_has_damaged_holds_up_no_other(tmp_path: Path, collector: Collector) -> None:
+    box = box_of(tmp_path, collector.url)
+    reporter = Reporter(box, Slots(box.root))
+    for trouble in ("first", "second", "third"):
+        reporter.tell_status(trouble=trouble, unwell="", figures={})
+    damaged = sorted((box.root / "spool").glob("*.json"))[1]
+    damaged.write_bytes(bytes(damaged.stat().st_size))
+    assert reporter.send()
+    assert (reporter.spool.waiting, reporter.spool.lost) == (0, 1)
+    (told,) = collector.reports.boxes()
+    assert (told["trouble"], told["dropped"]) == ("third", 1)
+
+
+def test_records_that_are_too_much_together_come_one_by_one(tmp_path: Path, collector: Collector) -> None:
+    box = box_of(tmp_path, collector.url)
+    reporter = Reporter(box, Slots(box.root))
+    for number in range(3):
+        reporter.tell("status", {"trouble": f"{number}" + "x" * 2_000_000})
+    assert reporter.send()
+    assert collector.reports.boxes()[0]["trouble"].startswith("2")
+    assert reporter.spool.lost == 0
+
+
+def test_a_collector_whose_disk_is_full_says_so_and_boxes_keep_their_records(
+    tmp_path: Path, collector: Collector, caplog: pytest.LogCaptureFixture
+) -> None:
+    box = box_of(tmp_path, collector.url)
+    reporter = Reporter(box, Slots(box.root))
+    (most,) = collector.reports._base.execute("pragma page_count").fetchone()
+    collector.reports._base.execute(f"pragma max_page_count = {most}")
+    reporter.tell("status", {"trouble": "x" * 100_000})
+    assert not reporter.send()
+    assert reporter.spool.waiting == 1
+    assert "reports.sqlite takes no records: database or disk is full" in caplog.text
+    collector.reports._base.execute(f"pragma max_page_count = {most + 1000}")
+    assert reporter.send()
+
+
 def test_numbers_go_on_after_everything_was_sent(tmp_path: Path) -> None:
     for number in (1, 2, 3):
         spool = Spool(tmp_path, limit_bytes=10_000)
@@ -125,6 +163,11 @@ def test_a_box_speaks_for_itself_alone_and_only_the_operator_sees_all(tmp_path: 
 @pytest.mark.parametrize("body", [b"", b"{}", b"[1]", b'[{"box": "line-1"}]', b"\xff", b"[" * 100_000])
 def test_what_are_no_records_is_refused(body: bytes, collector: Collector) -> None:
     assert ask(collector.url, "POST", RECORDS, key=token_of(SECRET, "line-1"), body=body)[0] == 400
+
+
+def test_a_number_that_no_file_can_hold_is_refused(collector: Collector) -> None:
+    body = json.dumps([{"box": "a", "life": "x", "number": 2**70, "kind": "status"}]).encode()
+    assert ask(collector.url, "POST", RECORDS, key=token_of(SECRET, "a"), body=body)[0] == 400
 
 
 def test_a_secret_is_made_once_for_its_owner_alone(tmp_path: Path) -> None:

@@ -108,7 +108,7 @@ class Agent:
         wanted = release.choose(self.box.box, self.box.group, serving.source if serving else "")
         if not wanted:
             return None
-        if serving is None or serving.source != wanted:
+        if not self.slots.has(wanted):
             self._check_room(release)
         return self._updater.update(wanted, release.number, progress)
 

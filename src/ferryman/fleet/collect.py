@@ -4,6 +4,7 @@ import hashlib
 import hmac
 import http.server
 import json
+import logging
 import ssl
 import threading
 import time
@@ -12,10 +13,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from ferryman.core.errors import ConfigError
+from ferryman.core.errors import ConfigError, NotReady
 from ferryman.fleet.durable import write_durably
 from ferryman.fleet.report import RECORDS, read_records, read_token
 
+_log = logging.getLogger("ferryman.fleet")
 BOXES = "/v1/boxes"
 OPERATOR = "operator"
 _BODY_LIMIT_BYTES = 4 * 1024 * 1024
@@ -34,12 +36,21 @@ class Reports:
         import sqlite3  # here, for boxes import this module too, and their slim Python has none
 
         self._lock = threading.Lock()
+        self._file, self._fault = file, sqlite3.Error
         self._base = sqlite3.connect(file, check_same_thread=False, isolation_level=None)
         self._base.execute("pragma journal_mode = wal")
         self._base.executescript(_SCHEMA)
 
     def take(self, records: list[dict[str, Any]]) -> None:
-        """Keep records, all or none; one that is here already changes nothing."""
+        """Keep records, all or none; one that is here already changes nothing. Raises NotReady where they can't be."""
+        try:
+            self._take(records)
+        except self._fault as error:
+            raise NotReady(
+                f"{self._file} takes no records: {error}", hint="look at its room, and who may write"
+            ) from None
+
+    def _take(self, records: list[dict[str, Any]]) -> None:
         now_s = time.time()
         with self._lock, self._together():
             for one in records:
@@ -75,7 +86,8 @@ class Reports:
         try:
             yield
         except BaseException:
-            self._base.execute("rollback")
+            if self._base.in_transaction:  # a full disk has ended it already
+                self._base.execute("rollback")
             raise
         self._base.execute("commit")
 
@@ -160,8 +172,12 @@ class _Handler(http.server.BaseHTTPRequestHandler):
                 self._answer(401, {"error": "the token is not this box's"})
                 return
             self.reports.take(records)
-        except (ValueError, KeyError, TypeError, RecursionError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError, OverflowError) as error:
             self._answer(400, {"error": f"no records: {error!r:.100}"})
+            return
+        except NotReady as error:
+            _log.error("%s (%s)", error, error.hint)
+            self._answer(503, {"error": "no record can be kept now"})
             return
         self._answer(200, {"taken": len(records)})
 

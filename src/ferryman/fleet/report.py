@@ -19,6 +19,7 @@ from ferryman.fleet.update import Outcome
 RECORDS = "/v1/records"
 AT_ONCE = 100
 _JSON = {"Content-Type": "application/json"}
+_NEVER = (http.client.BAD_REQUEST, http.client.REQUEST_ENTITY_TOO_LARGE)
 _FAMILIES = 64
 _EPOCH_OF_NO_CLOCK_S = 1_704_067_200  # 2024: a clock before it was never set
 
@@ -62,12 +63,21 @@ class Reporter:
         self.tell("status", words)
 
     def send(self) -> bool:
-        """Send what is spooled; gives whether the collector has it all. One that can't be reached is no error."""
+        """Send what is spooled; gives whether the collector has it all. One that can't be reached is no error.
+
+        A record that the collector can't take, as the disk has damaged it, is given up and counted: the others go on.
+        """
+        count = AT_ONCE
         try:
-            while self._link is not None and (records := self.spool.oldest(AT_ONCE)):
+            while self._link is not None and (records := self.spool.oldest(count)):
                 body = b"[" + b",".join(payload for _, payload in records) + b"]"
                 reply = self._link.ask("POST", RECORDS, body, _JSON)
-                if reply.status != http.client.OK:
+                if reply.status in _NEVER and len(records) > 1:
+                    count = 1  # one of them is at fault, or all together are too much
+                    continue
+                if reply.status in _NEVER:
+                    self.spool.lost += 1
+                elif reply.status != http.client.OK:
                     return False
                 self.spool.sent(records[-1][0])
         except (NotReady, ConfigError):

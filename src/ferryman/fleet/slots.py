@@ -58,6 +58,13 @@ class Slots:
         """Give what `current` leads to, where it was seen well."""
         return self.journal.held(self.active) if self.active else None
 
+    def has(self, source: str) -> bool:
+        """Tell whether a bundle is here already, so that nothing is to be fetched for it."""
+        journal = self.journal
+        change = journal.change
+        is_tried = change is not None and change.source == source and change.phase == "trying"
+        return is_tried or any(held is not None and held.source == source for held in (journal.a, journal.b))
+
     def folder(self, slot: Slot) -> Path:
         """Give a slot's folder; it is the bundle's."""
         return self.root / "slots" / slot

@@ -27,7 +27,7 @@ class Spool:
         except OSError as error:
             raise explain(error, folder) from error
         self.lost = 0
-        """Records that a full disk took no more, since this process began."""
+        """Records that a full disk, or the collector, did not take, since this process began."""
 
     def add(self, record: Mapping[str, Any]) -> None:  # JSON
         """Keep a record; where the disk takes no more it is counted, and nothing else stops for it."""
