@@ -9,7 +9,7 @@ import pytest
 from ferryman.core.errors import ImageError
 from ferryman.oci.descriptor import INDEX
 from ferryman.oci.image import read_image
-from ferryman.oci.layout import Layout
+from ferryman.oci.layout import Layout, split_place
 from tests.oci.making import AMD64, ARM64, make_image, make_index, run
 
 
@@ -25,8 +25,9 @@ def test_a_name_moves_to_the_newest_and_manifests_stay_listed(tmp_path: Path) ->
     with pytest.raises(ImageError, match="nothing called '3'") as refused:
         layout.find("3")
     assert "1, latest" in refused.value.hint
-    with pytest.raises(ImageError, match="2 images"):
+    with pytest.raises(ImageError, match="2 images") as unnamed:
         layout.find()
+    assert unnamed.value.hint == f"write {layout.folder}:NAME, one of 1, latest"
 
 
 def test_processes_that_tag_at_once_forget_no_name(tmp_path: Path) -> None:
@@ -112,3 +113,12 @@ def test_layouts_of_skopeo_podman_and_oras_are_read_and_ours_by_them(tmp_path: P
         assert image.diff_ids == read_image(layout.blobs, layout.find("1")).diff_ids
     both = Layout.open(tmp_path / "skopeo-all")
     assert read_image(both.blobs, both.find("4"), ARM64).platform == ARM64
+
+
+def test_a_name_with_colons_is_told_from_its_folder(tmp_path: Path) -> None:
+    (tmp_path / "plain").mkdir()
+    (tmp_path / "at:8").mkdir()
+    for folder in (tmp_path / "plain", tmp_path / "at:8"):
+        for name in ("", "1", "localhost/street:1", "localhost:5000/street:1", "sha256:" + "0" * 64):
+            assert split_place(f"{folder}:{name}" if name else str(folder)) == (folder, name)
+    assert split_place("nowhere:localhost/street:1") == (Path("nowhere"), "localhost/street:1")

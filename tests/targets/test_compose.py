@@ -1,5 +1,8 @@
 """What is rendered for Compose."""
 
+import json
+import subprocess
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -53,6 +56,20 @@ def test_secrets_are_files_that_only_the_server_gets() -> None:
     assert found["secrets"] == {"keys": {"file": "/etc/ferryman/keys.json"}}
     assert found["services"]["server"]["secrets"] == [{"source": "keys", "target": "keys"}]
     assert found["services"]["server"]["command"][-2:] == ["--keys", "/run/secrets/keys"]
+
+
+@pytest.mark.tool("docker-compose")
+def test_a_dollar_of_the_settings_is_no_variable(tmp_path: Path) -> None:
+    odd = "50% $HOME ${HOME} $$ ${"
+    file = tmp_path / "compose.yaml"
+    file.write_text(render("compose", {"env": {"ODD": odd}, "options": ["--cors", odd]})["compose.yaml"])
+    words = ["docker-compose", "--file", str(file), "config", "--format", "json"]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    server = json.loads(done.stdout)["services"]["server"]
+    # What `config` writes is a Compose file again.
+    said = [server["environment"]["ODD"], server["command"][-1]]
+    assert [text.replace("$$", "$") for text in said] == [odd, odd]
 
 
 @pytest.mark.parametrize(

@@ -75,6 +75,12 @@ def test_what_means_something_to_systemd_is_escaped() -> None:
     assert "--keys %d/keys" in unit
 
 
+def test_a_dollar_means_something_in_a_command_alone() -> None:
+    unit = service(env={"ODD": "$HOME"}, options=["--cors", "$HOME"])
+    assert "\nEnvironment=ODD=$HOME\n" in unit  # systemd.exec(5): no special meaning there
+    assert " --cors $$HOME\n" in unit
+
+
 def test_an_image_alone_is_not_enough() -> None:
     with pytest.raises(ConfigError, match="carries a bundle's files"):
         target("systemd").apply(landing(), dry_run=True, progress=silent)

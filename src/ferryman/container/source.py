@@ -15,7 +15,7 @@ from ferryman.core.errors import UserError
 from ferryman.oci.archive import write_archive
 from ferryman.oci.descriptor import INDEXES, Platform
 from ferryman.oci.image import choose, read_image
-from ferryman.oci.layout import Layout
+from ferryman.oci.layout import Layout, split_place
 from ferryman.oci.reference import means_image
 from ferryman.oci.unlayer import BoundedInfo
 
@@ -112,7 +112,7 @@ def _names_in(file: Path) -> list[str]:
 
 def _load_layout(engine: Engine, place: str, name: str) -> float:
     """Load an OCI layout, FOLDER or FOLDER:TAG; gives its layers' size in 10^6 bytes."""
-    folder, tag = _split(place)
+    folder, tag = split_place(place)
     layout = Layout.open(folder)
     found = layout.find(tag)
     chosen = choose(layout.blobs, found, _here() if found.media_type in INDEXES else None)
@@ -120,11 +120,6 @@ def _load_layout(engine: Engine, place: str, name: str) -> float:
     with tempfile.TemporaryDirectory(prefix="ferryman-") as into:
         _load_archive(engine, write_archive(layout.blobs, chosen, Path(into, "image.tar"), name=name), name)
     return sum(layer.size for layer in image.layers) / 1e6
-
-
-def _split(place: str) -> tuple[Path, str]:
-    folder, _, tag = place.rpartition(":")
-    return (Path(place), "") if Path(place).is_dir() or not folder else (Path(folder), tag)
 
 
 def _here() -> Platform:

@@ -82,7 +82,8 @@ class Layout:
             return fits[0]
         names = ", ".join(sorted({one.annotations.get(REF_NAME, one.digest) for one in found})) or "nothing"
         what = f"nothing called {name!r}" if name else f"{len(digests)} images"
-        raise ImageError(f"{self.folder} holds {what}", hint=f"it holds {names}")
+        hint = f"it holds {names}" if name or not digests else f"write {self.folder}:NAME, one of {names}"
+        raise ImageError(f"{self.folder} holds {what}", hint=hint)
 
     def replace_index(self, payload: bytes) -> None:
         """Take another layout's index as it is; raises ImageError for what is none."""
@@ -137,3 +138,15 @@ def refuse_foreign(folder: Path) -> None:
         return
     if any(not child.name.startswith(".") for child in folder.iterdir()):
         raise ImageError(f"{folder} is there and is no OCI layout", hint="choose another place")
+
+
+def split_place(text: str) -> tuple[Path, str]:
+    """Split FOLDER, or FOLDER:NAME, into both; a folder that is there may have colons in it, and so may a name."""
+    if Path(text).is_dir():
+        return Path(text), ""
+    parts = text.split(":")
+    for count in range(1, len(parts)):
+        folder = Path(":".join(parts[:count]))
+        if parts[0] and folder.is_dir():
+            return folder, ":".join(parts[count:])
+    return Path(parts[0]), ":".join(parts[1:])

@@ -5,7 +5,6 @@ import re
 import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from ferryman.core.errors import ImageError
@@ -14,7 +13,7 @@ from ferryman.oci.blobs import Blobs
 from ferryman.oci.descriptor import Descriptor, Platform
 from ferryman.oci.image import Image, read_image
 from ferryman.oci.layer import Layer
-from ferryman.oci.layout import Layout
+from ferryman.oci.layout import Layout, split_place
 from ferryman.oci.reference import Reference
 from ferryman.oci.registry import Registry
 from ferryman.oci.unlayer import list_layer, measure_layer, read_member
@@ -113,8 +112,7 @@ def find_base(name: str, platform: Platform, store: Store, progress: Progress) -
 
 def _from_layout(name: str, platform: Platform, blobs: Blobs) -> Descriptor:
     text = name.removeprefix("oci:")
-    place, _, tag = (text, "", "") if Path(text).is_dir() else text.partition(":")
-    folder = Path(place)
+    folder, tag = split_place(text)
     if not folder.is_dir() or not text:
         raise ImageError(f"there is no folder {text!r}", hint="write oci:FOLDER or oci:FOLDER:TAG")
     layout = Layout.open(folder)

@@ -73,7 +73,7 @@ class Choices:
 
 
 def compose_file(landing: Landing, choices: Choices) -> dict[str, Any]:  # JSON
-    """Give the Compose file; the server finds its secrets under /run/secrets."""
+    """Give the Compose file; the server finds its secrets under /run/secrets. A $ of the settings stays one."""
     files, env, front = choices.files, choices.env, choices.front
     server: dict[str, Any] = {  # JSON
         "image": landing.image,
@@ -108,7 +108,16 @@ def compose_file(landing: Landing, choices: Choices) -> dict[str, Any]:  # JSON
         server["ports"] = published
     if files:
         whole["secrets"] = {name: {"file": path} for name, path in files.items()}
-    return whole
+    return {key: _literal(value) for key, value in whole.items()}
+
+
+def _literal(value: Any) -> Any:  # JSON
+    """Write $ as Compose wants it, or it puts variables of the deployer's shell in."""
+    if isinstance(value, dict):
+        return {key: _literal(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_literal(inner) for inner in value]
+    return value.replace("$", "$$") if isinstance(value, str) else value
 
 
 def _front(image: str, published: list[str]) -> dict[str, Any]:  # JSON

@@ -76,7 +76,9 @@ def service_unit(landing: Landing, choices: Choices) -> str:
     unit = unit_name(landing.name)
     memory = f"{landing.memory_mb}M"
     given = "".join(f"LoadCredential={name}:{path}\n" for name, path in choices.credentials.items())
-    named = "".join(f"Environment={_quoted(f'{name}={choices.env[name]}')}\n" for name in sorted(choices.env))
+    named = "".join(
+        f"Environment={_quoted(f'{name}={choices.env[name]}', dollar='$')}\n" for name in sorted(choices.env)
+    )
     reached = "AF_UNIX AF_INET AF_INET6"
     network = f"RestrictAddressFamilies={reached}\n" + ("" if choices.has_network else "PrivateNetwork=yes\n")
     seen = "".join(f"DeviceAllow={device} rw\n" for device in choices.devices) or "PrivateDevices=yes\n"
@@ -113,9 +115,9 @@ Also={unit}.socket
 """
 
 
-def _quoted(word: str) -> str:
-    """Quote a word as systemd.syntax(7) and systemd.service(5) have it: % and $ mean something there."""
+def _quoted(word: str, dollar: str = "$$") -> str:
+    """Quote a word as systemd.syntax(7) has it. $ means something in commands, and nothing in Environment=."""
     safe = word.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
     if not word.startswith("%d/"):
-        safe = safe.replace("%", "%%").replace("$", "$$")
+        safe = safe.replace("%", "%%").replace("$", dollar)
     return safe if safe.isprintable() and " " not in safe and "'" not in safe and '"' not in safe else f'"{safe}"'
