@@ -13,7 +13,7 @@ from ferryman.oci.image import write_artifact
 from ferryman.oci.reference import Reference
 from ferryman.oci.registry import Registry
 from ferryman.supply.keys import PrivateKey, PublicKey
-from ferryman.supply.modelpack import pull_bundle
+from ferryman.supply.modelpack import pull_bundle, weigh_bundle
 
 ARTIFACT_TYPE = "application/vnd.ferryman.fleet.release.v1"
 _ENVELOPE = "application/vnd.dsse.envelope.v1+json"
@@ -57,13 +57,12 @@ class Channel:
         return artifact.digest
 
     def resolve(self, bundle: str) -> tuple[str, int]:
-        """Give a bundle's reference by digest, and the bytes that it takes; raises RegistryError."""
+        """Give a bundle's reference by digest, and the bytes that it takes; raises RegistryError, BundleError."""
         reference = Reference.parse(bundle)
         with self._registry(reference) as registry:
             found = registry.resolve(reference)
             pinned = reference.pinned(found.digest)
-            _, parts = registry.read(pinned)
-        return str(pinned), sum(part.size for part in parts)
+            return str(pinned), weigh_bundle(pinned, registry)
 
     def fetch(self, source: str, folder: Path) -> None:
         """Bring a bundle to a folder; what came before a break is not asked for again."""

@@ -162,6 +162,13 @@ def _entry(file: Path) -> FileEntry:
     return FileEntry(sha256=digest_file(file), size=file.stat().st_size)
 
 
+def weigh_bundle(reference: Reference, registry: Registry) -> int:
+    """Give the bytes of a bundle that a registry holds, without its files; raises what `pull_bundle` would."""
+    with TemporaryDirectory() as folder:
+        _, _, size_bytes = _look(reference, registry, Blobs(Path(folder)))
+    return size_bytes
+
+
 def _look(reference: Reference, registry: Registry, blobs: Blobs) -> tuple[Manifest, dict[str, Descriptor], int]:
     """Read what an artifact says of itself, and refuse one whose parts don't fit before they are fetched."""
     raw, parts = registry.read(reference)
