@@ -69,6 +69,15 @@ def test_a_new_version_and_the_old_one_again_come_in_and_no_request_is_lost(
         assert counts.by.keys() == {"one", "two"}
         assert counts.again == 0, "the front let a caller in where nobody answers"
         assert compose.status("affine").ready == 2
+        # An apply that was broken off once the new copies answered.
+        compose._compose("affine", "up", "--detach", "--no-deps", "--no-recreate", "--scale", "server=4", "server")
+        assert compose.status("affine").wanted == 4
+        assert "change" in apply("one")
+        assert compose.status("affine").wanted == 2
+        assert apply("one") == {"keep"}
     finally:
+        (tmp_path / "affine").mkdir(exist_ok=True)
+        (tmp_path / "affine" / "keys.json").write_text("theirs")
         compose.remove("affine", dry_run=False, progress=silent)
+    assert [file.name for file in (tmp_path / "affine").iterdir()] == ["keys.json"], "what isn't ours stays"
     assert host("ps", "--all", "--quiet") == ""

@@ -1,9 +1,9 @@
 """Compose: one host with docker or podman; several copies behind a front change without losing a request."""
 
+import contextlib
 import hashlib
 import json
 import os
-import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,7 +26,7 @@ from ferryman.targets.compose_file import (
     front_config,
     project,
 )
-from ferryman.targets.folder import read_folder, write_folder
+from ferryman.targets.folder import read_files, write_folder
 from ferryman.targets.polling import until
 from ferryman.targets.program import find_program, run_program
 from ferryman.targets.yaml import write_yaml
@@ -35,6 +35,7 @@ _CALL_S = 120.0
 _PULL_S = 1800.0
 _SEEN_S = 3.0  # the front looks names up each second and asks each copy twice a second: then it has seen the new ones
 _HINT = "install Docker with its compose plug-in, or docker-compose with podman's socket in DOCKER_HOST"
+_OURS = (COMPOSE, FRONT_CONFIG)
 _SECRETS = ("keys", "jwt", "client_rights")
 
 
@@ -91,15 +92,18 @@ class Compose(TargetSection):
     def apply(self, landing: Landing, *, dry_run: bool, progress: Progress) -> list[Change]:
         """Write the files and bring the containers up; with a front, new copies answer before old ones leave."""
         folder, wanted = self._folder(landing.name), self.render(landing)
-        before, running = read_folder(folder), self._containers(landing.name)
+        before, running = read_files(folder, _OURS), self._containers(landing.name)
         changes = compare_files(before, wanted)
         servers = [one for one in running if one["Service"] == SERVER and one["State"] == "running"]
-        is_whole = self.replicas <= len([one for one in servers if one["Image"] == landing.image])
+        # More of them, or older ones, are what an apply that was broken off has left.
+        is_whole = [one["Image"] for one in servers] == [landing.image] * self.replicas
         if not is_whole or self._front_trouble(running):
             changes.append(Change("change" if servers else "create", "containers"))
         if dry_run or all(change.move == "keep" for change in changes):
             return changes
         write_folder(folder, wanted)
+        for stale in before.keys() - wanted.keys():
+            (folder / stale).unlink(missing_ok=True)
         if self.front and servers and before:
             self._roll(landing.name, [one["ID"] for one in servers], before, progress)
         else:
@@ -126,11 +130,14 @@ class Compose(TargetSection):
         """Stop and remove the project's containers and network, and the files."""
         folder = self._folder(name)
         changes = [Change("remove", f"container {one['Name']}") for one in self._containers(name)]
-        changes += [Change("remove", str(folder / file)) for file in read_folder(folder)]
+        changes += [Change("remove", str(folder / file)) for file in read_files(folder, _OURS)]
         if not dry_run and changes:
             progress(f"stopping {name}")
             self._compose(name, "down", "--remove-orphans")
-            shutil.rmtree(folder, ignore_errors=True)
+            for file in _OURS:
+                (folder / file).unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # not empty: what else lies there is the user's
+                folder.rmdir()
         return changes
 
     def _roll(self, name: str, old: list[str], before: Files, progress: Progress) -> None:

@@ -1,16 +1,16 @@
-"""A folder of rendered files: read whole, written file by file so that none is ever half there."""
+"""A folder of rendered files: written file by file so that none is ever half there."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from ferryman.core.errors import UserError
 
 
-def read_folder(folder: Path) -> dict[str, str]:
-    """Give the text of each file by its path in the folder; nothing where it isn't there."""
-    files = (path for path in sorted(folder.rglob("*")) if path.is_file() and not path.name.startswith("."))
-    return {path.relative_to(folder).as_posix(): path.read_text(encoding="utf-8", errors="replace") for path in files}
+def read_files(folder: Path, names: Sequence[str]) -> dict[str, str]:
+    """Give the text of those of these files that are there, by name; what else lies there is nobody's concern."""
+    found = {name: folder / name for name in names if (folder / name).is_file()}
+    return {name: path.read_text(encoding="utf-8", errors="replace") for name, path in found.items()}
 
 
 def write_folder(folder: Path, files: Mapping[str, str]) -> None:
