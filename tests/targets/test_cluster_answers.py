@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from ferryman.core.errors import DeployError
+from ferryman.core.errors import ConfigError, DeployError
 from ferryman.core.progress import silent
 from ferryman.targets.kube.cluster import MANAGER, Cluster
 from ferryman.targets.kube.deploying import bring, keep_copies
@@ -114,6 +114,15 @@ def test_who_may_not_read_logs_still_hears_why_a_copy_ended(tmp_path: Path, monk
         monkeypatch.setenv("KUBECONFIG", str(file))
         notes = target("kubernetes").status("street").notes
     assert notes[-2:] == ("  it ended with 3 (Error)", "  no bundle")
+
+
+@pytest.mark.parametrize("text", ["{:bad", "[]", "just words", "\0"])
+def test_a_kubeconfig_that_is_none_is_named(text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "kubeconfig"
+    file.write_text(text)
+    monkeypatch.setenv("KUBECONFIG", str(file))
+    with pytest.raises(ConfigError, match=f"the kubeconfig {file} can't be read"):
+        target("kubernetes").status("street")
 
 
 def test_an_object_that_is_on_its_way_out_is_not_applied_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

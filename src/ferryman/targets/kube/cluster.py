@@ -168,6 +168,7 @@ class Cluster:
 
 def _connect(context: str) -> Any:  # an ApiClient
     from kubernetes import client, config
+    from yaml import YAMLError  # which the client brings
 
     wanted = client.Configuration()
     file = os.environ.get("KUBECONFIG") or None  # the client looks there once, when it is imported
@@ -177,6 +178,11 @@ def _connect(context: str) -> Any:  # an ApiClient
         if context or "KUBERNETES_SERVICE_HOST" not in os.environ:  # which every pod has
             raise
         config.load_incluster_config(client_configuration=wanted)
+    except (YAMLError, TypeError, AttributeError, ValueError) as error:  # the client takes for granted what it reads
+        said = " ".join(str(error).split())[:200]
+        raise ConfigError(
+            f"the kubeconfig {file or '~/.kube/config'} can't be read: {said}", hint="kubectl config view reads it, too"
+        ) from None
     wanted.retries = False  # or what isn't there would be asked four times
     return client.ApiClient(wanted)
 
