@@ -13,6 +13,7 @@ from ferryman.targets.kube.objects import kustomization
 from ferryman.targets.kube.settings import ClusterSection, Whole
 from ferryman.targets.kube.waiting import troubles
 from ferryman.targets.kube.workload import PORT, SEALED, USER, Manifest, metadata, pod_basics, resources
+from ferryman.targets.literal import literal
 from ferryman.targets.polling import until
 
 KINDS = (("serving.kserve.io/v1alpha1", "ServingRuntime"), ("serving.kserve.io/v1beta1", "InferenceService"))
@@ -85,11 +86,11 @@ class KServe(ClusterSection):
         """Give the ServingRuntime: the image, which speaks the protocol V2 over HTTP and gRPC at one port."""
         threads = ["--threads", str(landing.threads)] if landing.threads else []
         place = [_MODELS] if self.storage else []
-        env = [{"name": key, "value": self.env[key]} for key in sorted(self.env)]
+        env = [{"name": key, "value": literal(self.env[key])} for key in sorted(self.env)]
         container: dict[str, Any] = {  # JSON
             "name": _CONTAINER,
             "image": landing.image,
-            "args": ["serve", *place, *threads, *self.options],
+            "args": ["serve", *place, *threads, *map(literal, self.options)],
             **({"env": env} if env else {}),
             "ports": [{"name": "http1", "containerPort": PORT, "protocol": "TCP"}],
             "resources": resources(landing, self),

@@ -5,6 +5,7 @@ import math
 from ferryman.core.errors import ConfigError
 from ferryman.core.target import Landing
 from ferryman.targets.google.settings import VertexSection
+from ferryman.targets.literal import literal
 from ferryman.targets.wanted import Json, served, short_digest
 
 PORT = 8080
@@ -33,7 +34,7 @@ def model(landing: Landing, section: VertexSection) -> Json:
         )
     spec: Json = {
         "imageUri": landing.image,
-        "args": served(landing.threads, _DRAIN_S, section.options),
+        "args": [literal(word) for word in served(landing.threads, _DRAIN_S, section.options)],
         "ports": [{"containerPort": PORT}],
         "healthRoute": READY,
         "predictRoute": INFER,
@@ -42,7 +43,7 @@ def model(landing: Landing, section: VertexSection) -> Json:
         "deploymentTimeout": f"{max(section.start_s * 2, 1800)}s",
     }
     if section.env:
-        spec["env"] = [{"name": name, "value": value} for name, value in sorted(section.env.items())]
+        spec["env"] = [{"name": name, "value": literal(value)} for name, value in sorted(section.env.items())]
     return {
         "displayName": landing.name,
         "labels": {**landing.labels, **labels(landing.name)},

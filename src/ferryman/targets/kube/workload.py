@@ -4,6 +4,7 @@ from typing import Any
 
 from ferryman.core.target import Landing
 from ferryman.targets.kube.settings import ClusterSection, KubernetesSection, Model
+from ferryman.targets.literal import literal
 
 Manifest = dict[str, Any]  # a Kubernetes object, as JSON
 
@@ -134,13 +135,16 @@ def _container(landing: Landing, section: KubernetesSection, image: str, apart: 
         environment["FERRYMAN_BUNDLE"] = at
     waits = {"--unready-s": section.unready_s, "--drain-s": section.drain_s, "--threads": landing.threads}
     given = [word for option, value in waits.items() if value for word in (option, str(value))]
+    written = str if section.form == "podman" else literal  # podman takes every text as it is
     return {
         "name": "server",
         "image": image,
         "imagePullPolicy": "IfNotPresent",
-        "args": ["serve", *given, *section.options],
+        "args": ["serve", *given, *map(written, section.options)],
         **(
-            {"env": [{"name": name, "value": environment[name]} for name in sorted(environment)]} if environment else {}
+            {"env": [{"name": name, "value": written(environment[name])} for name in sorted(environment)]}
+            if environment
+            else {}
         ),
         "ports": [{"name": "http", "containerPort": PORT, "protocol": "TCP"}],
         "resources": resources(landing, section),
