@@ -24,7 +24,7 @@ mount -t proc proc /proc
 mount -t tmpfs -o size={shared_kb}k,mode=1777 tmpfs /dev/shm
 mount -t tmpfs -o mode=755 tmpfs /var/tmp && mount -o remount,ro,bind /var/tmp
 mount -o remount,ro,bind / && mount | grep ' /tmp ' && mount -o remount,ro,bind /tmp
-cd / && exec setpriv --reuid {user} --regid {user} --clear-groups \
+cd / && exec setpriv --pdeathsig KILL --reuid {user} --regid {user} --clear-groups \
   --inh-caps=-all,+dac_read_search --ambient-caps=-all,+dac_read_search "$@" <&-
 """
 
