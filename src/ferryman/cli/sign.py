@@ -30,9 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_place(parser)
     make = parser.add_argument_group("keys")
     make.add_argument("--new-key", type=Path, metavar="NAME", help="make one (P-256): NAME.pem and NAME.pub")
-    make.add_argument(
-        "--encrypt", action="store_true", help="with a passphrase: asked for, or $FERRYMAN_KEY_PASSPHRASE"
-    )
+    make.add_argument("--encrypt", action="store_true", help="with a passphrase, asked for or $FERRYMAN_KEY_PASSPHRASE")
     make.add_argument(
         "--keyless", action="store_true", help="an image, by who you are: with cosign, over the network (not bundles)"
     )

@@ -4,7 +4,7 @@ import json
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
@@ -15,6 +15,8 @@ from ferryman.core.errors import FerrymanError, UserError
 PROGRAMS = ("podman", "docker")
 _CALL_S = 60.0
 _PULL_S = 1800.0
+_LONG = ("pull", "load")  # calls that end at Ctrl-C
+_ENDING_S = 20.0
 
 
 class EngineFailed(FerrymanError):
@@ -65,11 +67,7 @@ class Engine:
     def call(self, *words: str, timeout_s: float = _CALL_S, with_errors: bool = False) -> str:
         """Run one command and give its output; `with_errors` puts its stderr behind it."""
         try:
-            # A session of its own: Ctrl-C ends us, and what cleans up must not be ended with us.
-            done = subprocess.run(  # noqa: S603 - a fixed program, no shell
-                [self.program, *words], capture_output=True, text=True, errors="replace", timeout=timeout_s,
-                check=False, stdin=subprocess.DEVNULL, start_new_session=True,
-            )  # fmt: skip
+            done = _run([self.program, *words], timeout_s, is_short=words[0] not in _LONG)
         except subprocess.TimeoutExpired:
             raise EngineFailed(
                 f"{self.program} {words[0]} did not come back within {timeout_s:g} s", hint=f"try: {self.program} info"
@@ -217,6 +215,27 @@ def _facts(told: dict[str, Any]) -> ImageFacts:  # the engine's JSON
         names=tuple(told.get("RepoTags") or ()),
         health=dict(told.get("Healthcheck") or config.get("Healthcheck") or {}),
     )
+
+
+def _run(words: Sequence[str], timeout_s: float, *, is_short: bool) -> subprocess.CompletedProcess[str]:
+    """Run a program in a session of its own: Ctrl-C ends us, and what cleans up must not be ended with us.
+
+    A short one is let end first: an engine that is killed at its work leaves half a container, which it can't remove.
+    """
+    with subprocess.Popen(  # noqa: S603 - a fixed program, no shell
+        words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, errors="replace",
+        start_new_session=True,
+    ) as process:  # fmt: skip
+        try:
+            output, errors = process.communicate(timeout=timeout_s)
+        except KeyboardInterrupt:
+            if is_short:
+                with suppress(subprocess.TimeoutExpired):
+                    process.communicate(timeout=_ENDING_S)
+            raise
+        finally:
+            process.kill()
+    return subprocess.CompletedProcess(words, process.returncode, output, errors)
 
 
 def _last_words(text: str) -> str:
