@@ -36,8 +36,7 @@ def test_answers_stay_near_the_float_model(tmp_path: Path, calibrator: str) -> N
     quantized = step.run(source, context_of(tmp_path / "work", pictures(32)))
     item = pictures(1, seed=99)[0]
     want, got = answer(source, item), answer(quantized, item)
-    # A processor without VNNI adds products in 16 bits, which saturate: 0.11 where entropy cuts the most, else 0.06.
-    assert np.abs(got - want).max() < 0.15 * np.abs(want).max()
+    assert np.abs(got - want).max() < 0.08 * np.abs(want).max()
     assert not np.array_equal(got, want)
     assert (quantized.precision, quantized.made_by) == ("int8", ("int8",))
 

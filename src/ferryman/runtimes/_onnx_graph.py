@@ -12,6 +12,12 @@ from ferryman.core.privacy import forbid_telemetry
 from ferryman.core.runtime import Stage
 from ferryman.core.signature import Array, Tensors
 
+EXACT_PRODUCTS = ("session.x64quantprecision", "1")
+"""ONNX Runtime's setting for processors that add 8-bit products in 16 bits (AVX2, AVX-512 without VNNI).
+
+There sums saturate, and answers of INT8 models are off by up to half; the kernels that this chooses are exact, and a
+tenth to a third slower. Elsewhere it changes nothing.
+"""
 _EXTERNAL_FROM_BYTES = 2**30  # protobuf's own limit is 2 GiB
 
 
@@ -50,6 +56,7 @@ def trace_stages(path: Path, inputs: Sequence[Tensors], tensors: Sequence[str]) 
     model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in sorted(set(shown.values()) - present))
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
+    options.add_session_config_entry(*EXACT_PRODUCTS)
     with tempfile.TemporaryDirectory(prefix="ferryman-trace-") as folder:
         copy = Path(folder) / "model.onnx"
         onnx.save(model, copy, save_as_external_data=model.ByteSize() > _EXTERNAL_FROM_BYTES)

@@ -11,7 +11,7 @@ from ferryman.core.errors import FerrymanError, InputError, SourceError
 from ferryman.core.privacy import forbid_telemetry
 from ferryman.core.runtime import Stage
 from ferryman.core.signature import Array, Signature, Tensors, TensorSpec
-from ferryman.runtimes._onnx_graph import list_stages, trace_stages
+from ferryman.runtimes._onnx_graph import EXACT_PRODUCTS, list_stages, trace_stages
 
 _DTYPES = {
     "tensor(float)": "float32",
@@ -71,6 +71,7 @@ class OnnxSession:
         options.log_severity_level = 4  # what goes wrong comes as an exception; the log would say it twice
         # Threads that spin between calls take the cores from the other models of a server.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        options.add_session_config_entry(*EXACT_PRODUCTS)
         if not path.is_file():
             raise SourceError(f"there is no ONNX file {path}", hint="the artifact was moved or removed")
         try:
