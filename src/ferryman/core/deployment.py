@@ -12,6 +12,7 @@ from pydantic_core import ErrorDetails
 
 from ferryman.core.contract import Contract
 from ferryman.core.errors import ConfigError, PlanError
+from ferryman.core.monitoring import MonitorSection
 from ferryman.core.plugins import find, plugins
 from ferryman.core.signature import TensorSpec
 from ferryman.core.target import target_schema
@@ -126,6 +127,7 @@ class Deployment(Section):
     data: DataSection = DataSection()
     contract: Contract = Contract()
     build: BuildSection = BuildSection()
+    monitor: MonitorSection = MonitorSection()
     targets: dict[str, dict[str, Any]] = Field(  # each kind's own keys: `targets_of_project` reads them
         default_factory=dict, description="Places that `ferryman deploy` carries a bundle to, a section each."
     )

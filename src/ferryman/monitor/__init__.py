@@ -1,0 +1,1 @@
+"""What is watched while a model serves: signals, baselines, drift, records, performance and alerts."""
