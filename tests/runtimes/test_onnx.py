@@ -167,3 +167,45 @@ def test_a_trace_leaves_the_file_and_its_folder_as_they_were(tmp_path: Path) -> 
     list(OnnxRuntime().trace(source, pictures(1), ["relu"]))
     assert source.path.read_bytes() == before
     assert [path.name for path in tmp_path.iterdir()] == ["model.onnx"]
+
+
+def _make_layers(path: Path, *, has_weights_only: bool, shares: bool) -> Artifact:
+    """Write a layer in 8 bits, beside one of which only the weights are, with a scale a channel and no zero points."""
+    from onnx import TensorProto, helper, numpy_helper, save
+
+    weights = np.random.default_rng(0).integers(-127, 127, (16, 8)).astype(np.int8)
+    constants = {
+        "w": weights, "v": weights, "by_channel": np.full(8, 0.01, np.float32), "zeros": np.zeros(8, np.int8),
+        "scale": np.float32(0.02), "zero": np.uint8(128),
+    }  # fmt: skip
+    nodes = [
+        helper.make_node("QuantizeLinear", ["x", "scale", "zero"], ["q"]),
+        helper.make_node("DequantizeLinear", ["q", "scale", "zero"], ["xq"]),
+        helper.make_node("DequantizeLinear", ["w", "by_channel", "zeros"], ["wf"], axis=1),
+        helper.make_node("MatMul", ["xq", "wf"], ["y"]),
+    ]
+    if has_weights_only:
+        nodes += [
+            helper.make_node("DequantizeLinear", ["w" if shares else "v", "by_channel"], ["wo"], axis=1),
+            helper.make_node("MatMul", ["x", "wo"], ["z"]),
+        ]
+    graph = helper.make_graph(
+        nodes,
+        "layers",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 16])],
+        [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", 8]) for name in "yz"[: 1 + has_weights_only]],
+        [numpy_helper.from_array(np.asarray(values), name) for name, values in constants.items()],
+    )
+    save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9), path)
+    return Artifact(path, "onnx", Signature(inputs=(), outputs=()), "")
+
+
+@pytest.mark.parametrize("shares", [False, True])
+@pytest.mark.parametrize("has_weights_only", [False, True])
+def test_products_of_8_bits_answer_on_every_processor(tmp_path: Path, has_weights_only: bool, shares: bool) -> None:
+    weights = np.random.default_rng(0).integers(-127, 127, (16, 8)).astype(np.float32) * 0.01
+    inputs = np.full((3, 16), 2.54, np.float32)  # 127 steps above zero: pairs of products overflow 16 bits
+    made = _make_layers(tmp_path / "m.onnx", has_weights_only=has_weights_only, shares=shares)
+    session = OnnxRuntime().load(made, threads=1)
+    for values in session.infer({"x": inputs}).values():
+        np.testing.assert_allclose(values, inputs @ weights, rtol=1e-4, atol=1e-3)

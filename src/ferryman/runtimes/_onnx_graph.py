@@ -1,5 +1,6 @@
 """Look inside an ONNX graph: list its float tensors, and run it with them as outputs."""
 
+import mmap
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -12,12 +13,7 @@ from ferryman.core.privacy import forbid_telemetry
 from ferryman.core.runtime import Stage
 from ferryman.core.signature import Array, Tensors
 
-EXACT_PRODUCTS = ("session.x64quantprecision", "1")
-"""ONNX Runtime's setting for processors that add 8-bit products in 16 bits (AVX2, AVX-512 without VNNI).
-
-There sums saturate, and answers of INT8 models are off by up to half; the kernels that this chooses are exact, and a
-tenth to a third slower. Elsewhere it changes nothing.
-"""
+_PRODUCTS = (b"QuantizeLinear", b"QLinear", b"MatMulInteger", b"ConvInteger")  # b"DequantizeLinear" holds none of them
 _EXTERNAL_FROM_BYTES = 2**30  # protobuf's own limit is 2 GiB
 
 
@@ -56,7 +52,7 @@ def trace_stages(path: Path, inputs: Sequence[Tensors], tensors: Sequence[str]) 
     model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in sorted(set(shown.values()) - present))
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
-    options.add_session_config_entry(*EXACT_PRODUCTS)
+    ask_for_exact_products(options, path)
     with tempfile.TemporaryDirectory(prefix="ferryman-trace-") as folder:
         copy = Path(folder) / "model.onnx"
         onnx.save(model, copy, save_as_external_data=model.ByteSize() > _EXTERNAL_FROM_BYTES)
@@ -71,6 +67,27 @@ def trace_stages(path: Path, inputs: Sequence[Tensors], tensors: Sequence[str]) 
             except Exception as error:
                 raise InputError(f"{path.name} can't take an input of the trace: {_line(error)}") from error
             yield {name: np.asarray(value, dtype=np.float32) for name, value in zip(shown, values, strict=True)}
+
+
+def ask_for_exact_products(options: Any, path: Path) -> bool:  # onnxruntime.SessionOptions
+    """Have 8-bit products added exactly where a processor adds them in 16 bits (AVX2, AVX-512 without VNNI).
+
+    There sums saturate, and answers of INT8 models are off by up to half; the kernels that this chooses are a tenth to
+    a third slower. Elsewhere it changes nothing. Gives False for a model without such products, which stays as it is.
+    """
+    if has_products(path):
+        options.add_session_config_entry("session.x64quantprecision", "1")
+        return True
+    return False
+
+
+def has_products(path: Path) -> bool:
+    """Tell whether a file names operators that multiply in 8 bits; reads it once, and parses nothing."""
+    try:
+        with path.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as content:
+            return any(content.find(name) >= 0 for name in _PRODUCTS)
+    except (OSError, ValueError):  # empty, or none: the engine says so
+        return False
 
 
 def _dequantized(name: str, made: set[str]) -> str:

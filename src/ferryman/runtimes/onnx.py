@@ -11,7 +11,7 @@ from ferryman.core.errors import FerrymanError, InputError, SourceError
 from ferryman.core.privacy import forbid_telemetry
 from ferryman.core.runtime import Stage
 from ferryman.core.signature import Array, Signature, Tensors, TensorSpec
-from ferryman.runtimes._onnx_graph import EXACT_PRODUCTS, list_stages, trace_stages
+from ferryman.runtimes._onnx_graph import ask_for_exact_products, list_stages, trace_stages
 
 _DTYPES = {
     "tensor(float)": "float32",
@@ -62,24 +62,11 @@ class OnnxSession:
         import onnxruntime
 
         self._refusals = _errors_of(onnxruntime)
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.inter_op_num_threads = 1
-        options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
-        # A plan of a call's whole memory makes it no faster, and keeps up to twice as much (25 MB of YOLOv8n's 43 MB).
-        options.enable_mem_pattern = False
-        options.log_severity_level = 4  # what goes wrong comes as an exception; the log would say it twice
-        # Threads that spin between calls take the cores from the other models of a server.
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        options.add_session_config_entry(*EXACT_PRODUCTS)
+        self._path, self._threads = path, threads
         if not path.is_file():
             raise SourceError(f"there is no ONNX file {path}", hint="the artifact was moved or removed")
-        try:
-            self._engine = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-        except self._refusals as error:
-            raise SourceError(
-                f"ONNX Runtime refuses {path.name}: {reason_of(error)}", hint="is it a whole, valid ONNX file?"
-            ) from error
+        self._engine: Any  # onnxruntime.InferenceSession
+        self._open(is_exact=True)
         self.signature = Signature(
             inputs=tuple(_spec(node) for node in self._engine.get_inputs()),
             outputs=tuple(_spec(node) for node in self._engine.get_outputs()),
@@ -94,6 +81,10 @@ class OnnxSession:
         try:
             return dict(zip(self._outputs, self._engine.run(self._outputs, feeds), strict=True))
         except self._refusals as error:
+            if self._is_exact and "zero_point" in str(error):
+                # ONNX Runtime 1.31 gives 8-bit weights of one scale a channel a single zero point where they had none.
+                self._open(is_exact=False)
+                return self.infer(inputs)
             # Where sizes are free, a node that fails has met a size that the graph can't take.
             if self._is_dynamic or "INVALID_ARGUMENT" in str(error):
                 shapes = {name: list(value.shape) for name, value in inputs.items()}
@@ -106,6 +97,29 @@ class OnnxSession:
     def close(self) -> None:
         """Free the model."""
         self._engine = None
+
+    def _open(self, *, is_exact: bool) -> None:
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = self._threads
+        options.inter_op_num_threads = 1
+        options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
+        # A plan of a call's whole memory makes it no faster, and keeps up to twice as much (25 MB of YOLOv8n's 43 MB).
+        options.enable_mem_pattern = False
+        options.log_severity_level = 4  # what goes wrong comes as an exception; the log would say it twice
+        # Threads that spin between calls take the cores from the other models of a server.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        self._is_exact = is_exact and ask_for_exact_products(options, self._path)
+        try:
+            self._engine = onnxruntime.InferenceSession(str(self._path), options, providers=["CPUExecutionProvider"])
+        except self._refusals as error:
+            if self._is_exact:  # the pass that makes products exact can't do with weights that layers share
+                self._open(is_exact=False)
+                return
+            raise SourceError(
+                f"ONNX Runtime refuses {self._path.name}: {reason_of(error)}", hint="is it a whole, valid ONNX file?"
+            ) from error
 
 
 def reason_of(error: BaseException) -> str:
