@@ -1,0 +1,1 @@
+"""Bring notices to receivers: kept on the disk until each has them."""
