@@ -48,6 +48,64 @@ class Batch:
     contexts: tuple[Any, ...]  # each task's own
 
 
+class PictureInput(Protocol):
+    """Be a task spec's `input` where the model takes pictures: how pixels of 0..255 became its input tensor.
+
+    value = (pixel * scale - mean) / std; `mean` and `std` have one value, or one a channel.
+    """
+
+    @property
+    def channels(self) -> str:
+        """Name the order of the channels: RGB, BGR or GRAY."""
+
+    @property
+    def layout(self) -> str:
+        """Name the order of the tensor's dimensions: NCHW or NHWC."""
+
+    @property
+    def scale(self) -> float:
+        """Give the factor on pixels."""
+
+    @property
+    def mean(self) -> Sequence[float]:
+        """Give what is subtracted then."""
+
+    @property
+    def std(self) -> Sequence[float]:
+        """Give what is divided by then."""
+
+
+class Placed(Protocol):
+    """Be a picture's context in a Batch: where it lies in the input; a task may give others.
+
+    Input pixel = picture pixel * scale + offset; `width` and `height` are the picture's own, in pixels.
+    """
+
+    @property
+    def scale_x(self) -> float:
+        """Give the factor on columns."""
+
+    @property
+    def scale_y(self) -> float:
+        """Give the factor on rows."""
+
+    @property
+    def left(self) -> float:
+        """Give the column of the picture's left edge in the input."""
+
+    @property
+    def top(self) -> float:
+        """Give the row of its upper edge."""
+
+    @property
+    def width(self) -> int:
+        """Give the picture's width."""
+
+    @property
+    def height(self) -> int:
+        """Give the picture's height."""
+
+
 @dataclass(frozen=True, slots=True)
 class Samples:
     """Hold items, their names for messages and, where the data set has labels, the truth of each."""
