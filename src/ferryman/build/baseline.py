@@ -1,79 +1,96 @@
-"""Statistics of the user's own inputs and answers, kept in the bundle to set later traffic beside."""
+"""Measure what the chosen model's signals look like on the user's own samples: what live traffic is set beside."""
 
-from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Sequence
+from contextlib import closing
 from typing import Any
 
-import numpy as np
 from pydantic import JsonValue
 
-from ferryman.core.signature import Array, Tensors
-from ferryman.core.task import Answer
-from ferryman.verify.scores import confidences
+from ferryman.build.samples import RANDOM, list_served
+from ferryman.build.workshop import Workshop
+from ferryman.core.artifact import Artifact
+from ferryman.core.record import Columns, Value
+from ferryman.monitor.baseline import Baseline, make_baseline
+from ferryman.monitor.signals.read import Signals
+from ferryman.monitor.signals.rows import CELL, judge_rows
+from ferryman.tasks.files import spread
 
-_QUANTILES = (0.0, 0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99, 1.0)
-
-
-def describe(inputs: Iterable[Tensors], answers: Sequence[Answer]) -> dict[str, JsonValue]:
-    """Give mean, deviation and quantiles of each input, by channel (axis 1) where there are few, and of the answers."""
-    gathered: dict[str, list[Array]] = {}
-    for tensors in inputs:
-        for name, value in tensors.items():
-            if value.dtype.kind in "fiub":
-                gathered.setdefault(name, []).append(value)
-    return {
-        "inputs": {name: _describe_input(values) for name, values in gathered.items()},
-        "answers": _describe_answers(answers),
-    }
+_MOST_CALLS = 1000
+_MOST_ROWS = 10_000
+_FOLDS = 10
 
 
-def _describe_input(values: list[Array]) -> JsonValue:
-    is_even = len({value.shape[1:] for value in values}) == 1  # texts differ in length
-    channels = values[0].shape[1] if is_even and values[0].ndim > 1 and values[0].shape[1] <= 64 else 0
-    if not channels:
-        return {"all": _spread(np.concatenate([value.ravel()[:100_000] for value in values]))}
-    return {
-        str(index): _spread(np.concatenate([np.asarray(value[:, index]).ravel()[:100_000] for value in values]))
-        for index in range(channels)
-    }
+def measure_baseline(workshop: Workshop, artifact: Artifact) -> dict[str, Any]:  # JSON
+    """Give the baseline of all signals, as `Baseline.to_json` writes it; no signal where the samples were made up.
+
+    They are those of the evaluation samples (at most 1,000 calls and 10,000 rows, evenly spread) that a server takes.
+    """
+
+    def measure() -> JsonValue:
+        if workshop.samples.digest.startswith(RANDOM):
+            return Baseline({}, 0).to_json()
+        columns = _read(workshop, artifact)
+        return make_baseline({**columns, **_judged_apart(columns)}).to_json()
+
+    key: JsonValue = [workshop.run_by(artifact), workshop.samples.digest, workshop.task_key]
+    stored: dict[str, Any] = workshop.cache.values("baseline", key, measure)  # JSON
+    return stored
 
 
-def _spread(values: Array) -> dict[str, JsonValue]:
-    numbers = np.asarray(values, np.float64)
-    known = numbers[np.isfinite(numbers)]
-    if not known.size:
-        return {"count": int(numbers.size), "missing": 1.0}
-    quantiles = zip(_QUANTILES, np.quantile(known, _QUANTILES), strict=True)
-    return {
-        "count": int(numbers.size),
-        "missing": round(float(1 - known.size / numbers.size), 6),
-        "mean": round(float(known.mean()), 6),
-        "std": round(float(known.std()), 6),
-        "quantiles": {f"{share:g}": round(float(value), 6) for share, value in quantiles},
-    }
+def _read(workshop: Workshop, artifact: Artifact) -> dict[str, list[Value]]:
+    prepared = workshop.prepared.sized(artifact.signature.max_batch)
+    signals = Signals(workshop.deployment.task, artifact.signature)
+    served = frozenset(list_served(workshop))
+    most = max(1, min(_MOST_CALLS, _MOST_ROWS // max(len(prepared.places(0)), 1)))
+    parts: list[dict[str, list[Value]]] = []
+    rows: list[range] = []
+    with closing(workshop.open(artifact)) as session:
+        calls = spread(len(prepared), most)
+        for done, call in enumerate(calls, start=1):
+            batch, places = prepared[call], prepared.places(call)
+            outputs = session.infer(batch.inputs)
+            parts.append(
+                signals.read(
+                    inputs=batch.inputs,
+                    items=[workshop.samples.items[place] for place in places],
+                    contexts=batch.contexts,
+                    answers=workshop.task.postprocess(outputs, batch)[: len(places)],
+                    outputs=outputs,
+                    rows=len(places),
+                )
+            )
+            rows.append(places)
+            workshop.progress("baseline of the signals", done=done, total=len(calls))
+    for reader, count in signals.unread.items():
+        workshop.progress(
+            "bundle", note=f"the signals of its {reader}s could not be read in {count} of {len(parts)} calls"
+        )
+    return _joined(parts, rows, served)
 
 
-def _describe_answers(answers: Sequence[Answer]) -> JsonValue:
-    labels: Counter[str] = Counter()
-    counts = []
-    scores: list[float] = []
-    for answer in answers:
-        scores.extend(confidences(answer))
-        found = _labels(answer)
-        labels.update(found)
-        counts.append(len(found))
-    described: dict[str, JsonValue] = {"count": len(answers), "labels": dict(sorted(labels.items()))}
-    if scores:
-        described["confidence"] = _spread(np.array(scores))
-    if any("boxes" in answer for answer in answers):
-        described["boxes_per_answer"] = _spread(np.array(counts))
-    if values := [answer["value"] for answer in answers if "value" in answer]:
-        described["value"] = _spread(np.array(values))
-    return described
+def _joined(parts: Sequence[Columns], rows: Sequence[range], kept: Collection[int]) -> dict[str, list[Value]]:
+    """Put the columns of calls one after the other, None where a call lacks one; take the samples that are kept."""
+    columns: dict[str, list[Value]] = {name: [] for part in parts for name in part}
+    for name, column in columns.items():
+        for part, places in zip(parts, rows, strict=True):
+            values = part.get(name, [None] * len(places))
+            column += [value for value, place in zip(values, places, strict=True) if place in kept]
+    return columns
 
 
-def _labels(answer: dict[str, Any]) -> list[str]:  # an Answer
-    if "label" in answer:
-        return [str(answer["label"])]
-    labels = [str(label) for label in answer.get("labels", [])]
-    return labels if "boxes" in answer else labels[:1]
+def _judged_apart(columns: Columns) -> Columns:
+    """Judge each row by a baseline of other rows: by its own, none would be out of range."""
+    cells = {name: values for name, values in columns.items() if name.startswith(CELL)}
+    count = max(map(len, cells.values()), default=0)
+    if count < 2:
+        return {}
+    judged: dict[str, list[Value]] = {}
+    folds = min(_FOLDS, count)
+    for fold in range(folds):
+        own = range(fold, count, folds)
+        others = [row for row in range(count) if row % folds != fold]
+        baseline = make_baseline({name: [values[row] for row in others] for name, values in cells.items()})
+        found = judge_rows({name: [values[row] for row in own] for name, values in cells.items()}, baseline)
+        for name, values in found.items():
+            judged.setdefault(name, [None] * count)[fold::folds] = values
+    return judged

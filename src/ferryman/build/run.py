@@ -3,11 +3,10 @@
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import cast
 
 from pydantic import JsonValue
 
-from ferryman.build.baseline import describe
+from ferryman.build.baseline import measure_baseline
 from ferryman.build.cache import Cache, package_versions
 from ferryman.build.doubt import doubt_source
 from ferryman.build.exports import check_targets, missing_exports
@@ -149,15 +148,6 @@ def _page(workshop: Workshop, name: str, export: Artifact) -> dict[str, str]:
 
 def _bundle(workshop: Workshop, artifact: Artifact, exports: dict[str, Artifact], proof: Proof, output: Path) -> Bundle:
     golden = golden_samples(workshop, artifact)
-    some = list(range(min(len(workshop.samples.items), 64)))
-
-    def measure() -> JsonValue:
-        inputs = (workshop.prepared[index].inputs for index in range(min(len(workshop.prepared), len(some))))
-        return cast(JsonValue, describe(inputs, workshop.answers(artifact, some)))
-
-    spec = cast(JsonValue, workshop.deployment.task.model_dump(mode="json"))
-    key: JsonValue = [workshop.run_by(artifact), workshop.samples.digest, spec]
-    baseline = workshop.cache.values("baseline", key, measure)
     return write_bundle(
         output,
         deployment=workshop.deployment,
@@ -165,7 +155,7 @@ def _bundle(workshop: Workshop, artifact: Artifact, exports: dict[str, Artifact]
         proof=proof,
         golden=golden,
         tolerance=dict(workshop.task.tolerance),
-        baseline=baseline,
+        baseline=measure_baseline(workshop, artifact),
         versions=package_versions(),
         exports={name: _carried(export) for name, export in exports.items()},
         pages={name: _page(workshop, name, export) for name, export in exports.items()},

@@ -22,6 +22,9 @@ from ferryman.tasks.files import spread
 from ferryman.tasks.tabular import TabularTask
 from ferryman.tasks.tensor import name_arrays
 
+RANDOM = "random-"
+"""What the digest of samples that were made up begins with."""
+
 _RANDOM_SAMPLES = 8
 _MOST_READ = 256
 """Calibration samples that are read before any work: all of them where `calibration_limit` is the usual one."""
@@ -59,7 +62,7 @@ def _random_samples(signature: Signature, seed: int) -> Samples:
             numbers = rng.standard_normal(shape) if spec.dtype.startswith("float") else rng.integers(0, 2, shape)
             item[spec.name] = numbers.astype(spec.dtype)
         items.append(item)
-    return Samples(items, [f"random {index}" for index in range(_RANDOM_SAMPLES)], None, digest=f"random-{seed}")
+    return Samples(items, [f"random {index}" for index in range(_RANDOM_SAMPLES)], None, digest=f"{RANDOM}{seed}")
 
 
 def golden_samples(workshop: Workshop, artifact: Artifact) -> list[Golden]:

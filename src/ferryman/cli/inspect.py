@@ -9,7 +9,9 @@ from ferryman.cli.options import add_json
 from ferryman.cli.output import has_color, terminal_width, write_file, write_json, write_text
 from ferryman.cli.talk import say
 from ferryman.core.bundle import Bundle
+from ferryman.monitor.baseline import Baseline
 from ferryman.verify.report import render_bundle, render_table
+from ferryman.verify.report_baseline import render_baseline
 from ferryman.verify.report_html import render_html
 
 EXAMPLE = "ferryman inspect dist/street --html street.html"
@@ -39,6 +41,8 @@ def run(args: argparse.Namespace) -> int:
         width, color = terminal_width(), has_color(sys.stdout)
         write_text(render_bundle(bundle, width=width, color=color))
         write_text("\n" + render_table(bundle.proof, width=width, color=color))
+        if told := render_baseline(Baseline.from_json(bundle.baseline), width=width, color=color):
+            write_text("\n" + told)
     return 0
 
 

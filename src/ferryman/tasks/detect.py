@@ -45,11 +45,15 @@ class DetectTask:
         return Batch(inputs={self._port.name: values}, contexts=placements)
 
     def postprocess(self, outputs: Mapping[str, Array], batch: Batch) -> list[Answer]:
-        """Decode boxes, drop overlapping ones and map them back to each picture."""
+        """Decode boxes, drop overlapping ones and map them back to each picture.
+
+        A context of None stands for a tensor that no picture was put into here: boxes are in its own pixels.
+        """
         decoded = list(self._decoder.decode(outputs))
         if len(decoded) != len(batch.contexts):
             raise InputError(f"the model answered {len(decoded)} pictures of {len(batch.contexts)}")
-        return [self._finish(boxes, placement) for boxes, placement in zip(decoded, batch.contexts, strict=True)]
+        whole = Placement(1.0, 1.0, 0.0, 0.0, self._port.width, self._port.height)
+        return [self._finish(boxes, context or whole) for boxes, context in zip(decoded, batch.contexts, strict=True)]
 
     def agreement(self, reference: Sequence[Answer], answers: Sequence[Answer]) -> Agreement:
         """Compare boxes from `show_score` on: unmatched share, scores, pixels."""
