@@ -9,7 +9,7 @@ _MOST_LINES = 60
 
 
 def render_baseline(baseline: Baseline | None, *, width: int, color: bool) -> str:
-    """Write a line for each signal: a number's quantiles, a category's most frequent ones; empty where there is none."""
+    """Write a line for each signal: quantiles of a number, the most frequent categories; empty where there is none."""
     if baseline is None or not baseline.signals:
         return ""
     paint = Paint(color)
