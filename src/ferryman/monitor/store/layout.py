@@ -1,0 +1,144 @@
+"""Where things lie in a folder of records, and how names from outside become safe names of folders."""
+
+import hashlib
+import os
+import re
+import secrets
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from pathlib import Path
+from urllib.parse import quote
+
+JOURNAL, SEALED, SPOOL, DAMAGED, PAYLOADS, SINKS = "journal", "records", "spool", "damaged", "payloads", "sinks"
+UNFINISHED = "unfinished"
+DAY_S = 86400.0
+_NO_DAY = "1970-01-01"
+_LAST_DAY_S = 4102444800.0  # 2100-01-01: what is later is no time
+_MAX_NAME = 100
+_SEGMENT = re.compile(r"^(\d{10})-[0-9a-f]{16}$")
+_SEALED = re.compile(r"^(\d{10}-[0-9a-f]{16})\.([0-9a-f]{8})\.parquet$")
+
+
+def safe_name(text: str) -> str:
+    """Give a name of a folder for any text: itself where it is plain, else quoted as in URLs, else a digest."""
+    quoted = quote(text, safe="", errors="replace").replace("~", "%7E")
+    if len(quoted) > _MAX_NAME:
+        return f"{quoted[:60]}~{hashlib.sha256(text.encode('utf-8', 'replace')).hexdigest()[:32]}"
+    return quoted
+
+
+def day_of(at_s: float) -> str:
+    """Give the UTC date of a Unix time, or 1970-01-01 where it is none."""
+    if not 0 <= at_s < _LAST_DAY_S:
+        return _NO_DAY
+    return datetime.fromtimestamp(at_s, UTC).date().isoformat()
+
+
+def partition(model: str, version: str, day: str) -> Path:
+    """Give the folder, below `records`, of one model's version and day."""
+    return Path(f"model={safe_name(model)}", f"version={safe_name(version)}", f"date={day}")
+
+
+def new_segment(number: int) -> str:
+    """Name a new segment: its number, which orders them, and what makes it unique among all servers."""
+    return f"{number:010d}-{secrets.token_hex(8)}"
+
+
+def segment_number(segment: str) -> int:
+    """Give a segment's number; 0 for what is none."""
+    found = _SEGMENT.match(segment)
+    return int(found[1]) if found else 0
+
+
+@dataclass(frozen=True, slots=True)
+class SealedFile:
+    """Name one Parquet file: of which segment it was made, and the CRC-32 that its bytes have."""
+
+    path: Path
+    segment: str
+    crc: int
+
+    @property
+    def day(self) -> str:
+        """Give the day of its records."""
+        return self.path.parent.name.removeprefix("date=")
+
+    def is_whole(self) -> bool:
+        """Read all of it, and compare with the CRC-32 in its name."""
+        try:
+            with self.path.open("rb") as opened:
+                crc = 0
+                while chunk := opened.read(1 << 20):
+                    crc = zlib.crc32(chunk, crc)
+        except OSError:
+            return False
+        return crc == self.crc
+
+
+def sealed_file(path: Path) -> SealedFile | None:
+    """Read a sealed file's name; None for any other file."""
+    found = _SEALED.match(path.name)
+    return SealedFile(path, found[1], int(found[2], 16)) if found else None
+
+
+def sealed_files(folder: Path, model: str | None = None, version: str | None = None) -> list[SealedFile]:
+    """List sealed files, of one model or version where it is named, the oldest first."""
+    models = [folder / SEALED / f"model={safe_name(model)}"] if model is not None else _below(folder / SEALED)
+    versions = [
+        below
+        for each in models
+        for below in ([each / f"version={safe_name(version)}"] if version is not None else _below(each))
+    ]
+    found = [
+        sealed
+        for each in versions
+        for day in _below(each)
+        for path in _files(day)
+        if (sealed := sealed_file(path)) is not None
+    ]
+    return sorted(found, key=lambda sealed: (sealed.day, sealed.segment))
+
+
+def segments(folder: Path, place: str = JOURNAL) -> list[Path]:
+    """List a place's journals, the oldest first."""
+    return sorted(path for path in _files(folder / place) if path.suffix == ".log" and segment_number(path.stem))
+
+
+def is_day_before(day: str, at_s: float) -> bool:
+    """Tell whether all of a day lies before a Unix time."""
+    try:
+        return date.fromisoformat(day) < datetime.fromtimestamp(at_s, UTC).date()
+    except (ValueError, OverflowError, OSError):
+        return False
+
+
+def sync_folder(folder: Path) -> None:
+    """Make names in a folder last over a loss of power; a file system that can't is left alone."""
+    try:
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    except OSError:
+        return
+    try:
+        os.fsync(descriptor)
+    except OSError:
+        pass
+    finally:
+        os.close(descriptor)
+
+
+def _below(folder: Path) -> list[Path]:
+    try:
+        with os.scandir(folder) as entries:
+            return sorted(Path(entry) for entry in entries if entry.is_dir(follow_symlinks=False))
+    except OSError:
+        return []
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    try:
+        with os.scandir(folder) as entries:
+            yield from [Path(entry) for entry in entries if entry.is_file(follow_symlinks=False)]
+    except OSError:
+        return
