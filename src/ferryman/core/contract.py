@@ -23,11 +23,30 @@ def serving_mib(max_rss_mb: float) -> int:
 
 
 class DriftPolicy(BaseModel):
-    """Say how often a false drift alarm may come."""
+    """Say how often a false drift alarm may come, and what is no drift."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    false_alarms: str = Field("1 per 30 days", pattern=r"^\d+ per \d+ (hour|day|week)s?$")
+    false_alarms: str = Field(
+        "1 per 30 days",
+        pattern=r"^[1-9]\d* per [1-9]\d* (hour|day|week)s?$",
+        description="How often an alarm may come where nothing has changed: thresholds follow from it.",
+    )
+    season: Literal["none", "day", "week"] = Field(
+        "day", description="The rhythm whose hours are compared with the same hours, as soon as two of it were seen."
+    )
+    tolerance: Annotated[float, Field(ge=0, le=1)] = Field(
+        0.03,
+        description="Difference that any two days have, in standard deviations of a signal's rank: about six times as "
+        "much is the least that is ever found.",
+    )
+
+    @property
+    def interval_s(self) -> float:
+        """Give the mean time between false alarms that is allowed, in seconds."""
+        count, _, units, unit = self.false_alarms.split()
+        seconds = {"hour": 3600.0, "day": 86400.0, "week": 7 * 86400.0}[unit.removesuffix("s")]
+        return int(units) * seconds / int(count)
 
 
 class TargetPromise(BaseModel):

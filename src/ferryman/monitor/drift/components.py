@@ -1,0 +1,130 @@
+"""What is looked at of each signal: components, each a number per row whose distribution without drift is known."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ferryman.core.record import Value
+from ferryman.monitor.baseline import Baseline, CategoryBaseline, NumberBaseline, numbers_of
+
+Floats = NDArray[np.float64]
+
+MOST_SHARES = 12
+"""How many categories of a signal have a component of their own; changes among the others show in the mix."""
+RECENT = 512
+"""How many of a number's last values are kept, to say what it is now."""
+_WIDE = math.sqrt(12.0)  # a uniform rank has a variance of 1/12
+_HALF_RANGE = 2  # the lowest and the highest value: a new one is beyond them with probability 2 / (n + 1)
+
+
+@dataclass(frozen=True, slots=True)
+class Component:
+    """Name one component: of which signal, what it tells, from how many rows of the baseline.
+
+    `share` is None for a rank (mean 0, variance 1 without drift), else how often the component is 1 in the baseline.
+    """
+
+    signal: str
+    kind: str
+    count: int
+    share: float | None = None
+    category: str = ""
+
+
+class NumberReader:
+    """Read a number's components: level and spread of its rank, values outside the baseline's range, missing ones."""
+
+    def __init__(self, name: str, baseline: NumberBaseline) -> None:
+        self.baseline = baseline
+        self.recent: Floats = np.zeros(0)
+        present = max(round(baseline.count * (1 - baseline.missing)), 1)
+        outside = _HALF_RANGE / (present + 1)
+        self.components = (
+            Component(name, "level", present),
+            Component(name, "spread", present),
+            Component(name, "outside", present, outside),
+            Component(name, "missing", baseline.count, baseline.missing),
+        )
+
+    def read(self, values: Sequence[Value], rng: np.random.Generator, *, is_live: bool = True) -> Floats:
+        """Give the components of values [N], float64 [N, 4]: NaN where a value is missing."""
+        numbers = numbers_of(values)
+        missing = np.isnan(numbers)
+        ranks = self.baseline.rank(numbers, rng)
+        # Distance from the middle rank is uniform, too: spread is a level of its own.
+        spread = np.abs(2 * ranks - 1)
+        beyond = (numbers < self.baseline.low) | (numbers > self.baseline.high)
+        outside = np.where(missing, np.nan, beyond & ~_near(numbers, self.baseline))
+        if is_live:
+            self.recent = np.concatenate([self.recent, numbers[~missing]])[-RECENT:]
+        return np.stack([_WIDE * (ranks - 0.5), _WIDE * (spread - 0.5), outside, missing.astype(np.float64)], axis=1)
+
+
+class CategoryReader:
+    """Read a category's components: shares of the frequent ones, of the rest and of new ones, the mix, missing ones."""
+
+    def __init__(self, name: str, baseline: CategoryBaseline) -> None:
+        self._baseline = baseline
+        self.newest = ""
+        ranked = sorted(baseline.shares, key=lambda place: (-baseline.shares[place], place))
+        self._own = {place: index for index, place in enumerate(ranked[:MOST_SHARES])}
+        widths = np.asarray([baseline.shares[place] for place in ranked] + [baseline.unseen / 2], np.float64)
+        widths /= widths.sum()
+        self._places = {place: index for index, place in enumerate(ranked)}
+        self._starts = np.cumsum(widths) - widths
+        self._widths = widths
+        present = max(round(baseline.count * (1 - baseline.missing)), 1)
+        own = [Component(name, "share", present, baseline.shares[place], place) for place in self._own]
+        new = baseline.unseen if baseline.is_whole else 0.0
+        self.components = (
+            *own,
+            Component(name, "new", present, new),
+            Component(name, "mix", present),
+            Component(name, "missing", baseline.count, baseline.missing),
+        )
+
+    def read(self, values: Sequence[Value], rng: np.random.Generator, *, is_live: bool = True) -> Floats:
+        """Give the components of values [N], float64 [N, components]: NaN where a value is missing."""
+        read = np.zeros((len(values), len(self.components)), np.float64)
+        last = len(self._places)
+        for row, value in enumerate(values):
+            if value is None or value != value:
+                read[row, :-1] = np.nan
+                read[row, -1] = 1.0
+                continue
+            place = self._baseline.place(str(value))
+            if place in self._own:
+                read[row, self._own[place]] = 1.0
+            index = self._places.get(place, last)
+            if index == last:
+                read[row, -3] = 1.0
+                self.newest = str(value)[:200] if is_live else self.newest
+            read[row, -2] = index
+        known = ~np.isnan(read[:, -2])
+        index = read[known, -2].astype(np.int64)
+        ranks = self._starts[index] + rng.random(len(index)) * self._widths[index]
+        read[known, -2] = _WIDE * (ranks - 0.5)
+        return read
+
+
+Reader = NumberReader | CategoryReader
+
+
+def readers_of(baseline: Baseline, most: int) -> dict[str, Reader]:
+    """Make a reader for each of the first `most` signals, by name."""
+    readers: dict[str, Reader] = {}
+    for name in sorted(baseline.signals)[:most]:
+        signal = baseline.signals[name]
+        readers[name] = (
+            NumberReader(name, signal) if isinstance(signal, NumberBaseline) else CategoryReader(name, signal)
+        )
+    return readers
+
+
+def _near(numbers: Floats, baseline: NumberBaseline) -> NDArray[np.bool_]:
+    """Tell which values are the baseline's ends themselves, but for the rounding of what is stored."""
+    slack = 1e-6 * max(abs(baseline.low), abs(baseline.high))
+    return np.asarray((numbers >= baseline.low - slack) & (numbers <= baseline.high + slack))
