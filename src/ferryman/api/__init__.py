@@ -8,6 +8,7 @@ from typing import Any, Unpack
 from ferryman.api._infer import draw, infer, load
 from ferryman.api._infer import infer_each as infer_each
 from ferryman.api._infer import is_url as is_url
+from ferryman.api._records import check_records, count_records, export_records, records
 from ferryman.build.cache import Cache
 from ferryman.build.foreign import Examined, examine_file
 from ferryman.build.init import InitChoices, Initialised, InitSettings, write_deployment
@@ -74,8 +75,11 @@ __all__ = [
     "bom",
     "broken",
     "build",
+    "check_records",
     "config",
+    "count_records",
     "draw",
+    "export_records",
     "infer",
     "init",
     "installed",
@@ -88,6 +92,7 @@ __all__ = [
     "plan_package",
     "pull",
     "push",
+    "records",
     "remove_toolchain",
     "schema",
     "serve",

@@ -26,14 +26,14 @@ _MOST_SECONDS = 1e11
 _MOST_COUNT = 2**31 - 1
 
 
-def parts(raws: Iterable[Raw], most: int) -> dict[tuple[str, str, str], list[Raw]]:
-    """Sort records by (model, version, day); what is beyond `most` of these goes under ("", "", "")."""
+def parts(raws: Iterable[Raw], most: int, *, today: str) -> dict[tuple[str, str, str], list[Raw]]:
+    """Sort records by (model, version, day), `today` without a time; what is beyond `most` goes under ("", "", "")."""
     sorted_: dict[tuple[str, str, str], list[Raw]] = {}
     days: dict[int, str] = {}
     for raw in raws:
         at_s = float("nan") if raw[3] is None else raw[3]
         hour = int(at_s // 3600) if 0 <= at_s < _MOST_SECONDS else -1
-        day = days.get(hour) or days.setdefault(hour, day_of(at_s))
+        day = days.get(hour) or days.setdefault(hour, day_of(at_s) if hour >= 0 else today)
         key = (str(raw[1]), str(raw[2]), day)
         if key not in sorted_ and len(sorted_) >= most:
             key = ("", "", "")

@@ -58,12 +58,8 @@ def query(
 
 def latest(folder: Path, limit: int = 20, *, scope: Scope = EVERYTHING) -> Rows:
     """Give the last requests, the newest first, with the signals of their first item."""
-    return query(
-        folder,
-        f"SELECT * FROM records WHERE {_ONE_A_REQUEST} ORDER BY at_s DESC LIMIT $1",
-        [limit],
-        scope=scope,  # noqa: S608
-    )
+    sql = f"SELECT * FROM records WHERE {_ONE_A_REQUEST} ORDER BY at_s DESC LIMIT $1"  # noqa: S608 - our own words
+    return query(folder, sql, [limit], scope=scope)
 
 
 def counts(folder: Path, *, by: Sequence[str] = ("model", "version", "outcome"), scope: Scope = EVERYTHING) -> Rows:

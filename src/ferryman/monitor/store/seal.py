@@ -17,8 +17,8 @@ _CHUNK = 20_000
 _OPTIONS = "FORMAT parquet, COMPRESSION zstd, COMPRESSION_LEVEL 3, ROW_GROUP_SIZE 100000"
 
 
-def seal(folder: Path, segment: str, raws: Sequence[Raw]) -> list[Path]:
-    """Write a segment's records as Parquet; gives the files.
+def seal(folder: Path, segment: str, raws: Sequence[Raw], *, today: str) -> list[Path]:
+    """Write a segment's records as Parquet; gives the files. `today` is the date of records that have no time.
 
     May be repeated after a kill: what an earlier attempt left is replaced. Raises OSError or a DuckDB error, and has
     then left only what the next attempt replaces.
@@ -27,10 +27,14 @@ def seal(folder: Path, segment: str, raws: Sequence[Raw]) -> list[Path]:
         if stale.segment == segment:
             stale.path.unlink(missing_ok=True)
     connection = connect()
+    written = []
     try:
-        return [
-            _write(folder, segment, key, _ingested(connection, part)) for key, part in parts(raws, MOST_PARTS).items()
-        ]
+        for key, part in parts(raws, MOST_PARTS, today=today).items():
+            _ingest_anew(connection, part)
+            written.append(
+                _write(folder, segment, key if key != _OTHERS else ("_others", "_others", today), connection)
+            )
+        return written
     finally:
         connection.close()
 
@@ -51,10 +55,9 @@ def ingest(connection: Connection, raws: Sequence[Raw], into: str) -> None:
         connection.unregister("_chunk")
 
 
-def _ingested(connection: Connection, raws: Sequence[Raw]) -> Connection:
+def _ingest_anew(connection: Connection, raws: Sequence[Raw]) -> None:
     connection.execute("DROP TABLE IF EXISTS sealing")
     ingest(connection, raws, "sealing")
-    return connection
 
 
 def _write(folder: Path, segment: str, key: tuple[str, str, str], connection: Connection) -> Path:
@@ -63,8 +66,7 @@ def _write(folder: Path, segment: str, key: tuple[str, str, str], connection: Co
     try:
         connection.execute(f"COPY (SELECT * FROM sealing ORDER BY at_s) TO {literal(unfinished)} ({_OPTIONS})")  # noqa: S608 - no text from outside
         crc = _synced_crc(unfinished)
-        below = partition(*key) if key != _OTHERS else partition("_others", "_others", "1970-01-01")
-        final = folder / SEALED / below / f"{segment}.{crc:08x}.parquet"
+        final = folder / SEALED / partition(*key) / f"{segment}.{crc:08x}.parquet"
         final.parent.mkdir(parents=True, exist_ok=True)
         unfinished.replace(final)
     finally:

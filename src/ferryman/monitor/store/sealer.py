@@ -8,7 +8,7 @@ from pathlib import Path
 from ferryman.core.errors import MissingExtra
 from ferryman.monitor.store.engine import failures, is_installed
 from ferryman.monitor.store.journal import Segment, read_segment
-from ferryman.monitor.store.layout import DAMAGED, SPOOL, segments, sync_folder
+from ferryman.monitor.store.layout import DAMAGED, SPOOL, day_of, segments, sync_folder
 from ferryman.monitor.store.seal import seal
 from ferryman.monitor.store.tally import Tally
 
@@ -44,7 +44,9 @@ class Sealer:
     def _tried(self, path: Path, passed_s: float) -> list[Path]:
         try:
             segment = read_segment(path)
-            files = seal(self._folder, path.stem, segment.raws) if segment.raws else []
+            files = (
+                seal(self._folder, path.stem, segment.raws, today=day_of(path.stat().st_mtime)) if segment.raws else []
+            )
             self._done(path, segment)
         except MissingExtra as error:
             self.waits = str(error)
