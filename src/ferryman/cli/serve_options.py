@@ -12,8 +12,8 @@ from ferryman.server.settings import UNIX, ServerSettings
 _SETTINGS = (
     "host", "port", "threads", "instances", "processes", "max_batch", "max_queue", "request_s", "receive_s", "drain_s",
     "unready_s", "hang_s", "probe_s", "watch_s", "max_memory_mb", "max_worker_mb", "keys", "jwt", "tls_cert", "tls_key",
-    "client_ca", "client_rights", "state", "access_log", "triton_metrics", "otlp", "trace_ratio", "allow_broken",
-    "ready_with", "device_engine", "engines", "engines_mb", "engine_build_s", "policy", "health_route",
+    "client_ca", "client_rights", "state", "monitor", "watches", "access_log", "triton_metrics", "otlp", "trace_ratio",
+    "allow_broken", "ready_with", "device_engine", "engines", "engines_mb", "engine_build_s", "policy", "health_route",
     "infer_route",
 )  # fmt: skip
 
@@ -211,6 +211,15 @@ def _add_watching(group: _Group) -> None:
         default=30.0,
         metavar="S",
         help="ask each worker a golden sample every S seconds (30)",
+    )
+    group.add_argument(
+        "--monitor",
+        type=Path,
+        metavar="DIR",
+        help="keep records, drift and alerts there (nowhere)",
+    )
+    group.add_argument(
+        "--no-watch", action="store_false", dest="watches", help="look into no requests: no drift, records or alerts"
     )
     group.add_argument("--log", choices=FORMS, default="text", help="how its own lines look on stderr (text)")
     group.add_argument("--triton-metrics", action="store_true", help="add the names nv_inference_* to /metrics")

@@ -29,7 +29,7 @@ def _address(text: str) -> str:
     return text
 
 
-Secret = Annotated[str, Field(repr=False), AfterValidator(_named)]
+Secret = Annotated[str, AfterValidator(_named)]
 Address = Annotated[str, AfterValidator(_address)]
 
 

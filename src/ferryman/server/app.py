@@ -29,6 +29,7 @@ from ferryman.server.control.repository import Repository
 from ferryman.server.control.rollout import Rollouts
 from ferryman.server.control.rollout_admin import rollout_routes
 from ferryman.server.control.state import State
+from ferryman.server.control.watching import Watching
 from ferryman.server.data.ask import Reply
 from ferryman.server.data.dataplane import Dataplane
 from ferryman.server.data.gate.certificates import Certificates
@@ -134,6 +135,7 @@ class Server:
         self._are_large = False  # what was in work lately
         self._intake = Intake(limit_bytes=settings.max_body_bytes, total_bytes=settings.max_in_flight_bytes)
         self._zygote = zygote
+        self._watching = Watching(self._plane, self._metrics, zygote, settings.monitor) if settings.watches else None
         zygote.modules = tuple(self._repository.modules())
 
     @property
@@ -165,6 +167,7 @@ class Server:
             await self._open_port()
         if self._admin_door is not None:
             routes = [*admin_routes(self._repository, self._plane, self.stop), *rollout_routes(self._rollouts)]
+            routes += self._watching.routes() if self._watching is not None else []
             gate = Gate(self._callers, open_control=True, clock=self._loop.time)
             await self._admin_door.start(house, gate, routes, is_admin=True)
         self._watch_signals()
@@ -185,6 +188,8 @@ class Server:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         for door in self._doors():
             door.close()
+        if self._watching is not None:
+            self._watching.close()
         await self._rollouts.close()
         await self._repository.close()
         self._zygote.close()
@@ -213,6 +218,8 @@ class Server:
             self.stopped.set()
             return
         self._begin(self._rollouts.run())
+        if self._watching is not None:
+            self._begin(self._watching.run())
         gc.collect()
         gc.freeze()  # what is there now stays: no collection has to look at it again
         gc.set_threshold(_YOUNG_OBJECTS)
@@ -298,6 +305,8 @@ class Server:
         limits = LaneLimits(max_batch=min(asked, loaded.max_batch), max_waiting=self._settings.max_queue)
         lane = Lane(self._loop, limits, bundle.manifest.name)
         lane.on_job = partial(_note_job, figures, self._tracing)
+        if self._watching is not None:
+            self._watching.look_into(bundle, lane)
         return lane
 
 

@@ -42,6 +42,8 @@ class ServeChoices(TypedDict, total=False):
     client_rights: Path | None
     cors: tuple[str, ...]
     state: Path | None
+    monitor: Path | None
+    watches: bool
     access_log: str
     triton_metrics: bool
     otlp: str
@@ -79,6 +81,8 @@ class ServerSettings:
     A platform may choose addresses for the one model of a server: `health_route` tells by 200 or 503 whether it is
     ready, `infer_route` asks it.
 
+    Where it `watches`, records and what is known of drift and alerts are kept in `monitor` (None: nothing is kept).
+
     `policy` is a TOML file of whose signatures a bundle needs, `require_signature` are public keys beside those.
     """
 
@@ -109,6 +113,8 @@ class ServerSettings:
     client_rights: Path | None = None
     cors: tuple[str, ...] = ()
     state: Path | None = None
+    monitor: Path | None = None
+    watches: bool = True
     access_log: str = "-"
     triton_metrics: bool = False
     otlp: str = ""

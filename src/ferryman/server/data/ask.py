@@ -9,6 +9,7 @@ from typing import Any
 from ferryman.core.errors import FerrymanError
 from ferryman.core.signature import Array
 from ferryman.core.task import Answer, Item
+from ferryman.server.data.look import Place
 
 
 class Priority(IntEnum):
@@ -71,6 +72,10 @@ class Ask:
     priority: Priority = Priority.NORMAL
     sticky: str = ""
     trace: Any = None  # an open span, where this request is traced
+    id: str = ""  # the caller's own name for it
+    trace_id: str = ""
+    transport: str = "http"
+    note: Place | None = None  # where its facts go, if its call is looked into
     is_probe: bool = False
     is_settled: bool = False
     version_asked: str = ""  # the one that the dataplane chose

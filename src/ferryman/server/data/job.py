@@ -8,6 +8,7 @@ from ferryman.core.errors import FerrymanError
 from ferryman.core.signature import Signature
 from ferryman.server.data.ask import Ask, Reply
 from ferryman.server.data.items import ItemKind
+from ferryman.server.data.look import Look
 
 Settled = Callable[["Job", Sequence[Reply | FerrymanError]], None]
 """Take one reply or error for each of the job's asks, in their order; called once, on the server's loop."""
@@ -20,6 +21,7 @@ class Job:
     asks: Sequence[Ask]
     settled: Settled
     started_s: float = 0.0  # the loop's clock, when an instance took it
+    look: Look | None = None  # where the worker is to look into it
 
 
 class Instance(Protocol):

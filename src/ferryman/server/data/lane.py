@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from ferryman.core.errors import DeadlineExceeded, FerrymanError, NotReady, Overloaded
 from ferryman.server.data.ask import Ask, Priority, Reply
 from ferryman.server.data.job import Instance, Job
+from ferryman.server.data.look import Look, Place
 
 _SWEEP_S = 0.02
 _PROBE_WAITS_S = 1.0  # a probe goes before everyone else once it has waited that long
@@ -25,6 +26,9 @@ _log = logging.getLogger("ferryman.server")
 
 OnJob = Callable[[Job, Sequence[Reply | FerrymanError]], None]
 """Hear of a finished call of the engine, before those who asked do."""
+
+Looks = Callable[[float], Look | None]
+"""Say whether a call that begins now (the loop's clock) is looked into."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +55,7 @@ class Lane:
         self._idle = asyncio.Event()
         self._idle.set()
         self.on_job: OnJob = _ignore
+        self.look: Looks = _look_at_none
         self._is_kicked = False
         self._sweeper: asyncio.TimerHandle | None = None
         self._soonest_s = float("inf")
@@ -164,6 +169,10 @@ class Lane:
 
     def _start(self, instance: Instance, asks: Sequence[Ask]) -> None:
         job = Job(asks, self._settle, self._loop.time())
+        if (look := self.look(job.started_s)) is not None and not asks[0].is_probe:
+            job.look = look
+            for number, ask in enumerate(asks):
+                ask.note = Place(look, number)
         self._running[id(job)] = (job, instance)
         self.in_flight += len(asks)
         self._idle.clear()
@@ -266,6 +275,10 @@ def _guarded(tell: Callable[..., None], *told: object) -> None:
 
 def _ignore(job: Job, results: Sequence[Reply | FerrymanError]) -> None:
     """Hear nothing."""
+
+
+def _look_at_none(now_s: float) -> Look | None:
+    return None
 
 
 def _freedom(instance: Instance) -> int:

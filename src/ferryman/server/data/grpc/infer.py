@@ -139,6 +139,7 @@ class Inference:
             key = header(_STICKY)
             ask.sticky = key.decode("latin-1") if key is not None else sticky_name(caller)
         ask.trace, call.trace_id = self._begin(header(b"traceparent"), ask.arrived_s)
+        ask.id, ask.trace_id, ask.transport = request.id or call.request_id, call.trace_id, "grpc"
         return asked, ask
 
 

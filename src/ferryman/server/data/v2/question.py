@@ -111,6 +111,7 @@ class Question:
         if desk.dataplane.is_split(address.model):
             ask.sticky = sticky_of(request)
         ask.trace, self._trace_id = desk.journal.begin(request.header(b"traceparent"), arrived_s)
+        ask.id, ask.trace_id = asked.id or "", self._trace_id
         desk.dataplane.submit(ask)
 
     def _done(self, reply: Reply | None, error: FerrymanError | None) -> None:

@@ -116,7 +116,7 @@ class FrameStream:
             asked = decode(_JSON if isinstance(payload, str) else _PICTURE, body, self._served)
             ask = Ask(self._address.model, self._address.version, done, arrived_s=started_s, priority=asked.priority)
             ask.deadline_s = started_s + min(asked.timeout_s, self._ways.request_s)
-            ask.sticky = self._sticky
+            ask.sticky, ask.transport = self._sticky, "websocket"
             if isinstance(asked, TensorRequest):
                 ask.tensors, ask.outputs = asked.inputs, asked.outputs
             else:

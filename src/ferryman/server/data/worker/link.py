@@ -14,6 +14,7 @@ import numpy as np
 
 from ferryman.core.errors import FerrymanError, NotReady
 from ferryman.server.data.job import Job, Loaded
+from ferryman.server.data.look import Look
 from ferryman.server.data.worker.arena import Arena, make_arena_file, map_arena
 from ferryman.server.data.worker.asking import Result, read_results, write_items, write_tensors
 from ferryman.server.data.worker.order import Order, read_loaded, write_order
@@ -23,6 +24,7 @@ from ferryman.server.data.worker.wire import (
     FAILED,
     LOAD,
     LOADED,
+    NOTED,
     RELEASE,
     RUN,
     Frame,
@@ -42,11 +44,23 @@ _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 
 @dataclass(slots=True, eq=False)
 class _Running:
-    """Hold a job that the worker has: its block of shared memory (-1: none), and the asks that were refused before."""
+    """Hold a job that the worker has: its block of shared memory (-1: none), and the asks that were refused before.
+
+    `is_noted` where the worker will say what it saw.
+    """
 
     job: Job
     block: int
     refused: Mapping[int, FerrymanError]
+    is_noted: bool = False
+
+
+@dataclass(slots=True, eq=False)
+class _Looking:
+    """Hold a look whose answers are given, and the block that the worker still reads."""
+
+    look: Look
+    block: int
 
 
 class Worker(asyncio.Protocol):
@@ -75,6 +89,7 @@ class Worker(asyncio.Protocol):
         self._transport: asyncio.WriteTransport | None = None
         self._reader = FrameReader()
         self._running: dict[int, _Running] = {}
+        self._looking: dict[int, _Looking] = {}
         self._last_number = 0
         self._loading: asyncio.Future[Loaded] | None = None
         self._is_loaded = False
@@ -148,8 +163,10 @@ class Worker(asyncio.Protocol):
                 meta = write_tensors(job.asks, parcel)
             else:
                 meta, refused = write_items(job.asks, parcel)
+            if job.look is not None:
+                meta["k"] = 1
             block = self._send_job(number, meta, parcel)
-            self._running[number] = _Running(job, block, refused)
+            self._running[number] = _Running(job, block, refused, job.look is not None)
         except Exception as error:  # noqa: BLE001 - of a request: its asks are settled, whatever is wrong with them
             self._running[number] = _Running(job, -1, {})
             reason = error if isinstance(error, FerrymanError) else FerrymanError(f"a job can't be sent: {error!r}")
@@ -242,6 +259,8 @@ class Worker(asyncio.Protocol):
     def _take(self, frame: Frame) -> None:
         if frame.kind == DONE:
             self._take_answers(frame)
+        elif frame.kind == NOTED:
+            self._take_note(frame)
         elif frame.kind == LOADED and self._loading is not None and not self._loading.done():
             loaded = read_loaded(decode_json(frame.meta))
             # One more than the engine takes at once: it is prepared while the others run.
@@ -260,6 +279,12 @@ class Worker(asyncio.Protocol):
         for place, error in running.refused.items():
             results[place] = error
         self._settle(frame.number, results)
+
+    def _take_note(self, frame: Frame) -> None:
+        looking = self._looking.pop(frame.number)
+        if looking.block >= 0 and self._questions is not None:
+            self._questions.free(looking.block)
+        looking.look.tell(frame.meta.rstrip())
 
     def _borrow(self, block: int, size: int) -> memoryview:
         """Give a block of the worker's; it gets it back when no array refers to it any more."""
@@ -284,11 +309,17 @@ class Worker(asyncio.Protocol):
         running = self._running.pop(number, None)
         if running is None:
             return
-        if running.block >= 0 and self._questions is not None:
+        look = running.job.look
+        is_awaited = look is not None and running.is_noted and not self._is_lost
+        if look is not None and is_awaited:
+            self._looking[number] = _Looking(look, running.block)
+        elif running.block >= 0 and self._questions is not None:
             self._questions.free(running.block)
         if not self._is_stopping and not self._is_lost:
             self.free += 1
         running.job.settled(running.job, results)
+        if look is not None and not is_awaited:
+            look.tell(b"")
         if self._is_loaded and not self._is_lost:
             self._on_free()
 
@@ -303,6 +334,9 @@ class Worker(asyncio.Protocol):
             self._transport.abort()
         for number, running in list(self._running.items()):
             self._settle(number, [_lost_error("") for _ in running.job.asks])
+        for looking in self._looking.values():
+            looking.look.tell(b"")
+        self._looking.clear()
         self._questions, self._answers = None, memoryview(b"")  # replies that are still read keep their part mapped
         if self._child is None or self._child.is_gone:
             self._tell()

@@ -12,6 +12,8 @@ from ferryman.core.errors import BundleError, WrongAnswers
 from ferryman.core.plugins import runtime_for
 from ferryman.core.runtime import Runtime, Session
 from ferryman.core.task import Task, bind_task
+from ferryman.monitor.baseline import Baseline
+from ferryman.monitor.signals.read import Signals
 from ferryman.server.data.items import Refuse, kind_of_items, refusal_of_missing
 from ferryman.server.data.job import GoldenVerdict, Loaded
 from ferryman.server.data.worker.batching import prove_batching
@@ -30,6 +32,7 @@ class Model:
     fixed_batch: int | None
     max_batch: int
     refuse: Refuse | None = None
+    signals: Signals | None = None  # None: the bundle has no baseline to set them beside
 
 
 def bring_up(order: LoadOrder) -> tuple[Model, Loaded]:
@@ -47,7 +50,9 @@ def bring_up(order: LoadOrder) -> tuple[Model, Loaded]:
     samples = _check_golden(bundle, task, session)
     batching = prove_batching(bundle, task, session, most=order.max_batch, threads=threads)
     refuse = refusal_of_missing(bundle, task)
-    model = Model(session, task, session.signature.max_batch, batching.max_batch, refuse)
+    baseline = Baseline.from_json(bundle.baseline)
+    signals = Signals(bundle.deployment.task, session.signature, baseline) if baseline is not None else None
+    model = Model(session, task, session.signature.max_batch, batching.max_batch, refuse, signals)
     loaded = Loaded(
         signature=session.signature,
         takes=kind_of_items(bundle),

@@ -20,10 +20,12 @@ from ferryman.server.data.worker.memory import give_back_memory
 from ferryman.server.data.worker.messages import read_items, read_tensors, write_outcome
 from ferryman.server.data.worker.order import read_order, write_loaded
 from ferryman.server.data.worker.running import Outcome, Runner
+from ferryman.server.data.worker.sight import write_note
 from ferryman.server.data.worker.wire import (
     DONE,
     FAILED,
     LOADED,
+    NOTED,
     RELEASE,
     Frame,
     FrameReader,
@@ -94,6 +96,11 @@ class _Link:
         """Send a frame without a payload."""
         with self._writing:
             self._socket.sendall(encode_frame(kind, number, encode_json(meta)))
+
+    def send_raw(self, kind: int, number: int, meta: bytes) -> None:
+        """Send a frame of JSON that is written already."""
+        with self._writing:
+            self._socket.sendall(encode_frame(kind, number, meta))
 
     def send_outcome(self, number: int, outcome: Outcome, wanted: list[str] | None) -> None:
         """Send what became of a job: small answers with the frame, large ones through the shared memory."""
@@ -174,12 +181,15 @@ class _Worker:
         began_s = time.perf_counter()
         meta = decode_json(frame.meta)
         payload = self._link.payload_of(frame, meta)
+        looks = "k" in meta
         if "i" in meta:
-            outcome = runner.run_tensors(read_tensors(meta, payload), meta["r"])
+            outcome = runner.run_tensors(read_tensors(meta, payload), meta["r"], looks=looks)
         else:
-            outcome = runner.run_items(read_items(meta, payload))
+            outcome = runner.run_items(read_items(meta, payload), looks=looks)
         for error in outcome.errors.values():
             if not isinstance(error, FerrymanError):
                 _log.error("a request failed", exc_info=error)
         self._link.send_outcome(frame.number, outcome, meta.get("w"))
+        if looks:
+            self._link.send_raw(NOTED, frame.number, write_note(runner.signals, outcome.sights or ()))
         return time.perf_counter() - began_s

@@ -11,6 +11,7 @@ from ferryman.core.errors import FerrymanError, InputError
 from ferryman.core.signature import Array
 from ferryman.core.task import Answer, Batch, Item
 from ferryman.server.data.worker.loading import Model
+from ferryman.server.data.worker.sight import Sight
 
 
 @dataclass(slots=True)
@@ -41,6 +42,7 @@ class Outcome:
     not_finite: set[int] = field(default_factory=set)
     groups: list[Group] = field(default_factory=list)
     answers: dict[int, list[Answer]] = field(default_factory=dict)
+    sights: list[Sight] | None = None  # None: nobody looks
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,12 +66,13 @@ class Runner:
     """Answer jobs from several threads; at most `engines` of them are in the engine at once."""
 
     def __init__(self, model: Model, engines: int) -> None:
+        self.signals = model.signals
         self._model = model
         self._engine = threading.Lock() if engines == 1 else threading.Semaphore(engines)
 
-    def run_tensors(self, inputs: Mapping[str, Array], rows: Sequence[int]) -> Outcome:
+    def run_tensors(self, inputs: Mapping[str, Array], rows: Sequence[int], *, looks: bool = False) -> Outcome:
         """Answer asks of `rows` rows each, which lie one after the other in `inputs`."""
-        outcome = Outcome()
+        outcome = Outcome(sights=[] if looks else None)
         asks = _Asks(range(len(rows)), rows, inputs)
         error = self._refusal(asks)
         if error is not None:
@@ -82,9 +85,9 @@ class Runner:
             self._run_each(asks, failure, outcome)
         return outcome
 
-    def run_items(self, asks: Sequence[Sequence[Item]]) -> Outcome:
+    def run_items(self, asks: Sequence[Sequence[Item]], *, looks: bool = False) -> Outcome:
         """Answer asks of one or more items each."""
-        outcome = Outcome(answers={place: [] for place in range(len(asks))})
+        outcome = Outcome(answers={place: [] for place in range(len(asks))}, sights=[] if looks else None)
         todo = [(place, item) for place, items in enumerate(asks) for item in items]
         size = self._model.max_batch
         for start in range(0, len(todo), size):
@@ -147,6 +150,8 @@ class Runner:
         if len(asks.rows) > 1 and any(not values.ndim or values.shape[0] != total for values in outputs.values()):
             raise FerrymanError(f"the model gave no row for each of {total}")
         _note_not_finite(outputs, asks.rows, asks.places, outcome)
+        if outcome.sights is not None:
+            outcome.sights.append(Sight(asks.places, asks.rows, asks.tensors, outputs))
         answered = _Asks(asks.places, asks.rows, outputs)
         has_gaps = asks.places[-1] - asks.places[0] >= len(asks.places)
         for part in answered.apart() if has_gaps else [answered]:
@@ -204,6 +209,9 @@ class Runner:
         _note_not_finite(outputs, [1] * len(items), places, outcome)
         for place, answer in zip(places, answers, strict=True):
             outcome.answers[place].append(answer)
+        if outcome.sights is not None:
+            seen = Sight(places, [1] * len(items), batch.inputs, outputs, items, batch.contexts, answers)
+            outcome.sights.append(seen)
         times.finish_s += time.perf_counter() - began_s
 
     def _infer(self, inputs: Mapping[str, Array], times: Times) -> Mapping[str, Array]:

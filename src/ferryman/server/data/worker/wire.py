@@ -19,8 +19,8 @@ ALIGNMENT = 16
 MOST_META_BYTES = 256 * 1024 * 1024
 _NUMPY = orjson.OPT_SERIALIZE_NUMPY
 
-LOAD, LOADED, FAILED, RUN, DONE, RELEASE = range(1, 7)
-"""Kinds of frames: LOAD, RUN and RELEASE go to the worker, LOADED, FAILED and DONE come back."""
+LOAD, LOADED, FAILED, RUN, DONE, RELEASE, NOTED = range(1, 8)
+"""Kinds of frames: LOAD, RUN and RELEASE go to the worker; LOADED, FAILED, DONE, and NOTED of a look, come back."""
 
 
 class Frame(NamedTuple):
@@ -66,7 +66,7 @@ class FrameReader:
             if length - start < HEADER.size:
                 break
             kind, meta_bytes, payload_bytes, number = HEADER.unpack_from(whole, start)
-            if not LOAD <= kind <= RELEASE or meta_bytes > MOST_META_BYTES:
+            if not LOAD <= kind <= NOTED or meta_bytes > MOST_META_BYTES:
                 raise ValueError(f"a frame of kind {kind} with {meta_bytes} bytes of JSON")
             middle = start + HEADER.size + meta_bytes
             end = middle + payload_bytes

@@ -21,7 +21,7 @@ from typing import NoReturn, Protocol
 from ferryman.core.plugins import plugins
 from ferryman.core.privacy import forbid_telemetry
 from ferryman.server.data.worker.branch import fill_standard_files
-from ferryman.server.data.worker.process import ignore_signals, work
+from ferryman.server.data.worker.process import ignore_signals
 
 ENVIRONMENT = {"OPENBLAS_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "2"}
 """What a zygote has in its environment, unless the user says otherwise: engines have threads of their own."""
@@ -54,7 +54,7 @@ class _Nursery:
         if "import" in order:
             _import_all(order["import"])
         if "fork" in order:
-            self._fork(order["fork"], descriptors)
+            self._fork(order["fork"], order["runs"], descriptors)
         for descriptor in descriptors:
             os.close(descriptor)
         if "kill" in order:
@@ -79,7 +79,7 @@ class _Nursery:
         for pid in self._numbers:
             os.waitpid(pid, 0)
 
-    def _fork(self, number: int, descriptors: Sequence[int]) -> None:
+    def _fork(self, number: int, runs: str, descriptors: Sequence[int]) -> None:
         parent = os.getpid()
         pid = os.fork()
         if pid:
@@ -90,9 +90,10 @@ class _Nursery:
             _become_child(parent)
             for closable in self._not_inherited:
                 closable.close()
-            work(*descriptors)
+            module, _, name = runs.partition(":")
+            getattr(importlib.import_module(module), name)(*descriptors)
         finally:
-            os._exit(70)  # `work` never returns; whatever it raised is on stderr
+            os._exit(70)  # it never returns; whatever it raised is on stderr
 
     def _tell(self, message: dict[str, int]) -> None:
         with suppress(OSError):  # the server has gone: the next read says so

@@ -1,0 +1,201 @@
+"""The front's side of the watch: its process is started, started again, told what is served, and heard each second."""
+
+import asyncio
+import json
+import logging
+import os
+import socket
+import time
+import weakref
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from ferryman.core.errors import NotReady
+from ferryman.server.data.lane import Looks
+from ferryman.server.data.look import Look
+from ferryman.server.data.signals.processes import tree
+from ferryman.server.data.watch.post import Post
+from ferryman.server.data.watch.sampler import Sampler
+from ferryman.server.data.worker.zygote import Child, Zygote
+from ferryman.server.watching.orders import Orders, Watched, write_orders
+
+_RUNS = "ferryman.server.watching.process:live"
+_ANSWERED_S = 10.0
+_FIRST_S, _LONGEST_S = 0.5, 30.0
+_STEADY_S = 60.0
+_MOST_MESSAGE_BYTES = 212_992
+_log = logging.getLogger("ferryman.server")
+
+Labels = tuple[str, ...]
+
+
+class Watcher:
+    """Hold the watch. Use it from the server's loop.
+
+    The socket to it outlives the process: what it had not read when it died is read by the next one.
+    """
+
+    def __init__(self, zygote: Zygote, folder: Path | None) -> None:
+        self.status: Mapping[str, Any] = {}  # JSON: what the watch said last
+        self._zygote = zygote
+        self._folder = folder
+        self._loop = asyncio.get_running_loop()
+        self._ours, self._theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._ours.setblocking(False)
+        self.post = Post(self._loop, self._ours)
+        self._samplers: weakref.WeakSet[Sampler] = weakref.WeakSet()
+        self._watched: tuple[Watched, ...] = ()
+        self._child: Child | None = None
+        self._begun_s = 0.0
+        self._pause_s = _FIRST_S
+        self._questions: dict[int, asyncio.Future[Any]] = {}
+        self._last_question = 0
+        self._before = (0.0, 0.0, 0.0)  # CPU seconds: of the whole tree, of the watch, of looking in workers
+        self._watch_cpu_s = 0.0
+        self._is_closed = False
+        self._restarts = 0
+        self._taken_before = 0  # by watches that have ended
+
+    @property
+    def pid(self) -> int:
+        """Give the process id of the watch; 0 where there is none."""
+        return self._child.pid if self._child is not None else 0
+
+    def looks(self, budget: float) -> Looks:
+        """Give what decides, call by call, whether one version's are looked into."""
+        sampler = Sampler(budget)
+        self._samplers.add(sampler)
+
+        def look(now_s: float) -> Look | None:
+            return Look(self.post.seen) if self._child is not None and sampler.draw(now_s) else None
+
+        return look
+
+    def watch(self, versions: Sequence[Watched]) -> None:
+        """Watch these versions from now on; the process begins with the first."""
+        if tuple(versions) == self._watched or self._is_closed:
+            return
+        self._watched = tuple(versions)
+        if self._child is None and self._watched:
+            self._loop.add_reader(self._ours.fileno(), self._read)
+            self._start()
+        elif self._child is not None:
+            self.post.tell("watched", write_orders(Orders(watched=self._watched))["watched"])
+
+    async def ask(self, about: str) -> Any:  # JSON
+        """Ask the watch; raises NotReady where it doesn't answer."""
+        self._last_question += 1
+        number = self._last_question
+        answered = self._questions[number] = self._loop.create_future()
+        self.post.tell("question", {"number": number, "about": about})
+        try:
+            async with asyncio.timeout(_ANSWERED_S):
+                return await answered
+        except TimeoutError:
+            raise NotReady("the watch doesn't answer", hint="it may just be starting: try again") from None
+        finally:
+            self._questions.pop(number, None)
+
+    async def balance(self) -> None:
+        """Set how much is looked into, by what it cost since the last time; called each second."""
+        tree_s = (await asyncio.to_thread(tree)).cpu_s
+        now = (tree_s, self._watch_cpu_s, float(self.status.get("looking_s", 0.0)))
+        spent = [after - before for after, before in zip(now, self._before, strict=True)]
+        self._before = now
+        if spent[0] <= 0.0 or min(spent) < 0.0:  # a process has ended, and its time went with it
+            return
+        for sampler in self._samplers:
+            sampler.spent(spent[1] + spent[2], spent[0] - spent[1])
+
+    def records(self) -> float:
+        """Give how many records the watch has taken."""
+        return float(self._taken_before + self.status.get("records", 0))
+
+    def restarts(self) -> float:
+        """Give how often the watch was started again."""
+        return float(self._restarts)
+
+    def share(self) -> float:
+        """Give the share of the calls that are looked into, the least of all versions."""
+        return min((sampler.share for sampler in self._samplers), default=0.0)
+
+    def of_drift(self, figure: str) -> dict[Labels, float]:
+        """Give a figure of each version's drift."""
+        return {
+            (model, version): float(brief[figure])
+            for (model, version), brief in self._briefs()
+            if brief.get(figure) is not None
+        }
+
+    def scores(self) -> dict[Labels, float]:
+        """Give how far each signal of each version is from its baseline."""
+        return {
+            (model, version, signal): float(score)
+            for (model, version), brief in self._briefs()
+            for signal, score in brief["scores"].items()
+        }
+
+    def lost(self) -> dict[Labels, float]:
+        """Give the records that were lost on their way, by reason."""
+        lost = dict(self.post.lost)
+        for reason, count in self.status.get("lost", {}).items():
+            lost[reason] = lost.get(reason, 0) + count
+        return {(reason,): float(count) for reason, count in lost.items()}
+
+    def close(self) -> None:
+        """Let the watch finish what it has; it ends with the socket."""
+        self._is_closed = True
+        self.post.close()
+        if self._child is not None:
+            self._loop.remove_reader(self._ours.fileno())
+        self._ours.close()
+        self._theirs.close()
+
+    def _briefs(self) -> Iterator[tuple[tuple[str, str], Mapping[str, Any]]]:  # JSON
+        for brief in self.status.get("drift", ()):
+            yield (brief["model"], brief["version"]), brief
+
+    def _start(self) -> None:
+        self._begun_s = time.monotonic()
+        orders = os.memfd_create("orders")
+        try:
+            told = Orders(str(self._folder.absolute()) if self._folder is not None else "", self._watched)
+            os.write(orders, json.dumps(write_orders(told)).encode())
+            self._child = self._zygote.fork([self._theirs.fileno(), orders], self._exited, runs=_RUNS)
+        finally:
+            os.close(orders)
+
+    def _exited(self, reason: str) -> None:
+        self._watch_cpu_s = 0.0
+        if self._is_closed:
+            return
+        self._restarts += 1
+        self._taken_before += self.status.get("records", 0)
+        self.status = {}
+        if time.monotonic() - self._begun_s > _STEADY_S:
+            self._pause_s = _FIRST_S
+        _log.warning("the watch %s; another one is started in %g s: serving goes on", reason, self._pause_s)
+        self._loop.call_later(self._pause_s, self._start_again)
+        self._pause_s = min(_LONGEST_S, self._pause_s * 2)
+
+    def _start_again(self) -> None:
+        if not self._is_closed:
+            self._start()
+
+    def _read(self) -> None:
+        with suppress(BlockingIOError, InterruptedError):
+            while message := self._ours.recv(_MOST_MESSAGE_BYTES):
+                self._take(orjson.loads(message))
+
+    def _take(self, told: Mapping[str, Any]) -> None:  # JSON
+        if "status" in told:
+            self.status = told["status"]
+            self._watch_cpu_s = float(self.status["cpu_s"])
+        elif "answer" in told:
+            answered = self._questions.get(told["answer"]["number"])
+            if answered is not None and not answered.done():
+                answered.set_result(told["answer"]["value"])

@@ -1,0 +1,86 @@
+"""How the watch is part of a server: what it hears, what /metrics tells of it, and what can be asked of it."""
+
+from functools import partial
+from pathlib import Path
+
+from ferryman.core.bundle import Bundle
+from ferryman.monitor.baseline import Baseline
+from ferryman.server.control.admin_json import answer, told
+from ferryman.server.control.forever import forever
+from ferryman.server.control.watcher import Watcher
+from ferryman.server.data.dataplane import Dataplane
+from ferryman.server.data.http.request import Request, Response
+from ferryman.server.data.lane import Lane
+from ferryman.server.data.signals.metrics import Metrics
+from ferryman.server.data.v2.addresses import Route
+from ferryman.server.data.worker.zygote import Zygote
+from ferryman.server.watching.orders import Watched
+
+_EVERY_S = 1.0
+
+
+class Watching:
+    """Keep a watch beside a dataplane; `run` goes on until it is cancelled."""
+
+    def __init__(self, plane: Dataplane, metrics: Metrics, zygote: Zygote, folder: Path | None) -> None:
+        self._plane = plane
+        self._watcher = Watcher(zygote, folder)
+        plane.observers.append(self._watcher.post.heard)
+        self._show(metrics)
+
+    def look_into(self, bundle: Bundle, lane: Lane) -> None:
+        """Have calls of a lane looked into, where its bundle has a baseline."""
+        cost = bundle.deployment.monitor.cost
+        if cost and Baseline.from_json(bundle.baseline) is not None:
+            lane.look = self._watcher.looks(cost)
+
+    async def run(self) -> None:
+        """Tell the watch what is served, and keep what it costs within its share, each second."""
+        await self._turn()
+        await forever(self._turn, "the watch's front", every_s=_EVERY_S)
+
+    def routes(self) -> list[Route]:
+        """Give the handlers of the admin listener."""
+        return [
+            ("GET", "/v1/monitor", told(partial(self._answer, "status"))),
+            ("GET", "/v1/monitor/drift", told(partial(self._answer, "drift"))),
+        ]
+
+    def close(self) -> None:
+        """End the watch."""
+        self._watcher.close()
+
+    async def _turn(self) -> None:
+        found = [
+            Watched(served.name, served.version, str(served.bundle.path.absolute()), served.bundle.manifest.digest)
+            for served in self._plane.models()
+        ]
+        self._watcher.watch(sorted(found, key=lambda each: (each.model, each.version)))
+        await self._watcher.balance()
+
+    async def _answer(self, about: str, _: Request, __: dict[str, str]) -> Response:
+        return answer(await self._watcher.ask(about))
+
+    def _show(self, metrics: Metrics) -> None:
+        watcher, by_version = self._watcher, ("model", "version")
+        metrics.watch("ferryman_records_total", "Records that the watch took.", watcher.records, kind="counter")
+        metrics.watch(
+            "ferryman_records_lost_total", "Records that were lost on their way, by reason.", watcher.lost,
+            labels=("reason",), kind="counter",
+        )  # fmt: skip
+        metrics.watch(
+            "ferryman_watch_restarts_total", "Starts of the watch after it ended.", watcher.restarts, kind="counter"
+        )
+        metrics.watch("ferryman_watch_share", "Share of the calls that are looked into.", watcher.share)
+        metrics.watch(
+            "ferryman_drifted", "1 where requests are no longer like the baseline.",
+            partial(watcher.of_drift, "drifted"), labels=by_version,
+        )  # fmt: skip
+        metrics.watch(
+            "ferryman_drift_score", "How far a signal is from its baseline; over the threshold it has moved.",
+            watcher.scores, labels=(*by_version, "signal"),
+        )  # fmt: skip
+        metrics.watch(
+            "ferryman_drift_threshold", "The score that stands for drift: as often a false alarm as was stated.",
+            partial(watcher.of_drift, "threshold"), labels=by_version,
+        )  # fmt: skip

@@ -1,0 +1,1 @@
+"""What leaves the front for the watch: which calls are looked into, and the facts of those who asked."""

@@ -1,0 +1,128 @@
+"""Facts on their way to the watch: a bounded queue before a socket that is never waited for."""
+
+import asyncio
+import socket
+import time
+from collections import Counter, deque
+from collections.abc import Sequence
+from typing import Any
+
+import orjson
+
+from ferryman.core.errors import FerrymanError
+from ferryman.server.data.ask import Ask, Reply, Stages
+from ferryman.server.data.look import Facts, Look
+from ferryman.server.data.signals.outcomes import outcome_of
+
+_FLUSH_S = 0.2
+_MOST_RECORDS = 512  # of one message
+_MOST_MESSAGE_BYTES = 160_000  # what a packet of the kernel's usual size holds
+_MOST_QUEUED_BYTES = 8_000_000
+_NONE = Stages()
+
+
+class Post:
+    """Send what is to be recorded; use it from the loop's thread. Nothing here waits: what doesn't fit is counted."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, far: socket.socket) -> None:
+        self.lost: Counter[str] = Counter()
+        self.sent = 0
+        self._loop = loop
+        self._socket = far
+        self._facts: list[Facts] = []
+        self._looks: list[tuple[Sequence[Facts | None], bytes]] = []
+        self._queue: deque[tuple[int, bytes]] = deque()
+        self._queued_bytes = 0
+        self._number = 0
+        self._timer: asyncio.TimerHandle | None = None
+        self._offset_s = time.time() - loop.time()
+
+    def heard(
+        self, ask: Ask, name: str, version: str, reply: Reply | None, error: FerrymanError | None, seconds: float
+    ) -> None:
+        """Take one ended ask, as an observer of the dataplane: of those not looked into only errors are kept."""
+        place = ask.note
+        if place is None and error is None:
+            return
+        stages = reply.stages if reply is not None else _NONE
+        facts: Facts = (
+            ask.id, name, version, self._offset_s + ask.arrived_s, outcome_of(error), ask.transport, ask.trace_id,
+            seconds, stages.queue_s, stages.prepare_s, stages.infer_s, stages.finish_s, stages.asks, ask.rows,
+        )  # fmt: skip
+        if place is not None:
+            place.look.facts[place.number] = facts
+        else:
+            self._facts.append(facts)
+            self._wake()
+
+    def seen(self, look: Look, note: bytes) -> None:
+        """Take a look whose asks have ended, with what the worker saw."""
+        if not note:
+            self._facts.extend(look.facts.values())
+        else:
+            self._looks.append(([look.facts.get(place) for place in range(max(look.facts, default=-1) + 1)], note))
+        self._wake()
+
+    def tell(self, kind: str, content: Any) -> None:  # JSON
+        """Send something that is no record."""
+        self._put(0, orjson.dumps({kind: content}))
+        self.flush()
+
+    def flush(self) -> None:
+        """Send what is there, as far as the watch takes it now."""
+        self._timer = None
+        self._pack()
+        while self._queue:
+            records, message = self._queue[0]
+            try:
+                self._socket.send(message)
+            except (BlockingIOError, InterruptedError):
+                self._wake()
+                return
+            except OSError:
+                self.lost["unsent"] += records
+            else:
+                self.sent += records
+            self._queue.popleft()
+            self._queued_bytes -= len(message)
+
+    def close(self) -> None:
+        """Send what can be sent now, and no more."""
+        self.flush()
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _wake(self) -> None:
+        if len(self._facts) + len(self._looks) >= _MOST_RECORDS:
+            self._pack()
+        if self._timer is None:
+            self._timer = self._loop.call_later(_FLUSH_S, self.flush)
+
+    def _pack(self) -> None:
+        facts, self._facts = self._facts, []
+        for start in range(0, len(facts), _MOST_RECORDS):
+            part = facts[start : start + _MOST_RECORDS]
+            self._put(len(part), orjson.dumps({"records": part}))
+        looks, self._looks = self._looks, []
+        part_looks: list[tuple[Sequence[Facts | None], orjson.Fragment]] = []
+        part_bytes = records = 0
+        for known, note in looks:
+            if part_looks and part_bytes + len(note) > _MOST_MESSAGE_BYTES // 2:
+                self._put(records, orjson.dumps({"looks": part_looks}))
+                part_bytes, part_looks, records = 0, [], 0
+            part_looks.append((known, orjson.Fragment(note)))
+            part_bytes += len(note) + 200 * len(known)
+            records += len(known)
+        if part_looks:
+            self._put(records, orjson.dumps({"looks": part_looks}))
+
+    def _put(self, records: int, message: bytes) -> None:
+        self._number += 1
+        framed = b"%d %d\n" % (self._number, records) + message
+        if len(framed) > _MOST_MESSAGE_BYTES:
+            self.lost["too_large"] += records
+        elif self._queued_bytes + len(framed) > _MOST_QUEUED_BYTES:
+            self.lost["queue_full"] += records
+        else:
+            self._queue.append((records, framed))
+            self._queued_bytes += len(framed)

@@ -1,0 +1,72 @@
+"""What a worker saw of a call of the engine, and its signals: read after the answers are on their way."""
+
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ferryman.core.record import Value
+from ferryman.core.signature import Array
+from ferryman.core.task import Answer, Item
+from ferryman.monitor.signals.read import Signals
+from ferryman.server.data.worker.wire import encode_json
+
+_log = logging.getLogger("ferryman.server")
+
+
+@dataclass(frozen=True, slots=True)
+class Sight:
+    """Hold what one call of the engine took and gave, for asks at `places` with `rows` rows each; or its items."""
+
+    places: Sequence[int]
+    rows: Sequence[int]
+    inputs: Mapping[str, Array]
+    outputs: Mapping[str, Array]
+    items: Sequence[Item] | None = None
+    contexts: Sequence[Any] = ()  # each task's own
+    answers: Sequence[Answer] | None = None
+
+
+def write_note(signals: Signals | None, sights: Sequence[Sight]) -> bytes:
+    """Give JSON: `p` places and rows, `c` a column of values for each signal, `t` the CPU seconds that it took."""
+    began_s = time.thread_time()
+    if signals is None or not sights:
+        return b"{}"
+    try:
+        places = [[place, rows] for sight in sights for place, rows in zip(sight.places, sight.rows, strict=True)]
+        columns = _read(signals, sights)
+        return encode_json({"p": places, "c": columns, "t": round(time.thread_time() - began_s, 7)})
+    except Exception:  # noqa: BLE001 - a plug-in's answers may be anything; watching never takes a worker down
+        _log.exception("signals can't be read")
+        return b"{}"
+
+
+def _read(signals: Signals, sights: Sequence[Sight]) -> Mapping[str, Sequence[Value]]:
+    found = [_read_one(signals, sight) for sight in sights]
+    if len(found) == 1:
+        return found[0]
+    columns: dict[str, list[Value]] = {name: [] for part in found for name in part}
+    for part, sight in zip(found, sights, strict=True):
+        for name, column in columns.items():
+            column.extend(part.get(name, [None] * sum(sight.rows)))
+    return columns
+
+
+def _read_one(signals: Signals, sight: Sight) -> Mapping[str, Sequence[Value]]:
+    rows = sum(sight.rows)
+    return signals.read(
+        inputs=_first(sight.inputs, rows),
+        items=sight.items,
+        contexts=sight.contexts[:rows],
+        answers=sight.answers,
+        outputs=_first(sight.outputs, rows),
+        rows=rows,
+    )
+
+
+def _first(tensors: Mapping[str, Array], rows: int) -> Mapping[str, Array]:
+    """Leave out the rows that only filled a fixed batch."""
+    return {
+        name: values[:rows] if values.ndim and values.shape[0] > rows else values for name, values in tensors.items()
+    }

@@ -1,0 +1,136 @@
+"""All that is watched: versions with their baselines, the drift of each, and records."""
+
+import logging
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from ferryman.bundle.read import load_bundle
+from ferryman.core.errors import FerrymanError
+from ferryman.core.record import Record
+from ferryman.monitor.baseline import Baseline
+from ferryman.monitor.drift.watch import DriftChange, DriftWatch
+from ferryman.monitor.store.keeper import RecordKeeper
+from ferryman.server.watching.letters import Seen, read_looks, read_records
+from ferryman.server.watching.orders import Orders, Watched
+from ferryman.server.watching.states import States
+
+_SAVE_S = 10.0
+_log = logging.getLogger("ferryman.watch")
+
+Key = tuple[str, str]
+
+
+class House:
+    """Take what the front tells. Use it from one thread; `tidy` may be another's."""
+
+    def __init__(self, orders: Orders, *, clock: Callable[[], float] = time.time) -> None:
+        self.records = 0
+        self.rows = 0
+        self.looking_s = 0.0  # CPU time that workers say they took to look
+        self.lost: Counter[str] = Counter()
+        self._clock = clock
+        self._drift: dict[Key, DriftWatch] = {}
+        self._watched: dict[Key, Watched] = {}
+        folder = Path(orders.folder) if orders.folder else None
+        self._states = States(folder / "states") if folder is not None else None
+        self._keeper: RecordKeeper | None = None
+        self._saved_s = 0.0
+        self._folder = folder
+        self.watch(orders.watched)
+
+    def watch(self, versions: Sequence[Watched]) -> None:
+        """Watch these versions and no others."""
+        wanted = {(each.model, each.version): each for each in versions}
+        for key in [key for key in self._watched if wanted.get(key) != self._watched[key]]:
+            self._save(key)
+            self._drift.pop(key, None)
+            del self._watched[key]
+        for key, each in wanted.items():
+            if key not in self._watched:
+                self._watched[key] = each
+                self._begin(key, each)
+
+    def take(self, letter: dict[str, Any]) -> None:  # JSON
+        """Take what a message holds."""
+        if "records" in letter:
+            self._keep(read_records(letter["records"]))
+        for seen in read_looks(letter.get("looks", ())):
+            self.looking_s += seen.looking_s
+            self._keep(seen.records)
+            self._compare(seen)
+
+    def tick(self) -> None:
+        """Save states now and then."""
+        now_s = time.monotonic()
+        if now_s - self._saved_s > _SAVE_S:
+            self._saved_s = now_s
+            for key in self._drift:
+                self._save(key)
+
+    def tidy(self) -> None:
+        """Seal records and delete old ones; may take seconds, and be called beside everything else."""
+        if self._keeper is not None:
+            self._keeper.tick()
+
+    def close(self) -> None:
+        """Save what is known."""
+        for key in self._drift:
+            self._save(key)
+        if self._keeper is not None:
+            self._keeper.close()
+
+    def drift(self) -> dict[str, dict[str, Any]]:  # JSON
+        """Give the drift of each version, by "model/version"."""
+        return {f"{model}/{version}": watch.state() for (model, version), watch in self._drift.items()}
+
+    def losses(self) -> dict[str, int]:
+        """Give how many records were lost here, by reason."""
+        kept: Counter[str] = Counter(self.lost)
+        if self._keeper is not None:
+            kept.update(self._keeper.losses)
+        return dict(kept)
+
+    def _begin(self, key: Key, each: Watched) -> None:
+        try:
+            bundle = load_bundle(Path(each.path))
+        except FerrymanError as error:
+            _log.warning("model '%s' version %s is not watched: %s", each.model, each.version, error)
+            return
+        if self._keeper is None and self._folder is not None:
+            self._keeper = RecordKeeper(self._folder / "records", bundle.deployment.monitor.records)
+        baseline = Baseline.from_json(bundle.baseline) if bundle.manifest.digest == each.digest else None
+        if baseline is None:
+            _log.warning("model '%s' version %s has no baseline to find drift by", each.model, each.version)
+            return
+        saved = self._states.read(key, each.digest) if self._states is not None else None
+        policy = bundle.deployment.contract.drift
+        self._drift[key] = (
+            DriftWatch.restore(baseline, policy, saved) if saved is not None else DriftWatch(baseline, policy)
+        )
+
+    def _save(self, key: Key) -> None:
+        if self._states is not None and (watch := self._drift.get(key)) is not None:
+            self._states.write(key, self._watched[key].digest, watch.save())
+
+    def _keep(self, records: Sequence[Record]) -> None:
+        self.records += len(records)
+        if self._keeper is not None:
+            self._keeper.add(records)
+
+    def _compare(self, seen: Seen) -> None:
+        if not seen.records or not seen.columns:
+            return
+        first = seen.records[0]
+        watch = self._drift.get((first.model, first.version))
+        if watch is None:
+            return
+        self.rows += len(next(iter(seen.columns.values())))
+        for change in watch.add(seen.columns, first.at_s):
+            self._tell(first, change)
+
+    def _tell(self, record: Record, change: DriftChange) -> None:
+        moved = "; ".join(str(each) for each in change.signals[:3])
+        _log.warning("model '%s' version %s: drift %s: %s", record.model, record.version, change.kind, moved)

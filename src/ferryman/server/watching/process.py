@@ -1,0 +1,117 @@
+"""The life of the watch: read what the front sends, tell it each second how things stand, answer questions."""
+
+import json
+import logging
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+import traceback
+from typing import Any, NoReturn
+
+import orjson
+
+from ferryman.core.log_lines import VARIABLE, log_handler
+from ferryman.server.watching.house import House
+from ferryman.server.watching.orders import read_orders, read_watched
+
+MOST_MESSAGE_BYTES = 212_992
+_TICK_S = 1.0
+_NICE = 5  # serving goes first
+
+
+def live(link: int, orders: int) -> NoReturn:
+    """Watch until the front's end of `link` closes; `orders` is a file that says what."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    logging.root.addHandler(log_handler(os.environ.get(VARIABLE, "text"), text="%(message)s", stream=sys.stderr))
+    try:
+        os.nice(_NICE)
+        with os.fdopen(orders, "rb") as stream:
+            stream.seek(0)
+            told = json.loads(stream.read())
+        with socket.socket(fileno=link) as ours:
+            _Watch(ours, House(read_orders(told))).live()
+    except BaseException:  # noqa: BLE001 - the boundary of a process
+        traceback.print_exc()
+        os._exit(70)
+    os._exit(0)
+
+
+class _Watch:
+    def __init__(self, link: socket.socket, house: House) -> None:
+        self._link = link
+        self._house = house
+        self._last_number = 0
+        self._ended = threading.Event()
+
+    def live(self) -> None:
+        tidying = threading.Thread(target=self._tidy, name="tidy", daemon=True)
+        tidying.start()
+        due_s = time.monotonic()
+        while True:
+            self._link.settimeout(max(0.01, due_s - time.monotonic()))
+            try:
+                message = self._link.recv(MOST_MESSAGE_BYTES)
+            except TimeoutError:
+                message = None
+            if message == b"":
+                break
+            if message is not None:
+                self._take(message)
+            if time.monotonic() >= due_s:
+                due_s = time.monotonic() + _TICK_S
+                self._house.tick()
+                self._tell({"status": self._status()})
+        self._ended.set()
+        self._house.close()
+
+    def _take(self, message: bytes) -> None:
+        head, _, body = message.partition(b"\n")
+        number, _ = (int(part) for part in head.split())
+        if self._last_number and number > self._last_number + 1:
+            self._house.lost["unread"] += number - self._last_number - 1
+        self._last_number = number
+        letter = orjson.loads(body)
+        if "watched" in letter:
+            self._house.watch(read_watched(letter["watched"]))
+        elif "question" in letter:
+            self._answer(letter["question"])
+        else:
+            self._house.take(letter)
+
+    def _answer(self, question: dict[str, Any]) -> None:  # JSON
+        answers = {"drift": self._house.drift}
+        self._tell({"answer": {"number": question["number"], "value": answers[question["about"]]()}})
+
+    def _status(self) -> dict[str, Any]:  # JSON
+        house = self._house
+        return {
+            "cpu_s": time.process_time(),
+            "number": self._last_number,
+            "looking_s": round(house.looking_s, 6),
+            "records": house.records,
+            "rows": house.rows,
+            "lost": house.losses(),
+            "drift": {name: _brief(state) for name, state in house.drift().items()},
+        }
+
+    def _tell(self, told: dict[str, Any]) -> None:  # JSON
+        try:
+            self._link.settimeout(1.0)
+            self._link.send(orjson.dumps(told, option=orjson.OPT_SERIALIZE_NUMPY))
+        except (TimeoutError, OSError) as error:
+            print(f"ferryman: the watch can't tell the server: {error}", file=sys.stderr)  # noqa: T201 - its log
+
+    def _tidy(self) -> None:
+        while not self._ended.wait(_TICK_S):
+            try:
+                self._house.tidy()
+            except Exception:  # noqa: BLE001 - a store that fails must not end the rest
+                traceback.print_exc()
+
+
+def _brief(state: dict[str, Any]) -> dict[str, Any]:  # JSON
+    return state
