@@ -4,7 +4,7 @@ import difflib
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from ferryman.core.maintenance import MaintenanceSection
 from ferryman.core.receivers import (
@@ -48,7 +48,11 @@ def _as_receiver(value: Any) -> Any:  # raw TOML
             raise ValueError(
                 f"a receiver of kind {kind} takes no '{key}'{meant} (it takes {', '.join(cls.model_fields)})"
             )
-    return cls.model_validate(value)
+    try:
+        return cls.model_validate(value)
+    except ValidationError as error:  # told here, without the value, which may be a secret in the wrong place
+        said = [": ".join([*map(str, one["loc"]), one["msg"].removeprefix("Value error, ")]) for one in error.errors()]
+        raise ValueError("; ".join(said)) from None
 
 
 AnyReceiver = Annotated[

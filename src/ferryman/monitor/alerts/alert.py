@@ -2,8 +2,8 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Literal, Self
 
@@ -65,13 +65,14 @@ class Alert:
 
 @dataclass(frozen=True, slots=True)
 class Notice:
-    """Hold what is to be told of one group: all that fires in it, and what is over since the last notice.
+    """Hold what a receiver is to hear of a group: all that fires in it, and what is over since the last notice.
 
     `id` is the same for the same news, so that one which comes twice can be known; `at_s` is Unix time. `is_heartbeat`
     tells of no alert: it says that there would be one.
     """
 
     id: str
+    receiver: str
     group: str
     at_s: float
     alerts: tuple[Alert, ...] = ()
@@ -94,29 +95,26 @@ class Notice:
         more = f" (and {len(self.alerts) - 1} more)" if len(self.alerts) > 1 else ""
         return f"[{f'FIRING {firing}' if firing else 'RESOLVED'}] {shown.summary}{more}"
 
-    def only(self, is_wanted: Callable[[Alert], bool]) -> "Notice | None":
-        """Give it with the alerts that one receiver wants; None where that is none."""
-        wanted = tuple(alert for alert in self.alerts if is_wanted(alert))
-        return replace(self, alerts=wanted) if wanted or self.is_heartbeat else None
-
     def to_json(self) -> JsonObject:
         """Give it as JSON, as the outbox keeps it."""
         return {
-            "id": self.id, "group": self.group, "at": self.at_s, "alerts": [alert.to_json() for alert in self.alerts],
-            "heartbeat": self.is_heartbeat, "labels": dict(self.labels),
+            "id": self.id, "receiver": self.receiver, "group": self.group, "at": self.at_s,
+            "alerts": [alert.to_json() for alert in self.alerts], "heartbeat": self.is_heartbeat,
+            "labels": dict(self.labels),
         }  # fmt: skip
 
     @classmethod
     def from_json(cls, stored: Mapping[str, Any]) -> Self:
         """Read what `to_json` gave; raises KeyError or TypeError for something else."""
         alerts = tuple(Alert.from_json(alert) for alert in stored["alerts"])
-        return cls(stored["id"], stored["group"], stored["at"], alerts, stored["heartbeat"], stored["labels"])
+        told = (stored["id"], stored["receiver"], stored["group"], stored["at"])
+        return cls(*told, alerts, stored["heartbeat"], stored["labels"])
 
 
-def notice_id(group: str, sequence: int, alerts: tuple[Alert, ...]) -> str:
+def notice_id(receiver: str, group: str, sequence: int, alerts: tuple[Alert, ...]) -> str:
     """Name a notice by what it tells, not when: told again after a crash, it has the same name."""
     told = sorted(f"{alert.id} {alert.state} {alert.episode}" for alert in alerts)
-    return short_digest(group, str(sequence), *told)
+    return short_digest(receiver, group, str(sequence), *told)
 
 
 def short_digest(*parts: str) -> str:

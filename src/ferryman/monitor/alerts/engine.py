@@ -52,7 +52,7 @@ class AlertEngine:
         self._tracks: dict[Subject, Track] = {}
         self._shown: dict[Subject, Alert] = {}
         self._over: dict[str, Alert] = {}
-        self._groups = Groups(self._section)
+        self._groups = {name: Groups(self._section, name) for name in self._section.notify}
         self._silences: dict[str, Silence] = {}
         self._beat = -1
 
@@ -78,10 +78,11 @@ class AlertEngine:
         self._over = {
             key: alert
             for key, alert in self._over.items()
-            if self._groups.knows(key) or now_s - (alert.ended_s or now_s) < _SHOWN_S
+            if any(groups.knows(key) for groups in self._groups.values()) or now_s - (alert.ended_s or now_s) < _SHOWN_S
         }
         firing = [alert for alert in self.alerts(now_s) if alert.state == "firing"]
-        return [*self._groups.due(firing, self._over, when), *self._heartbeat(now_s)]
+        due = [notice for groups in self._groups.values() for notice in groups.due(firing, self._over, when)]
+        return [*due, *self._heartbeat(now_s)]
 
     def alerts(self, now_s: float) -> list[Alert]:
         """Give all that is pending, fires, or was over within the hour; the gravest first."""
@@ -91,6 +92,12 @@ class AlertEngine:
         grave = {"critical": 0, "warning": 1, "info": 2}
         listed = [*current, *(alert for key, alert in self._over.items() if key not in ids)]
         return sorted(listed, key=lambda one: (order[one.state], grave[one.severity], one.model, one.rule, one.version))
+
+    def told(self, receiver: str, now_s: float) -> list[Alert]:
+        """Give what fires and is not muted, of what a receiver was told."""
+        groups = self._groups[receiver]
+        firing = [alert for alert in self.alerts(now_s) if alert.state == "firing" and not alert.muted]
+        return [alert for alert in firing if groups.knows(alert.id)]
 
     def silence(
         self, matchers: Mapping[str, str], *, until_s: float, author: str, comment: str, now_s: float
@@ -123,7 +130,7 @@ class AlertEngine:
             "tracks": [[*subject, track.save()] for subject, track in self._tracks.items()],
             "shown": [[*subject, alert.to_json()] for subject, alert in self._shown.items()],
             "over": [alert.to_json() for alert in self._over.values()],
-            "groups": self._groups.save(),
+            "groups": {name: groups.save() for name, groups in self._groups.items()},
             "silences": [one.to_json() for one in self._silences.values()],
             "beat": self._beat,
         }
@@ -139,7 +146,8 @@ class AlertEngine:
         self._shown = {Subject(*subject): Alert.from_json(alert) for *subject, alert in state["shown"]}
         over = [Alert.from_json(alert) for alert in state["over"]]
         self._over = {alert.id: alert for alert in over}
-        self._groups.restore(state["groups"])
+        for name in self._groups.keys() & state["groups"].keys():
+            self._groups[name].restore(state["groups"][name])
         silences = [Silence.from_json(one) for one in state["silences"]]
         self._silences = {one.id: one for one in silences}
         self._beat = int(state["beat"])
@@ -181,13 +189,13 @@ class AlertEngine:
         return ""
 
     def _heartbeat(self, now_s: float) -> list[Notice]:
-        if not any(receiver.heartbeat for receiver in self._section.notify.values()):
-            return []
         beat = int(now_s // self._section.heartbeat_s)
         if beat == self._beat:
             return []
         self._beat = beat
-        return [Notice(short_digest("heartbeat", str(beat)), "heartbeat", now_s, is_heartbeat=True)]
+        listeners = [name for name, receiver in self._section.notify.items() if receiver.heartbeat]
+        said = short_digest("heartbeat", str(beat))
+        return [Notice(said, name, "heartbeat", now_s, is_heartbeat=True) for name in listeners]
 
 
 def _alert(subject: Subject, verdict: Verdict, track: Track, state: State | str) -> Alert:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from fnmatch import fnmatchcase
 from typing import Any
 
 from ferryman.core.alerting import AlertsSection
@@ -22,16 +23,17 @@ class _Group:
 
 
 class Groups:
-    """Decide what is due; times are seconds of a `Pace`."""
+    """Decide what is due to be told to one receiver; times are seconds of a `Pace`."""
 
-    def __init__(self, section: AlertsSection) -> None:
-        self._section = section
+    def __init__(self, section: AlertsSection, name: str) -> None:
+        self._section, self._name = section, name
+        self._receiver = section.notify[name]
         self._groups: dict[str, _Group] = {}
 
     def due(self, firing: Sequence[Alert], over: Mapping[str, Alert], when: Moment) -> list[Notice]:
         """Give what is to be told now. `over` holds by id the alerts that ended; muted ones begin nothing."""
         members: dict[str, list[Alert]] = {key: [] for key in self._groups}
-        for alert in firing:
+        for alert in filter(self._wants, firing):
             members.setdefault(self._key(alert), []).append(alert)
         notices = []
         for key in sorted(members):
@@ -70,13 +72,22 @@ class Groups:
             return news_s + self._section.group_wait_s
         return max(news_s, group.last_s + self._section.group_interval_s)
 
-    def _tell(self, key: str, group: _Group, alerts: Sequence[Alert], still: set[str], when: Moment) -> Notice:
+    def _wants(self, alert: Alert) -> bool:
+        fits = any(fnmatchcase(alert.model, pattern) for pattern in self._receiver.models)
+        return fits and alert.severity in self._receiver.severities
+
+    def _tell(self, key: str, group: _Group, alerts: Sequence[Alert], still: set[str], when: Moment) -> Notice | None:
         told = tuple(sorted(alerts, key=lambda alert: (alert.state != "firing", alert.rule, alert.version)))
         group.sequence += 1
         kept = {alert_id: episode for alert_id, episode in group.told.items() if alert_id in still}
         group.told = kept | {alert.id: alert.episode for alert in told if alert.state == "firing"}
         group.last_s, group.news_s = when.elapsed_s, None
-        return Notice(notice_id(key, group.sequence, told), key, when.now_s, told, labels=self._labels(told[0]))
+        if not self._receiver.resolved:
+            told = tuple(alert for alert in told if alert.state == "firing")
+        if not told:
+            return None
+        name = notice_id(self._name, key, group.sequence, told)
+        return Notice(name, self._name, key, when.now_s, told, labels=self._labels(told[0]))
 
     def _key(self, alert: Alert) -> str:
         return ",".join(f"{name}={text}" for name, text in self._labels(alert).items())

@@ -9,7 +9,7 @@ from ferryman.monitor.alerts.pace import Moment
 Change = Literal["", "began", "ended"]
 GONE_S = 300.0
 """What isn't measured for so long is over: the version was unloaded, or the sensor is gone."""
-_FLAP_S, _LONGEST_HOLD_S, _LEAST_HOLD_S = 3600.0, 3600.0, 60.0
+_FLAP_S, _LONGEST_HOLD_S, _LEAST_HOLD_S = 86400.0, 3600.0, 60.0
 
 
 @dataclass(slots=True)
@@ -46,7 +46,7 @@ class Track:
         return ""
 
     def hold_s(self, clear_s: float, elapsed_s: float) -> float:
-        """Give how long it must be gone before it is over: twice as long for each time it came back this hour."""
+        """Give how long it must be gone before it is over: twice as long for each end within a day."""
         self.ends_s = [end for end in self.ends_s if elapsed_s - end < _FLAP_S]
         if not self.ends_s:
             return clear_s
