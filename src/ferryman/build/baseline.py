@@ -62,9 +62,7 @@ def _read(workshop: Workshop, artifact: Artifact) -> dict[str, list[Value]]:
             rows.append(places)
             workshop.progress("baseline of the signals", done=done, total=len(calls))
     for reader, count in signals.unread.items():
-        workshop.progress(
-            "bundle", note=f"the signals of its {reader}s could not be read in {count} of {len(parts)} calls"
-        )
+        workshop.progress("bundle", note=f"warning: {count} of {len(parts)} calls have no signals of their {reader}")
     return _joined(parts, rows, served)
 
 

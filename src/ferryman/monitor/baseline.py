@@ -200,7 +200,7 @@ def _describe(values: Sequence[Value]) -> NumberBaseline | CategoryBaseline | No
     finite = known[np.abs(known) < _LARGEST]
     return NumberBaseline(
         count=len(numbers),
-        missing=1 - known.size / len(numbers),
+        missing=(len(numbers) - known.size) / len(numbers),
         mean=float(finite.mean()) if finite.size else 0.0,
         std=float(finite.std()) if finite.size else 0.0,
         quantiles=_quantiles(known),
@@ -225,7 +225,8 @@ def _describe_categories(values: Sequence[Value]) -> CategoryBaseline:
     if rest := sum(count for _, count in ranked[MOST_CATEGORIES:]):
         shares[OTHER] = shares.get(OTHER, 0.0) + rest / total
     once = sum(count == 1 for count in counts.values())
-    return CategoryBaseline(len(values), 1 - total / len(values), shares, len(counts), once / total)
+    missing = (len(values) - total) / len(values)
+    return CategoryBaseline(len(values), missing, shares, len(counts), once / total)
 
 
 def _short(value: float) -> float:

@@ -1,6 +1,7 @@
 """Guess the language of a text from its letters and its most frequent words: enough to see a mix of them change."""
 
 import re
+from unicodedata import normalize
 
 import numpy as np
 
@@ -22,7 +23,7 @@ _WORDS = {
     for language, words in {
         "en": "the and of to in is that for it with was on are this as be by have not you from or at which",
         "de": "der die das und ist nicht ein eine zu den mit von auf im sich des dem auch es werden oder als wird",
-        "fr": "le la les et des est une dans pour que qui sur pas du au par ce il sont avec ne aux ou leur",
+        "fr": "le la les et des est un une dans pour que qui sur pas du au par ce il sont ne aux ou de en tous l d",
         "es": "el la los las y de que en un una por con para es no se del al lo como su sin son toda",
         "it": "il di che la e per un una non con del della sono le i gli si da nel come al ogni dei in",
         "pt": "o a os as e de que do da em um uma para com nao por se no na dos mais ao sem todo",
@@ -40,12 +41,8 @@ _WORDS = {
     }.items()
 }
 _WORD = re.compile(r"[^\W\d_]+")
-_FOLDED = str.maketrans(
-    "\u00e0\u00e1\u00e2\u00e3\u00e4\u00e5\u0105\u00e7\u0107\u010d\u00e8\u00e9\u00ea\u00eb\u0119\u00ec\u00ed\u00ee\u00ef"
-    "\u0131\u0144\u00f1\u00f2\u00f3\u00f4\u00f5\u00f6\u0151\u00f8\u0159\u015b\u0161\u0219\u015f\u021b\u0163\u00f9\u00fa"
-    "\u00fb\u00fc\u0171\u00fd\u017c\u017a\u0103\u0142\u011b",
-    "aaaaaaaccceeeeeiiiiinnooooooorssssttuuuuuyzzale",
-)
+_MARK = re.compile(r"[\u0300-\u036f]")
+_WITHOUT_MARKS = str.maketrans("\u0131\u0142\u00f8\u0111", "ilod")
 
 
 def guess_language(text: str) -> str:
@@ -63,7 +60,8 @@ def guess_language(text: str) -> str:
 
 
 def _by_words(text: str) -> str:
-    words = [word.translate(_FOLDED) for word in _WORD.findall(text.lower())]
+    bare = _MARK.sub("", normalize("NFD", text.lower())).translate(_WITHOUT_MARKS)
+    words = _WORD.findall(bare)
     hits = {language: sum(word in known for word in words) for language, known in _WORDS.items()}
     ranked = sorted(hits, key=lambda language: -hits[language])
     is_clear = hits[ranked[0]] > hits[ranked[1]] and hits[ranked[0]] >= max(1, len(words) * 0.1)

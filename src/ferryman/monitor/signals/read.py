@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from threading import Lock
 from typing import Any, cast
 
+import numpy as np
+
 from ferryman.core.record import Value
 from ferryman.core.signature import Array, Signature
 from ferryman.core.task import Answer, Item, PictureInput, TaskSpec
@@ -19,6 +21,10 @@ from ferryman.monitor.signals.tensors import InputReader, OutputReader
 from ferryman.monitor.signals.texts import TextReader
 
 _log = logging.getLogger("ferryman.monitor")
+_NAMED = {
+    "picture": "pictures", "text": "texts", "table": "rows", "input": "input tensors", "answer": "answers",
+    "output": "output tensors",
+}  # fmt: skip
 
 
 class Signals:
@@ -63,9 +69,10 @@ class Signals:
 
     def _try(self, name: str, reader: Reader, asked: Asked) -> Found:
         try:
-            found = reader.read(asked)
-            if name == "table" and self._baseline is not None:
-                found |= judge_rows(found, self._baseline)
+            with np.errstate(all="ignore"):  # NaN and infinities are no news here: they are what is looked for
+                found = reader.read(asked)
+                if name == "table" and self._baseline is not None:
+                    found |= judge_rows(found, self._baseline)
         except Exception as error:  # noqa: BLE001 - a task may be anybody's, and a request must not fail by being looked at
             self._count(name, error)
             return {}
@@ -76,7 +83,7 @@ class Signals:
             self._unread[name] += 1
             is_first = self._unread[name] == 1
         if is_first:
-            _log.warning("the signals of a %s can't be read (told once): %r", name, error)
+            _log.warning("the signals of %s can't be read (told once): %r", _NAMED[name], error)
 
 
 def _fitted(values: list[Value], rows: int) -> list[Value]:
