@@ -45,8 +45,6 @@ def ask(number: int, look: Look | None = None) -> Ask:
     return made
 
 
-
-
 def test_facts_and_what_a_worker_saw_are_put_together() -> None:
     async def scenario() -> None:
         pair = Pair()

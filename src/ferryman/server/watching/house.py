@@ -11,10 +11,12 @@ from ferryman.bundle.read import load_bundle
 from ferryman.core.errors import FerrymanError
 from ferryman.core.record import Record
 from ferryman.monitor.baseline import Baseline
-from ferryman.monitor.drift.watch import DriftChange, DriftWatch
+from ferryman.monitor.drift.change import DriftChange
+from ferryman.monitor.drift.watch import DriftWatch
 from ferryman.monitor.store.keeper import RecordKeeper
 from ferryman.server.watching.letters import Seen, read_looks, read_records
 from ferryman.server.watching.orders import Orders, Watched
+from ferryman.server.watching.rows import Rows
 from ferryman.server.watching.states import States
 
 _SAVE_S = 10.0
@@ -33,6 +35,7 @@ class House:
         self.lost: Counter[str] = Counter()
         self._clock = clock
         self._drift: dict[Key, DriftWatch] = {}
+        self._rows: dict[Key, Rows] = {}  # since the last tick: many at once are compared cheaply
         self._watched: dict[Key, Watched] = {}
         folder = Path(orders.folder) if orders.folder else None
         self._states = States(folder / "states") if folder is not None else None
@@ -47,6 +50,7 @@ class House:
         for key in [key for key in self._watched if wanted.get(key) != self._watched[key]]:
             self._save(key)
             self._drift.pop(key, None)
+            self._rows.pop(key, None)
             del self._watched[key]
         for key, each in wanted.items():
             if key not in self._watched:
@@ -63,7 +67,11 @@ class House:
             self._compare(seen)
 
     def tick(self) -> None:
-        """Save states now and then."""
+        """Compare what came since the last time with the baselines; save states now and then."""
+        for key, rows in self._rows.items():
+            for change in self._drift[key].add(rows.columns, rows.at_s):
+                self._tell(key, change)
+        self._rows.clear()
         now_s = time.monotonic()
         if now_s - self._saved_s > _SAVE_S:
             self._saved_s = now_s
@@ -77,14 +85,17 @@ class House:
 
     def close(self) -> None:
         """Save what is known."""
+        self.tick()
         for key in self._drift:
             self._save(key)
         if self._keeper is not None:
             self._keeper.close()
 
-    def drift(self) -> dict[str, dict[str, Any]]:  # JSON
-        """Give the drift of each version, by "model/version"."""
-        return {f"{model}/{version}": watch.state() for (model, version), watch in self._drift.items()}
+    def drift(self) -> list[dict[str, Any]]:  # JSON
+        """Give the drift of each version."""
+        return [
+            {"model": model, "version": version, **watch.state()} for (model, version), watch in self._drift.items()
+        ]
 
     def losses(self) -> dict[str, int]:
         """Give how many records were lost here, by reason."""
@@ -124,13 +135,11 @@ class House:
         if not seen.records or not seen.columns:
             return
         first = seen.records[0]
-        watch = self._drift.get((first.model, first.version))
-        if watch is None:
-            return
-        self.rows += len(next(iter(seen.columns.values())))
-        for change in watch.add(seen.columns, first.at_s):
-            self._tell(first, change)
+        key = (first.model, first.version)
+        if key in self._drift:
+            rows = self._rows.setdefault(key, Rows())
+            self.rows += rows.add(seen.columns, first.at_s)
 
-    def _tell(self, record: Record, change: DriftChange) -> None:
-        moved = "; ".join(str(each) for each in change.signals[:3])
-        _log.warning("model '%s' version %s: drift %s: %s", record.model, record.version, change.kind, moved)
+    def _tell(self, key: Key, change: DriftChange) -> None:
+        moved = "; ".join(each.text for each in change.signals[:3])
+        _log.warning("model '%s' version %s: drift %s: %s", *key, change.kind, moved)

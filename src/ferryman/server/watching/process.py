@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 import traceback
+from collections.abc import Callable
 from typing import Any, NoReturn
 
 import orjson
@@ -19,7 +20,9 @@ from ferryman.server.watching.orders import read_orders, read_watched
 
 MOST_MESSAGE_BYTES = 212_992
 _TICK_S = 1.0
+_MOST_SCORES = 50  # of a version, strongest first
 _NICE = 5  # serving goes first
+_log = logging.getLogger("ferryman.watch")
 
 
 def live(link: int, orders: int) -> NoReturn:
@@ -70,11 +73,17 @@ class _Watch:
 
     def _take(self, message: bytes) -> None:
         head, _, body = message.partition(b"\n")
-        number, _ = (int(part) for part in head.split())
+        number, records = (int(part) for part in head.split())
         if self._last_number and number > self._last_number + 1:
             self._house.lost["unread"] += number - self._last_number - 1
         self._last_number = number
-        letter = orjson.loads(body)
+        try:
+            self._read(orjson.loads(body))
+        except Exception:  # noqa: BLE001 - what one message holds must not end the watch of all others
+            self._house.lost["unreadable"] += records
+            _log.exception("a message can't be read")
+
+    def _read(self, letter: dict[str, Any]) -> None:  # JSON
         if "watched" in letter:
             self._house.watch(read_watched(letter["watched"]))
         elif "question" in letter:
@@ -83,7 +92,7 @@ class _Watch:
             self._house.take(letter)
 
     def _answer(self, question: dict[str, Any]) -> None:  # JSON
-        answers = {"drift": self._house.drift}
+        answers: dict[str, Callable[[], Any]] = {"status": self._status, "drift": self._house.drift}  # JSON
         self._tell({"answer": {"number": question["number"], "value": answers[question["about"]]()}})
 
     def _status(self) -> dict[str, Any]:  # JSON
@@ -95,7 +104,7 @@ class _Watch:
             "records": house.records,
             "rows": house.rows,
             "lost": house.losses(),
-            "drift": {name: _brief(state) for name, state in house.drift().items()},
+            "drift": [_brief(state) for state in house.drift()],
         }
 
     def _tell(self, told: dict[str, Any]) -> None:  # JSON
@@ -114,4 +123,6 @@ class _Watch:
 
 
 def _brief(state: dict[str, Any]) -> dict[str, Any]:  # JSON
-    return state
+    """Leave out what a message of each second has no room for: a table may have a thousand signals."""
+    strongest = dict(list(state["scores"].items())[:_MOST_SCORES])
+    return {**{key: state[key] for key in ("model", "version", "drifted", "threshold")}, "scores": strongest}

@@ -20,7 +20,6 @@ from ferryman.server.data.worker.memory import give_back_memory
 from ferryman.server.data.worker.messages import read_items, read_tensors, write_outcome
 from ferryman.server.data.worker.order import read_order, write_loaded
 from ferryman.server.data.worker.running import Outcome, Runner
-from ferryman.server.data.worker.sight import write_note
 from ferryman.server.data.worker.wire import (
     DONE,
     FAILED,
@@ -191,5 +190,5 @@ class _Worker:
                 _log.error("a request failed", exc_info=error)
         self._link.send_outcome(frame.number, outcome, meta.get("w"))
         if looks:
-            self._link.send_raw(NOTED, frame.number, write_note(runner.signals, outcome.sights or ()))
+            self._link.send_raw(NOTED, frame.number, runner.note(outcome))
         return time.perf_counter() - began_s

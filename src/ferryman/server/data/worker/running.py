@@ -11,7 +11,7 @@ from ferryman.core.errors import FerrymanError, InputError
 from ferryman.core.signature import Array
 from ferryman.core.task import Answer, Batch, Item
 from ferryman.server.data.worker.loading import Model
-from ferryman.server.data.worker.sight import Sight
+from ferryman.server.data.worker.sight import Sight, write_note
 
 
 @dataclass(slots=True)
@@ -66,7 +66,6 @@ class Runner:
     """Answer jobs from several threads; at most `engines` of them are in the engine at once."""
 
     def __init__(self, model: Model, engines: int) -> None:
-        self.signals = model.signals
         self._model = model
         self._engine = threading.Lock() if engines == 1 else threading.Semaphore(engines)
 
@@ -84,6 +83,10 @@ class Runner:
         except Exception as failure:  # noqa: BLE001 - a model may fail in any way, and must not take its process down
             self._run_each(asks, failure, outcome)
         return outcome
+
+    def note(self, outcome: Outcome) -> bytes:
+        """Tell what was seen, as `sight.write_note` has it."""
+        return write_note(self._model.signals, self._model.task, outcome.sights or ())
 
     def run_items(self, asks: Sequence[Sequence[Item]], *, looks: bool = False) -> Outcome:
         """Answer asks of one or more items each."""
