@@ -57,6 +57,11 @@ def table(raws: Sequence[Raw]) -> Table:
     return made | _signals(raws, starts.tolist(), total)
 
 
+def signal_column(kind: str, signal: str) -> str:
+    """Name the column of a signal's numbers (`s`) or categories (`c`)."""
+    return f"{kind}_{signal}".replace("\0", "\N{REPLACEMENT CHARACTER}")
+
+
 def _fixed(name: str, values: list[Any], kind: str) -> NDArray[Any]:  # JSON
     if kind == "VARCHAR":
         texts = np.empty(len(values), dtype=object)
@@ -86,8 +91,10 @@ def _signals(raws: Sequence[Raw], starts: list[int], total: int) -> Table:
                     texts[name][at] = coded
                 else:
                     numbers[name][at] = value_of(coded)
-    named: list[tuple[str, NDArray[Any]]] = [(f"s_{name}", column) for name, column in sorted(numbers.items())]
-    named += [(f"c_{name}", column) for name, column in sorted(texts.items())]
+    named: list[tuple[str, NDArray[Any]]] = [
+        (signal_column("s", name), column) for name, column in sorted(numbers.items())
+    ]
+    named += [(signal_column("c", name), column) for name, column in sorted(texts.items())]
     return dict(_distinct(named))
 
 
@@ -95,7 +102,6 @@ def _distinct(named: Sequence[tuple[str, NDArray[Any]]]) -> Iterable[tuple[str, 
     """Number names that differ only in case, which SQL takes for one."""
     taken: set[str] = set()
     for name, column in named:
-        name = name.replace("\0", "\N{REPLACEMENT CHARACTER}")
         distinct, number = name, 2
         while distinct.lower() in taken:
             distinct, number = f"{name}~{number}", number + 1

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ferryman.core.errors import UserError
-from ferryman.monitor.store.columns import FIXED
+from ferryman.monitor.store.columns import FIXED, signal_column
 from ferryman.monitor.store.engine import Connection, connect, exact, failures, literal, name
 from ferryman.monitor.store.journal import read_segment
 from ferryman.monitor.store.layout import JOURNAL, SEALED, SealedFile, day_of, sealed_files, segments
@@ -76,7 +76,7 @@ def counts(folder: Path, *, by: Sequence[str] = ("model", "version", "outcome"),
 
 def window(folder: Path, signals: Sequence[str], *, scope: Scope = EVERYTHING) -> dict[str, list[Any]]:
     """Give signals of each item by name, in the order of time, with `at_s` and `id`; one that never was is all None."""
-    wanted = [f"{kind}_{signal}" for signal in signals for kind in ("s", "c")]
+    wanted = [signal_column(kind, signal) for signal in signals for kind in ("s", "c")]
     with _Reader(folder, scope) as reader:
         known = {column.lower(): column for column in reader.columns}
         shown = [name(known[column.lower()]) if column.lower() in known else "NULL" for column in wanted]
