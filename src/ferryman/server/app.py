@@ -306,7 +306,7 @@ class Server:
         lane = Lane(self._loop, limits, bundle.manifest.name)
         lane.on_job = partial(_note_job, figures, self._tracing)
         if self._watching is not None:
-            self._watching.look_into(bundle, lane)
+            self._watching.look_into(bundle, lane, figures)
         return lane
 
 

@@ -28,6 +28,7 @@ _ANSWERED_S = 10.0
 _FIRST_S, _LONGEST_S = 0.5, 30.0
 _STEADY_S = 60.0
 _MOST_MESSAGE_BYTES = 212_992
+_STATES = {"pending": 1.0, "firing": 2.0}
 _log = logging.getLogger("ferryman.server")
 
 Labels = tuple[str, ...]
@@ -138,6 +139,18 @@ class Watcher:
             for (model, version), brief in self._briefs()
             for signal, score in brief["scores"].items()
         }
+
+    def alerts(self) -> dict[Labels, float]:
+        """Give the alerts that are pending (1) or fire (2)."""
+        return {
+            (alert["rule"], alert["model"], alert["version"], alert["severity"]): _STATES[alert["state"]]
+            for alert in self.status.get("alerts", ())
+            if alert["state"] in _STATES
+        }
+
+    def notices(self) -> dict[Labels, float]:
+        """Give what was told to each receiver, by what became of it."""
+        return {(receiver, result): float(count) for receiver, result, count in self.status.get("notices", ())}
 
     def lost(self) -> dict[Labels, float]:
         """Give the records that were lost on their way, by reason."""

@@ -1,5 +1,6 @@
 """How the watch is part of a server: what it hears, what /metrics tells of it, and what can be asked of it."""
 
+import asyncio
 from functools import partial
 from pathlib import Path
 
@@ -7,11 +8,13 @@ from ferryman.core.bundle import Bundle
 from ferryman.monitor.baseline import Baseline
 from ferryman.server.control.admin_json import answer, told
 from ferryman.server.control.forever import forever
+from ferryman.server.control.watch_figures import read_figures
 from ferryman.server.control.watcher import Watcher
 from ferryman.server.data.dataplane import Dataplane
 from ferryman.server.data.http.request import Request, Response
 from ferryman.server.data.lane import Lane
 from ferryman.server.data.signals.metrics import Metrics
+from ferryman.server.data.signals.served import ServedMetrics
 from ferryman.server.data.v2.addresses import Route
 from ferryman.server.data.worker.zygote import Zygote
 from ferryman.server.watching.orders import Watched
@@ -24,13 +27,16 @@ class Watching:
 
     def __init__(self, plane: Dataplane, metrics: Metrics, zygote: Zygote, folder: Path | None) -> None:
         self._plane = plane
+        self._metrics = metrics
         self._watcher = Watcher(zygote, folder)
         plane.observers.append(self._watcher.post.heard)
         self._show(metrics)
 
-    def look_into(self, bundle: Bundle, lane: Lane) -> None:
-        """Have calls of a lane looked into, where its bundle has a baseline."""
+    def look_into(self, bundle: Bundle, lane: Lane, figures: ServedMetrics) -> None:
+        """Have calls of a lane looked into, where its bundle has a baseline, and answers held against its contract."""
         cost = bundle.deployment.monitor.cost
+        if (p99_ms := bundle.deployment.contract.p99_ms) is not None:
+            figures.limit_s = p99_ms / 1000
         if cost and Baseline.from_json(bundle.baseline) is not None:
             lane.look = self._watcher.looks(cost)
 
@@ -44,6 +50,7 @@ class Watching:
         return [
             ("GET", "/v1/monitor", told(partial(self._answer, "status"))),
             ("GET", "/v1/monitor/drift", told(partial(self._answer, "drift"))),
+            ("GET", "/v1/monitor/alerts", told(partial(self._answer, "alerts"))),
         ]
 
     def close(self) -> None:
@@ -57,6 +64,8 @@ class Watching:
         ]
         self._watcher.watch(sorted(found, key=lambda each: (each.model, each.version)))
         await self._watcher.balance()
+        figures = await asyncio.to_thread(read_figures, self._metrics.served(), self._plane.readiness())
+        self._watcher.post.tell("figures", figures)
 
     async def _answer(self, about: str, _: Request, __: dict[str, str]) -> Response:
         return answer(await self._watcher.ask(about))
@@ -83,4 +92,12 @@ class Watching:
         metrics.watch(
             "ferryman_drift_threshold", "The score that stands for drift: as often a false alarm as was stated.",
             partial(watcher.of_drift, "threshold"), labels=by_version,
+        )  # fmt: skip
+        metrics.watch(
+            "ferryman_alert_state", "2 where an alert fires, 1 where it is pending.", watcher.alerts,
+            labels=("rule", *by_version, "severity"),
+        )  # fmt: skip
+        metrics.watch(
+            "ferryman_notices_total", "What was told to receivers, by what became of it.",
+            watcher.notices, labels=("receiver", "result"), kind="counter",
         )  # fmt: skip

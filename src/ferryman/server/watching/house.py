@@ -1,19 +1,26 @@
 """All that is watched: versions with their baselines, the drift of each, and records."""
 
 import logging
+import os
+import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ferryman.bundle.read import load_bundle
+from ferryman.core.alerting import AlertsSection
 from ferryman.core.errors import FerrymanError
 from ferryman.core.record import Record
+from ferryman.core.recording import RecordsSection
+from ferryman.monitor.alerts.rules import Rule, rules_of, rules_of_machine
 from ferryman.monitor.baseline import Baseline
 from ferryman.monitor.drift.change import DriftChange
 from ferryman.monitor.drift.watch import DriftWatch
+from ferryman.monitor.notify.desk import AlertDesk
 from ferryman.monitor.store.keeper import RecordKeeper
+from ferryman.server.watching.facts import of_drift, of_machine, of_versions
 from ferryman.server.watching.letters import Seen, read_looks, read_records
 from ferryman.server.watching.orders import Orders, Watched
 from ferryman.server.watching.rows import Rows
@@ -31,6 +38,7 @@ class House:
     def __init__(self, orders: Orders, *, clock: Callable[[], float] = time.time) -> None:
         self.records = 0
         self.rows = 0
+        self.figures: Sequence[Mapping[str, Any]] = ()  # JSON: what the front counts of each version
         self.looking_s = 0.0  # CPU time that workers say they took to look
         self.lost: Counter[str] = Counter()
         self._clock = clock
@@ -40,6 +48,11 @@ class House:
         folder = Path(orders.folder) if orders.folder else None
         self._states = States(folder / "states") if folder is not None else None
         self._keeper: RecordKeeper | None = None
+        self._section: AlertsSection | None = None
+        self._passing = tempfile.TemporaryDirectory(prefix="ferryman-watch-")  # where nothing is to be kept
+        self._told: list[dict[str, Any]] = []  # JSON
+        self._desk: AlertDesk | None = None
+        self._rules: dict[Key, list[Rule]] = {}
         self._saved_s = 0.0
         self._folder = folder
         self.watch(orders.watched)
@@ -51,11 +64,15 @@ class House:
             self._save(key)
             self._drift.pop(key, None)
             self._rows.pop(key, None)
+            self._rules.pop(key, None)
             del self._watched[key]
         for key, each in wanted.items():
             if key not in self._watched:
                 self._watched[key] = each
                 self._begin(key, each)
+        if self._desk is not None:
+            machine = rules_of_machine(self._section) if self._section is not None else []
+            self._desk.use([*machine, *(rule for rules in self._rules.values() for rule in rules)])
 
     def take(self, letter: dict[str, Any]) -> None:  # JSON
         """Take what a message holds."""
@@ -72,6 +89,15 @@ class House:
             for change in self._drift[key].add(rows.columns, rows.at_s):
                 self._tell(key, change)
         self._rows.clear()
+        self._told = [
+            {"model": model, "version": version, **watch.state()} for (model, version), watch in self._drift.items()
+        ]
+        if self._desk is not None:
+            lost = sum(self.losses().values())
+            facts = [*of_versions(self.figures), *of_drift(self.drift()), *of_machine(self._folder, lost)]
+            for notice in self._desk.observe(facts, self._clock()):
+                for alert in notice.alerts:
+                    _log.warning("alert %s %s: %s", alert.rule, alert.state, alert.summary)
         now_s = time.monotonic()
         if now_s - self._saved_s > _SAVE_S:
             self._saved_s = now_s
@@ -90,12 +116,29 @@ class House:
             self._save(key)
         if self._keeper is not None:
             self._keeper.close()
+        if self._desk is not None:
+            self._desk.close(self._clock())
+        self._passing.cleanup()
+
+    def alerts(self) -> list[dict[str, Any]]:  # JSON
+        """Give what is pending, fires, or was over within the hour."""
+        return [alert.to_json() for alert in self._desk.alerts(self._clock())] if self._desk is not None else []
+
+    def notices(self) -> list[tuple[str, str, int]]:
+        """Give what became of what receivers were told: receiver, result, count."""
+        if self._desk is None:
+            return []
+        told = self._desk.outbox.status()
+        return [
+            (name, result, count)
+            for name, figures in told.items()
+            for result, count in figures.items()
+            if type(count) is int and result != "waiting"
+        ]
 
     def drift(self) -> list[dict[str, Any]]:  # JSON
-        """Give the drift of each version."""
-        return [
-            {"model": model, "version": version, **watch.state()} for (model, version), watch in self._drift.items()
-        ]
+        """Give the drift of each version, as it was at the last tick."""
+        return self._told
 
     def losses(self) -> dict[str, int]:
         """Give how many records were lost here, by reason."""
@@ -110,8 +153,9 @@ class House:
         except FerrymanError as error:
             _log.warning("model '%s' version %s is not watched: %s", each.model, each.version, error)
             return
-        if self._keeper is None and self._folder is not None:
-            self._keeper = RecordKeeper(self._folder / "records", bundle.deployment.monitor.records)
+        self._open_keeper(bundle.deployment.monitor.records)
+        self._rules[key] = rules_of(bundle.deployment, version=each.version)
+        self._open_desk(bundle.deployment.monitor.alerts)
         baseline = Baseline.from_json(bundle.baseline) if bundle.manifest.digest == each.digest else None
         if baseline is None:
             _log.warning("model '%s' version %s has no baseline to find drift by", each.model, each.version)
@@ -121,6 +165,27 @@ class House:
         self._drift[key] = (
             DriftWatch.restore(baseline, policy, saved) if saved is not None else DriftWatch(baseline, policy)
         )
+
+    def _open_keeper(self, section: RecordsSection) -> None:
+        """Keep records by the rules of the first bundle: a server has one store."""
+        if self._keeper is not None or self._folder is None:
+            return
+        try:
+            self._keeper = RecordKeeper(self._folder / "records", section)
+        except FerrymanError as error:
+            _log.error("no records are kept: %s", error)
+            self._folder = None
+
+    def _open_desk(self, section: AlertsSection) -> None:
+        """Have somebody hear of alerts: the first bundle with receivers says who; a server has one desk."""
+        if self._desk is not None and (not section.notify or (self._section is not None and self._section.notify)):
+            return
+        if self._desk is not None:
+            self._desk.close(self._clock())
+        folder = self._folder / "alerts" if self._folder is not None else Path(self._passing.name)
+        folder.mkdir(parents=True, exist_ok=True)
+        self._section = section
+        self._desk = AlertDesk(folder, section, os.environ)
 
     def _save(self, key: Key) -> None:
         if self._states is not None and (watch := self._drift.get(key)) is not None:

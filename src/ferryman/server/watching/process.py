@@ -20,6 +20,7 @@ from ferryman.server.watching.orders import read_orders, read_watched
 
 MOST_MESSAGE_BYTES = 212_992
 _TICK_S = 1.0
+_MOST_ALERTS = 200
 _MOST_SCORES = 50  # of a version, strongest first
 _NICE = 5  # serving goes first
 _log = logging.getLogger("ferryman.watch")
@@ -86,6 +87,8 @@ class _Watch:
     def _read(self, letter: dict[str, Any]) -> None:  # JSON
         if "watched" in letter:
             self._house.watch(read_watched(letter["watched"]))
+        elif "figures" in letter:
+            self._house.figures = letter["figures"]
         elif "question" in letter:
             self._answer(letter["question"])
         else:
@@ -93,6 +96,7 @@ class _Watch:
 
     def _answer(self, question: dict[str, Any]) -> None:  # JSON
         answers: dict[str, Callable[[], Any]] = {"status": self._status, "drift": self._house.drift}  # JSON
+        answers["alerts"] = self._house.alerts
         self._tell({"answer": {"number": question["number"], "value": answers[question["about"]]()}})
 
     def _status(self) -> dict[str, Any]:  # JSON
@@ -104,6 +108,8 @@ class _Watch:
             "records": house.records,
             "rows": house.rows,
             "lost": house.losses(),
+            "alerts": [_short(alert) for alert in house.alerts()[:_MOST_ALERTS]],
+            "notices": house.notices(),
             "drift": [_brief(state) for state in house.drift()],
         }
 
@@ -120,6 +126,10 @@ class _Watch:
                 self._house.tidy()
             except Exception:  # noqa: BLE001 - a store that fails must not end the rest
                 traceback.print_exc()
+
+
+def _short(alert: dict[str, Any]) -> dict[str, Any]:  # JSON
+    return {key: alert[key] for key in ("rule", "model", "version", "severity", "state")}
 
 
 def _brief(state: dict[str, Any]) -> dict[str, Any]:  # JSON

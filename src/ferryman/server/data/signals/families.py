@@ -1,5 +1,6 @@
 """The metrics of served versions, each made from the numbers that the loop counted."""
 
+import math
 from collections.abc import Callable, Sequence
 
 from ferryman.server.data.signals.exposition import Family, Kind
@@ -32,7 +33,9 @@ def of_versions(served: Sequence[ServedMetrics]) -> list[Family]:
     requests.values = [((one.name, one.version, *key), n) for one in served for key, n in one.requests.items()]
     nonfinite = _family("ferryman_nonfinite_answers_total", "counter", "Answers that held NaN or infinity.")
     nonfinite.values = [((one.name, one.version), one.nonfinite_answers) for one in served]
-    return [requests, nonfinite, *(_histogram(*named, served) for named in _HISTOGRAMS), *_gauges(served)]
+    slow = _family("ferryman_slow_total", "counter", "Answers that took longer than the contract's p99_ms.")
+    slow.values = [((one.name, one.version), one.slow) for one in served if one.limit_s < math.inf]
+    return [requests, nonfinite, slow, *(_histogram(*named, served) for named in _HISTOGRAMS), *_gauges(served)]
 
 
 def _gauges(served: Sequence[ServedMetrics]) -> list[Family]:

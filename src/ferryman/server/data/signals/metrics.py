@@ -50,6 +50,10 @@ class Metrics:
         self._left_s.pop((name, version), None)
         return self._served.setdefault((name, version), ServedMetrics(name, version))
 
+    def served(self) -> list[ServedMetrics]:
+        """Give the figures of every version that is loaded now."""
+        return [one for one in self._served.values() if one.live is not None]
+
     def find(self, name: str, version: str) -> ServedMetrics | None:
         """Give the figures of a version that is, or was, served."""
         return self._served.get((name, version))

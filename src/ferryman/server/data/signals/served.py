@@ -1,5 +1,6 @@
 """The figures of one served version: plain numbers that the loop adds to."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -36,11 +37,12 @@ class ServedMetrics:
     """Count what one version does; for the loop's thread only.
 
     It counts on when the version is loaded again, with other content, too. `live` is None while nothing is loaded.
+    Answers that took longer than `limit_s` are `slow`.
     """
 
     __slots__ = (
-        "batch_rows", "finish_s", "infer_s", "live", "name", "nonfinite_answers", "prepare_s", "queue_s",
-        "request_bytes", "request_s", "requests", "response_bytes", "rows", "version", "weighted_s",
+        "batch_rows", "finish_s", "infer_s", "limit_s", "live", "name", "nonfinite_answers", "prepare_s", "queue_s",
+        "request_bytes", "request_s", "requests", "response_bytes", "rows", "slow", "version", "weighted_s",
     )  # fmt: skip
 
     def __init__(self, name: str, version: str) -> None:
@@ -49,6 +51,8 @@ class ServedMetrics:
         self.live: Live | None = None
         self.nonfinite_answers = 0
         self.rows = 0
+        self.limit_s = math.inf
+        self.slow = 0
         self.requests = dict.fromkeys(_STARTS, 0)
         self.request_s = Histogram(SECONDS)
         self.queue_s = Histogram(SECONDS)
@@ -78,6 +82,8 @@ class ServedMetrics:
             key = (outcome if outcome in OUTCOMES else FAILED, protocol if protocol in PROTOCOLS else OTHER)
             self.requests[key] = self.requests.get(key, 0) + 1
         self.request_s.observe(seconds)
+        if seconds > self.limit_s and outcome == "ok":
+            self.slow += 1
 
     def job(self, stages: Stages) -> None:
         """Count one call of the engine and what it took; once a call, not once a request that shared it."""
