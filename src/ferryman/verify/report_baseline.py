@@ -1,5 +1,7 @@
 """Write a bundle's baseline for a terminal: what its signals were on the samples of the build."""
 
+import numpy as np
+
 from ferryman.monitor.baseline import Baseline, CategoryBaseline, NumberBaseline
 from ferryman.verify.columns import Cell, Column, Paint, fit, rows, wrap
 from ferryman.verify.figures import plain, significant
@@ -29,7 +31,7 @@ def render_baseline(baseline: Baseline | None, *, width: int, color: bool) -> st
 
 def _number_columns(signals: dict[str, NumberBaseline]) -> list[Column]:
     def quantile(signal: NumberBaseline, rank: float) -> float:
-        return float(signal.quantiles[round(rank * (len(signal.quantiles) - 1))])
+        return float(np.quantile(signal.quantiles, rank))
 
     def column(heading: str, gives_way: int, values: list[float]) -> Column:
         return Column(heading, tuple(Cell(significant(value)) for value in values), gives_way)
