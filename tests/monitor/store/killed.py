@@ -1,9 +1,10 @@
 """Kill a keeper's process at random moments: `python -m tests.monitor.store.killed FOLDER TIMES SEED`.
 
-Each time a child is forked that adds records as fast as it can, seals and hands over; it writes how many it has added into
-a pipe after each `add`. Prints, for each child, the number that it was sure of, as JSON.
+Each time a child is forked that adds records as fast as it can, seals and hands over; it writes how many it has added
+into a pipe after each `add`. Prints, for each child, the number that it was sure of, as JSON.
 """
 
+import contextlib
 import json
 import os
 import random
@@ -13,7 +14,7 @@ import sys
 import time
 from pathlib import Path
 
-import duckdb  # noqa: F401 - before the forks, so that each child is quick
+import duckdb  # noqa: F401, TID253 - before the forks, so that each child is quick
 
 from ferryman.core.record import Record
 from ferryman.core.recording import DirectorySink, RecordsSection
@@ -57,10 +58,8 @@ def kill_one(folder: Path, child: int, after_s: float) -> int:
     while (left_s := deadline_s - time.monotonic()) > 0:
         time.sleep(min(left_s, 0.002))
         os.set_blocking(reading, False)
-        try:
+        with contextlib.suppress(BlockingIOError):
             held += os.read(reading, 1 << 20)
-        except BlockingIOError:
-            pass
     os.kill(pid, signal.SIGKILL)
     _, status = os.waitpid(pid, 0)
     os.set_blocking(reading, True)

@@ -29,7 +29,7 @@ class ObjectsSink:
             "connect_timeout": timedelta(seconds=_CONNECT_S),
             "timeout": timedelta(seconds=_TIMEOUT_S),
         }
-        if options.get("endpoint", options.get("aws_endpoint", url)).startswith("http://"):
+        if any("http://" in told for told in (url, *options.values())):  # only where the operator wrote it
             http["allow_http"] = True
         again = {"max_retries": 0, "retry_timeout": timedelta(seconds=_TIMEOUT_S)}
         try:
