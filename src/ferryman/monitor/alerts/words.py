@@ -1,10 +1,10 @@
 """What people read of an alert: one line that says it, and one that says more."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from ferryman.monitor.alerts.judge import Subject, Verdict, span
 
-_MORE = {
+MORE: Mapping[str, str] = {
     "errors": "The error budget of a month would be gone within days. The log and `ferryman_requests_total` say why.",
     "errors-slow": "Not urgent, but at this pace the error budget doesn't last.",
     "latency": "More answers come later than the contract's p99_ms than may. `ferryman_queue_seconds` says whether "
@@ -26,7 +26,7 @@ def describe(subject: Subject, verdict: Verdict) -> tuple[str, str]:
     """Give summary and description of an alert, from figures as they are now."""
     who = " ".join(part for part in (subject.model, subject.version) if part) or "this machine"
     said = _SAID[subject.rule](verdict)
-    more = f"{verdict.detail}. {_MORE[subject.rule]}" if verdict.detail else _MORE[subject.rule]
+    more = f"{verdict.detail}. {MORE[subject.rule]}" if verdict.detail else MORE[subject.rule]
     return f"{who}: {said}", more
 
 
