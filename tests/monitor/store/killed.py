@@ -14,7 +14,7 @@ import sys
 import time
 from pathlib import Path
 
-import duckdb  # noqa: F401, TID253 - before the forks, so that each child is quick
+import duckdb  # noqa: F401 - before the forks, so that each child is quick
 
 from ferryman.core.record import Record
 from ferryman.core.recording import DirectorySink, RecordsSection
