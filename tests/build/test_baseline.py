@@ -1,5 +1,6 @@
 """What a build keeps of the signals of its samples, and what live traffic is told by it."""
 
+import json
 from pathlib import Path
 
 import cv2
@@ -21,6 +22,8 @@ from tests.build.conftest import Build
 from tests.build.test_missing import open_table
 from tests.bundle.making import make_affine
 from tests.cli.running import ferryman
+from tests.sources.docstrings import labelled
+from tests.tasks.making_texts import make_mean_model, make_tokenizer
 
 ONNX = 'candidates = ["onnx-fp32"]'
 
@@ -69,7 +72,7 @@ def test_darker_pictures_lie_below_the_baseline_and_the_same_ones_do_not(build: 
     signal = number_of(baseline_of(bundle), "picture.brightness")
     files = sorted((project / "evaluation").glob("*.png"))
     same = read(bundle, list(files))["picture.brightness"]
-    pictures = [(np.asarray(cv2.imread(str(file))) * 0.6).astype(np.uint8) for file in files]
+    pictures: list[Item] = [(np.asarray(cv2.imread(str(file))) * 0.6).astype(np.uint8) for file in files]
     darker = read(bundle, pictures)["picture.brightness"]
     assert signal.rank(numbers_of(same)).mean() == pytest.approx(0.5, abs=0.01)
     assert signal.rank(numbers_of(darker)).max() < 0.05
@@ -124,6 +127,30 @@ def test_a_row_is_judged_by_a_baseline_of_other_rows(tmp_path: Path) -> None:
     found = signals.read(inputs=fresh, items=None, contexts=(), answers=None, outputs=None, rows=5000)
     assert kept.mean == pytest.approx(float(np.mean(numbers_of(found["row.out_of_range"]))), abs=0.006)
     assert kept.mean > 0
+
+
+@pytest.mark.parametrize(("kind", "signal"), [("text-classify", "answer.entropy"), ("embed", "answer.embedding.7")])
+def test_a_model_of_texts_keeps_lengths_language_and_its_answers(tmp_path: Path, kind: str, signal: str) -> None:
+    make_tokenizer(tmp_path / "tokenizer.json")
+    model = make_mean_model(tmp_path)
+    texts = [text for text, _ in labelled()][:100]
+    (tmp_path / "texts.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
+    given = {
+        "model": {"name": "texts", "source": str(model)},
+        "task": {"kind": kind, "tokenizer": "tokenizer.json"},
+        "data": {"calibration": "texts.jsonl"},
+    }
+    project = Project(tmp_path, parse_deployment(given, origin="test"))
+    workshop = open_workshop(project, Cache(tmp_path / "cache"), silent)
+    baseline = Baseline.from_json(measure_baseline(workshop, workshop.source))
+    assert baseline is not None
+    assert (baseline.count, signal in baseline.signals) == (100, True)
+    characters = number_of(baseline, "text.characters")
+    assert (characters.low, characters.high) == (min(map(len, texts)), max(map(len, texts)))
+    assert number_of(baseline, "text.unknown").high < 0.5
+    language = baseline.signals["text.language"]
+    assert isinstance(language, CategoryBaseline)
+    assert language.shares["en"] > 0.5
 
 
 def test_a_second_measurement_comes_from_the_cache(tmp_path: Path) -> None:

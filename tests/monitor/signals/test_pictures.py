@@ -47,7 +47,7 @@ def read(
 
 @pytest.fixture(scope="module")
 def pictures(shared_data: Path) -> list[Picture]:
-    files = sorted((shared_data / "coco128_val" / "images").glob("*.jpg"))[::2]
+    files = sorted((shared_data / "coco128_val" / "images").glob("*.jpg"))[::4]
     return [np.asarray(cv2.imread(str(file)), np.uint8) for file in files]
 
 
@@ -177,7 +177,7 @@ def test_a_lens_that_is_covered_wholly_is_all_blocked(pictures: list[Picture]) -
 def test_tiny_inputs_are_read_as_far_as_they_go(side: int) -> None:
     picture = np.random.default_rng(0).integers(0, 255, (30, 50, 3), np.uint8)
     found = read([picture], spec_of(fit="stretch"), signature(side))
-    assert found["picture.aspect"] == [math.log2(50 / 30)]
+    assert found["picture.aspect"] == [round(math.log2(50 / 30), 3)]
     assert ("picture.brightness" in found) == (side >= 8)
 
 

@@ -33,6 +33,8 @@ class AnswerReader:
     - value: `answer.value`. embedding: `answer.embedding.0` to `.7`, its direction along eight fixed random ones
       (each about normal), and `answer.norm`.
     - of any other answer each number and text under its own key: `answer.KEY`.
+
+    Scores and places are rounded to 4 digits after the point: what is 1 on one machine is so on another.
     """
 
     def __init__(self, show_score: float) -> None:
@@ -68,15 +70,15 @@ def _read_boxes(answer: Answer, context: object, show_score: float) -> dict[str,
     found: dict[str, Value] = {
         "objects": float(len(shown)),
         "empty": float(not shown),
-        "best": max(scores, default=0.0),
+        "best": round(max(scores, default=0.0), 4),
         "label": None,
     }
     if not shown:
         return found | dict.fromkeys(("confidence", "least", "box_area", "box_x", "box_y"), MISSING)
     best = [scores[place] for place in shown]
     chosen = shown[crc32(repr(answer["boxes"][shown[0]]).encode()) % len(shown)]
-    found |= {"label": as_category(str(answer["labels"][chosen])), "confidence": math.fsum(best) / len(best)}
-    return found | {"least": min(best)} | _read_places([answer["boxes"][place] for place in shown], context)
+    found |= {"label": as_category(str(answer["labels"][chosen])), "confidence": round(math.fsum(best) / len(best), 4)}
+    return found | {"least": round(min(best), 4)} | _read_places([answer["boxes"][place] for place in shown], context)
 
 
 def _read_places(boxes: Sequence[Sequence[float]], context: object) -> dict[str, Value]:
@@ -86,7 +88,8 @@ def _read_places(boxes: Sequence[Sequence[float]], context: object) -> dict[str,
     corners = np.asarray(boxes, np.float64) / (width, height, width, height)
     areas = np.maximum((corners[:, 2] - corners[:, 0]) * (corners[:, 3] - corners[:, 1]), 1e-9)
     centres = (corners[:, :2] + corners[:, 2:]).mean(axis=0) / 2
-    return {"box_area": float(np.log2(areas).mean()), "box_x": float(centres[0]), "box_y": float(centres[1])}
+    found = {"box_area": float(np.log2(areas).mean()), "box_x": float(centres[0]), "box_y": float(centres[1])}
+    return {name: round(value, 4) for name, value in found.items()}
 
 
 def _read_ranking(labels: Sequence[Any], scores: Sequence[float]) -> dict[str, Value]:
@@ -95,9 +98,9 @@ def _read_ranking(labels: Sequence[Any], scores: Sequence[float]) -> dict[str, V
     first = float(scores[0])
     return {
         "label": as_category(str(labels[0])),
-        "confidence": first,
-        "margin": first - float(scores[1]) if len(scores) > 1 else MISSING,
-        "entropy": _entropy(scores),
+        "confidence": round(first, 4),
+        "margin": round(first - float(scores[1]), 4) if len(scores) > 1 else MISSING,
+        "entropy": round(_entropy(scores), 4),
     }
 
 

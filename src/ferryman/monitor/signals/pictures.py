@@ -68,18 +68,19 @@ class PictureReader:
 
     def _read_one(self, values: NDArray[Any], context: Placed | None) -> dict[str, Value]:
         planes = values if self._planar else values.transpose(2, 0, 1)
-        found: dict[str, Value] = {"picture.aspect": MISSING, "picture.megapixels": MISSING}
+        found = {"aspect": MISSING, "megapixels": MISSING}
         if context is not None:
             width, height = context.width, context.height
-            found = {"picture.aspect": math.log2(width / height), "picture.megapixels": width * height / 1e6}
+            found = {"aspect": math.log2(width / height), "megapixels": width * height / 1e6}
             planes = _placed(planes, context)
         elif self._pad is not None:
             planes = _unpadded(planes, self._pad)
-        if min(planes.shape[1:]) < _LEAST_SIDE:
-            return found
-        return found | self._measure(planes)
+        if min(planes.shape[1:]) >= _LEAST_SIDE:
+            found |= self._measure(planes)
+        # Rounded, so that what is the same everywhere (grey pictures have no cast) is so on every machine.
+        return {f"picture.{name}": round(value, 3) for name, value in found.items()}
 
-    def _measure(self, planes: NDArray[Any]) -> dict[str, Value]:
+    def _measure(self, planes: NDArray[Any]) -> dict[str, float]:
         height, width = planes.shape[1:]
         step = max(1, (height - 2) * width // _SAMPLED)
         above, middle, below = (self._grey(planes[:, offset : height - 2 + offset : step]) for offset in range(3))
@@ -95,13 +96,13 @@ class PictureReader:
         with self._lock:
             repeated = digest in self._recent
             self._recent.append(digest)
-        found: dict[str, Value] = {
-            "picture.brightness": brightness,
-            "picture.contrast": math.sqrt(variance) / (abs(brightness) + 5),
-            "picture.sharpness": math.log2((sharp + 1) / (variance + 1)),
-            "picture.noise": noise,
-            "picture.blocked": _blocked(middle, noise**2, (1 + 0.02 * abs(brightness)) ** 2),
-            "picture.repeated": float(repeated),
+        found = {
+            "brightness": brightness,
+            "contrast": math.sqrt(variance) / (abs(brightness) + 5),
+            "sharpness": math.log2((sharp + 1) / (variance + 1)),
+            "noise": noise,
+            "blocked": _blocked(middle, noise**2, (1 + 0.02 * abs(brightness)) ** 2),
+            "repeated": float(repeated),
         }
         if self._order:
             found |= self._cast(planes[:, 1 : height - 1 : step])
@@ -113,10 +114,10 @@ class PictureReader:
             grey += plane * weight
         return grey
 
-    def _cast(self, planes: NDArray[Any]) -> dict[str, Value]:
+    def _cast(self, planes: NDArray[Any]) -> dict[str, float]:
         means = planes.mean(axis=(1, 2), dtype=np.float32) * self._gain + self._shift
         light = dict(zip(self._order or (), np.log2(np.maximum(means, 0) + 1).tolist(), strict=True))
-        return {"picture.red": light["RED"] - light["GREEN"], "picture.blue": light["BLUE"] - light["GREEN"]}
+        return {"red": light["RED"] - light["GREEN"], "blue": light["BLUE"] - light["GREEN"]}
 
 
 def _noise(down: Floats) -> float:

@@ -1,6 +1,6 @@
 """Signals of texts: length, language, and how much of them the tokenizer knows."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -44,7 +44,7 @@ class TextReader:
         return found
 
     def _text(self, item: Item) -> str | None:
-        if not isinstance(item, dict):
+        if not isinstance(item, Mapping):
             return None
         return " ".join(str(item[column]) for column in self._columns if column in item)
 
