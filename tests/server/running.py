@@ -22,7 +22,7 @@ from pathlib import Path
 from ferryman.core.errors import FerrymanError
 from ferryman.server.app import serve
 from ferryman.server.settings import ServerSettings
-PATHS = ("keys", "jwt", "tls_cert", "tls_key", "client_ca", "client_rights", "state", "engines", "policy")
+PATHS = ("keys", "jwt", "tls_cert", "tls_key", "client_ca", "client_rights", "state", "engines", "policy", "monitor")
 given = json.loads(sys.argv[1])
 settings = ServerSettings(**{name: Path(value) if name in PATHS else value for name, value in given.items()})
 try:

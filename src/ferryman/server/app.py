@@ -189,7 +189,7 @@ class Server:
         for door in self._doors():
             door.close()
         if self._watching is not None:
-            self._watching.close()
+            await self._watching.close()
         await self._rollouts.close()
         await self._repository.close()
         self._zygote.close()

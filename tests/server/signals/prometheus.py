@@ -51,8 +51,8 @@ class Prometheus:
 
 
 @contextmanager
-def prometheus(folder: Path, target: str, rules: str = "") -> Iterator[Prometheus]:
-    """Scrape a target until the block ends; skips where Prometheus isn't installed."""
+def prometheus(folder: Path, target: str, rules: str = "", *, alertmanager: str = "") -> Iterator[Prometheus]:
+    """Scrape a target until the block ends, and tell an Alertmanager (host:port); skips where it isn't installed."""
     if (program := shutil.which("prometheus")) is None:
         pytest.skip("NOT TESTED: prometheus is not installed")
     (folder / "rules.yml").write_text(rules or "groups: []\n")
@@ -60,6 +60,7 @@ def prometheus(folder: Path, target: str, rules: str = "") -> Iterator[Prometheu
         f"global: {{scrape_interval: {EVERY_S * 1e3:.0f}ms, evaluation_interval: {EVERY_S * 1e3:.0f}ms}}\n"
         f"rule_files: ['{folder / 'rules.yml'}']\n"
         f"scrape_configs: [{{job_name: ferryman, static_configs: [{{targets: ['{target}']}}]}}]\n"
+        f"alerting: {{alertmanagers: [{{static_configs: [{{targets: {[alertmanager] if alertmanager else []}}}]}}]}}\n"
     )
     log = folder / "prometheus.log"
     with log.open("w") as errors:

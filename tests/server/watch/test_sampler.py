@@ -5,15 +5,17 @@ from ferryman.server.data.watch.sampler import Sampler
 
 def settled(sampler: Sampler, *, looking_s: float, serving_s: float, calls: int = 1000) -> float:
     """Give the share of CPU time that looking takes in the end: `calls` a second, each with its two costs."""
-    looking = all_s = 0.0
-    for second in range(60):
+    totals = [0.0, 0.0]
+    for second in range(120):
         drawn = sampler.drawn
         for call in range(calls):
             sampler.draw(second + call / calls)
         looking = (sampler.drawn - drawn) * looking_s
         all_s = calls * serving_s + looking
         sampler.spent(looking, all_s)
-    return looking / all_s
+        if second >= 60:
+            totals = [totals[0] + looking, totals[1] + all_s]
+    return totals[0] / totals[1]
 
 
 @pytest.mark.parametrize(("looking_s", "serving_s"), [(1e-4, 3e-4), (1e-3, 3e-4), (1e-5, 2e-4)])

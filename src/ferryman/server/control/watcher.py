@@ -7,6 +7,7 @@ import os
 import socket
 import time
 import weakref
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -25,6 +26,7 @@ from ferryman.server.watching.orders import Orders, Watched, write_orders
 
 _RUNS = "ferryman.server.watching.process:live"
 _ANSWERED_S = 10.0
+_SAVED_S = 5.0
 _FIRST_S, _LONGEST_S = 0.5, 30.0
 _STEADY_S = 60.0
 _MOST_MESSAGE_BYTES = 212_992
@@ -47,6 +49,7 @@ class Watcher:
         self._loop = asyncio.get_running_loop()
         self._ours, self._theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._ours.setblocking(False)
+        self._progress = os.memfd_create("progress")
         self.post = Post(self._loop, self._ours)
         self._samplers: weakref.WeakSet[Sampler] = weakref.WeakSet()
         self._watched: tuple[Watched, ...] = ()
@@ -60,6 +63,8 @@ class Watcher:
         self._is_closed = False
         self._restarts = 0
         self._taken_before = 0  # by watches that have ended
+        self._lost_before: Counter[str] = Counter()
+        self._ended = asyncio.Event()
 
     @property
     def pid(self) -> int:
@@ -154,19 +159,22 @@ class Watcher:
 
     def lost(self) -> dict[Labels, float]:
         """Give the records that were lost on their way, by reason."""
-        lost = dict(self.post.lost)
-        for reason, count in self.status.get("lost", {}).items():
-            lost[reason] = lost.get(reason, 0) + count
+        lost = self.post.lost + self._lost_before + Counter(self.status.get("lost", {}))
         return {(reason,): float(count) for reason, count in lost.items()}
 
-    def close(self) -> None:
-        """Let the watch finish what it has; it ends with the socket."""
+    async def close(self) -> None:
+        """Let the watch finish what it has; it ends with the socket, and has a few seconds to save what it knows."""
         self._is_closed = True
         self.post.close()
         if self._child is not None:
             self._loop.remove_reader(self._ours.fileno())
         self._ours.close()
         self._theirs.close()
+        os.close(self._progress)
+        if self._child is not None and not self._child.is_gone:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_SAVED_S):
+                    await self._ended.wait()
 
     def _briefs(self) -> Iterator[tuple[tuple[str, str], Mapping[str, Any]]]:  # JSON
         for brief in self.status.get("drift", ()):
@@ -178,16 +186,19 @@ class Watcher:
         try:
             told = Orders(str(self._folder.absolute()) if self._folder is not None else "", self._watched)
             os.write(orders, json.dumps(write_orders(told)).encode())
-            self._child = self._zygote.fork([self._theirs.fileno(), orders], self._exited, runs=_RUNS)
+            given = [self._theirs.fileno(), orders, self._progress]
+            self._child = self._zygote.fork(given, self._exited, runs=_RUNS)
         finally:
             os.close(orders)
 
     def _exited(self, reason: str) -> None:
         self._watch_cpu_s = 0.0
         if self._is_closed:
+            self._ended.set()
             return
         self._restarts += 1
         self._taken_before += self.status.get("records", 0)
+        self._lost_before.update({**self.status.get("lost", {}), "killed": 0})  # which the next one counts on
         self.status = {}
         if time.monotonic() - self._begun_s > _STEADY_S:
             self._pause_s = _FIRST_S
@@ -207,6 +218,8 @@ class Watcher:
     def _take(self, told: Mapping[str, Any]) -> None:  # JSON
         if "status" in told:
             self.status = told["status"]
+            if not self._watch_cpu_s:  # the first word of this one: what its start took is no cost of looking
+                self._before = (self._before[0], float(self.status["cpu_s"]), 0.0)
             self._watch_cpu_s = float(self.status["cpu_s"])
         elif "answer" in told:
             answered = self._questions.get(told["answer"]["number"])

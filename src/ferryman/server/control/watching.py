@@ -37,7 +37,8 @@ class Watching:
         cost = bundle.deployment.monitor.cost
         if (p99_ms := bundle.deployment.contract.p99_ms) is not None:
             figures.limit_s = p99_ms / 1000
-        if cost and Baseline.from_json(bundle.baseline) is not None:
+        baseline = Baseline.from_json(bundle.baseline)
+        if cost and baseline is not None and baseline.signals:
             lane.look = self._watcher.looks(cost)
 
     async def run(self) -> None:
@@ -53,9 +54,9 @@ class Watching:
             ("GET", "/v1/monitor/alerts", told(partial(self._answer, "alerts"))),
         ]
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """End the watch."""
-        self._watcher.close()
+        await self._watcher.close()
 
     async def _turn(self) -> None:
         found = [

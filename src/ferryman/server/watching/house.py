@@ -157,7 +157,7 @@ class House:
         self._rules[key] = rules_of(bundle.deployment, version=each.version)
         self._open_desk(bundle.deployment.monitor.alerts)
         baseline = Baseline.from_json(bundle.baseline) if bundle.manifest.digest == each.digest else None
-        if baseline is None:
+        if baseline is None or not baseline.signals:
             _log.warning("model '%s' version %s has no baseline to find drift by", each.model, each.version)
             return
         saved = self._states.read(key, each.digest) if self._states is not None else None

@@ -10,6 +10,8 @@ import threading
 import time
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
 from typing import Any, NoReturn
 
 import orjson
@@ -17,6 +19,7 @@ import orjson
 from ferryman.core.log_lines import VARIABLE, log_handler
 from ferryman.server.watching.house import House
 from ferryman.server.watching.orders import read_orders, read_watched
+from ferryman.server.watching.progress import Progress
 
 MOST_MESSAGE_BYTES = 212_992
 _TICK_S = 1.0
@@ -26,18 +29,20 @@ _NICE = 5  # serving goes first
 _log = logging.getLogger("ferryman.watch")
 
 
-def live(link: int, orders: int) -> NoReturn:
-    """Watch until the front's end of `link` closes; `orders` is a file that says what."""
+def live(link: int, orders: int, progress: int) -> NoReturn:
+    """Watch until the front's end of `link` closes; `orders` is a file that says what, `progress` one of `Progress`."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     logging.root.addHandler(log_handler(os.environ.get(VARIABLE, "text"), text="%(message)s", stream=sys.stderr))
     try:
         os.nice(_NICE)
+        with suppress(OSError):
+            Path("/proc/self/comm").write_text("ferryman-watch")
         with os.fdopen(orders, "rb") as stream:
             stream.seek(0)
             told = json.loads(stream.read())
         with socket.socket(fileno=link) as ours:
-            _Watch(ours, House(read_orders(told))).live()
+            _Watch(ours, House(read_orders(told)), Progress(progress)).live()
     except BaseException:  # noqa: BLE001 - the boundary of a process
         traceback.print_exc()
         os._exit(70)
@@ -45,10 +50,10 @@ def live(link: int, orders: int) -> NoReturn:
 
 
 class _Watch:
-    def __init__(self, link: socket.socket, house: House) -> None:
+    def __init__(self, link: socket.socket, house: House, progress: Progress) -> None:
         self._link = link
         self._house = house
-        self._last_number = 0
+        self._progress = progress
         self._ended = threading.Event()
 
     def live(self) -> None:
@@ -74,15 +79,14 @@ class _Watch:
 
     def _take(self, message: bytes) -> None:
         head, _, body = message.partition(b"\n")
-        number, records = (int(part) for part in head.split())
-        if self._last_number and number > self._last_number + 1:
-            self._house.lost["unread"] += number - self._last_number - 1
-        self._last_number = number
+        before, records = (int(part) for part in head.split())
+        self._progress.begin(before)
         try:
             self._read(orjson.loads(body))
         except Exception:  # noqa: BLE001 - what one message holds must not end the watch of all others
             self._house.lost["unreadable"] += records
             _log.exception("a message can't be read")
+        self._progress.end(records)
 
     def _read(self, letter: dict[str, Any]) -> None:  # JSON
         if "watched" in letter:
@@ -103,11 +107,10 @@ class _Watch:
         house = self._house
         return {
             "cpu_s": time.process_time(),
-            "number": self._last_number,
             "looking_s": round(house.looking_s, 6),
             "records": house.records,
             "rows": house.rows,
-            "lost": house.losses(),
+            "lost": {**house.losses(), "killed": self._progress.lost},
             "alerts": [_short(alert) for alert in house.alerts()[:_MOST_ALERTS]],
             "notices": house.notices(),
             "drift": [_brief(state) for state in house.drift()],

@@ -1,6 +1,7 @@
 """Facts on their way to the watch: a bounded queue before a socket that is never waited for."""
 
 import asyncio
+import logging
 import socket
 import time
 from collections import Counter, deque
@@ -19,6 +20,7 @@ _MOST_RECORDS = 512  # of one message
 _MOST_MESSAGE_BYTES = 160_000  # what a packet of the kernel's usual size holds
 _MOST_QUEUED_BYTES = 8_000_000
 _NONE = Stages()
+_log = logging.getLogger("ferryman.server")
 
 
 class Post:
@@ -26,14 +28,13 @@ class Post:
 
     def __init__(self, loop: asyncio.AbstractEventLoop, far: socket.socket) -> None:
         self.lost: Counter[str] = Counter()
-        self.sent = 0
         self._loop = loop
         self._socket = far
         self._facts: list[Facts] = []
         self._looks: list[tuple[Sequence[Facts | None], bytes]] = []
-        self._queue: deque[tuple[int, bytes]] = deque()
+        self._queue: deque[bytes] = deque()
         self._queued_bytes = 0
-        self._number = 0
+        self._put_records = 0
         self._timer: asyncio.TimerHandle | None = None
         self._offset_s = time.time() - loop.time()
 
@@ -73,16 +74,14 @@ class Post:
         self._timer = None
         self._pack()
         while self._queue:
-            records, message = self._queue[0]
+            message = self._queue[0]
             try:
                 self._socket.send(message)
             except (BlockingIOError, InterruptedError):
                 self._wake()
                 return
-            except OSError:
-                self.lost["unsent"] += records
-            else:
-                self.sent += records
+            except OSError as error:  # the watch counts them, when it reads of those after them
+                _log.warning("the watch can't be told: %s", error)
             self._queue.popleft()
             self._queued_bytes -= len(message)
 
@@ -117,12 +116,12 @@ class Post:
             self._put(records, orjson.dumps({"looks": part_looks}))
 
     def _put(self, records: int, message: bytes) -> None:
-        self._number += 1
-        framed = b"%d %d\n" % (self._number, records) + message
+        framed = b"%d %d\n" % (self._put_records, records) + message
         if len(framed) > _MOST_MESSAGE_BYTES:
             self.lost["too_large"] += records
         elif self._queued_bytes + len(framed) > _MOST_QUEUED_BYTES:
             self.lost["queue_full"] += records
         else:
-            self._queue.append((records, framed))
+            self._queue.append(framed)
             self._queued_bytes += len(framed)
+            self._put_records += records

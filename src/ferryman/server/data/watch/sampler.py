@@ -14,6 +14,7 @@ class Sampler:
     """Draw calls; `share` of them is set by what looking has cost.
 
     `budget` is the largest part of the server's CPU time that looking may take: the time in workers and in the watch.
+    With 1 every call is looked into, whatever it costs.
     """
 
     budget: float
@@ -26,7 +27,7 @@ class Sampler:
         """Tell whether a call is looked into; `now_s` is of the loop's clock."""
         if self.budget <= 0.0:
             return False
-        if self.share >= 1.0 or random.random() < self.share or now_s >= self._due_s:  # noqa: S311 - no secret
+        if max(self.share, self.budget) >= 1.0 or random.random() < self.share or now_s >= self._due_s:  # noqa: S311 - no secret
             self._due_s = now_s + _LONGEST_S
             self.drawn += 1
             return True

@@ -51,7 +51,8 @@ def bring_up(order: LoadOrder) -> tuple[Model, Loaded]:
     batching = prove_batching(bundle, task, session, most=order.max_batch, threads=threads)
     refuse = refusal_of_missing(bundle, task)
     baseline = Baseline.from_json(bundle.baseline)
-    signals = Signals(bundle.deployment.task, session.signature, baseline) if baseline is not None else None
+    is_watched = baseline is not None and bool(baseline.signals)
+    signals = Signals(bundle.deployment.task, session.signature, baseline) if is_watched else None
     model = Model(session, task, session.signature.max_batch, batching.max_batch, refuse, signals)
     loaded = Loaded(
         signature=session.signature,
