@@ -26,6 +26,8 @@ SERVING = (
     "targets/test_rolling",
     "package/",
     "fleet/",
+    "monitor/notify/",
+    "monitor/prometheus/",
 )
 REPOSITORY = Path(__file__).resolve().parent.parent
 

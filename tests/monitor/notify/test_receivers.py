@@ -13,19 +13,17 @@ import time
 from base64 import b64decode
 from collections.abc import Iterator
 from contextlib import contextmanager
-from email import message_from_bytes
-from email.message import Message
 from pathlib import Path
 from typing import Any
 
 import pytest
-from aiosmtpd.controller import Controller
-from aiosmtpd.smtp import AuthResult, LoginPassword
+from aiosmtpd.smtp import AuthResult
 
 from ferryman.core.alerting import AlertsSection
 from ferryman.monitor.alerts.alert import Notice
 from ferryman.monitor.notify.receiver import Receiver, Undelivered
 from ferryman.monitor.notify.receivers import make_receivers
+from tests.monitor.notify.alertmanagers import Mailbox, mail_server
 from tests.monitor.notify.telling import alert, notice, receiving
 
 SECRET = "s3cret"
@@ -159,19 +157,6 @@ def test_a_command_that_fails_or_hangs_is_told_and_ended(tmp_path: Path) -> None
     assert not Path(f"/proc/{pid.read_text().strip()}/cwd").exists()
 
 
-class Mailbox:
-    """Take mail as an SMTP server does."""
-
-    def __init__(self) -> None:
-        self.mails: list[Message] = []
-        self.encrypted: list[bool] = []
-
-    async def handle_DATA(self, _server: Any, session: Any, envelope: Any) -> str:  # aiosmtpd tells no types
-        self.mails.append(message_from_bytes(envelope.content))
-        self.encrypted.append(session.ssl is not None)
-        return "250 taken"
-
-
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("tls")
@@ -183,39 +168,26 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @contextmanager
-def mail_server(certificate: Path, security: str) -> Iterator[tuple[Mailbox, int]]:
+def guarded(certificate: Path, security: str) -> Iterator[tuple[Mailbox, int]]:
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.load_cert_chain(certificate / "cert.pem", certificate / "key.pem")
 
-    def check(_server: Any, _session: Any, _envelope: Any, _mechanism: str, given: LoginPassword) -> AuthResult:
+    def check(_server: Any, _session: Any, _envelope: Any, _mechanism: str, given: Any) -> AuthResult:
         return AuthResult(success=(given.login, given.password) == (b"jo", b"s3cret"), handled=False)
 
-    box = Mailbox()
-    options: dict[str, Any] = {"hostname": "127.0.0.1", "port": 0, "authenticator": check}  # several kinds
+    options: dict[str, Any] = {"authenticator": check}  # several kinds
     if security == "tls":
         options["ssl_context"] = context
     elif security == "starttls":
         options |= {"tls_context": context, "require_starttls": True, "auth_required": True}
-    server = AnyPort(box, **options)
-    server.start()
-    try:
-        yield box, server.server.sockets[0].getsockname()[1]
-    finally:
-        server.stop()
-
-
-class AnyPort(Controller):  # type: ignore[misc]  # of a package without types
-    """Listen on a free port: the base class asks the one that it was given for its greeting."""
-
-    def _trigger_server(self) -> None:
-        self.port = self.server.sockets[0].getsockname()[1]
-        super()._trigger_server()
+    with mail_server(**options) as found:
+        yield found
 
 
 @pytest.mark.parametrize("security", ["starttls", "tls", "none"])
 def test_mail_arrives_encrypted_and_in_one_thread(certificate: Path, security: str) -> None:
     login = {"user": "jo", "password": "env:MAIL"} if security == "starttls" else {}
-    with mail_server(certificate, security) as (box, port):
+    with guarded(certificate, security) as (box, port):
         said = {
             "kind": "email", "host": "localhost", "port": port, "security": security, "sender": "ferry@example.com",
             "to": ["ops@example.com", "boss@example.com"], "ca": str(certificate / "cert.pem"), **login,
@@ -234,7 +206,7 @@ def test_mail_arrives_encrypted_and_in_one_thread(certificate: Path, security: s
 
 
 def test_mail_goes_to_no_server_that_is_not_believed(certificate: Path) -> None:
-    with mail_server(certificate, "starttls") as (box, port):
+    with guarded(certificate, "starttls") as (box, port):
         said = {
             "kind": "email", "host": "localhost", "port": port, "sender": "a@b.c", "to": ["d@e.f"], "user": "jo",
             "password": "env:MAIL",

@@ -34,7 +34,8 @@ def dashboard(deployment: Deployment) -> dict[str, Any]:  # JSON
     """Give the dashboard's JSON, as `Dashboards > New > Import` and file provisioning take it."""
     name = deployment.model.name
     rows = (("Now", _now(deployment)), ("Requests", _requests(deployment)), ("Drift and records", _drift()))
-    panels, line = [], 0
+    panels: list[dict[str, Any]] = []  # JSON
+    line = 0
     for title, shown in (*rows, ("Machine", _machine(deployment))):
         panels.append(_row(title, len(panels) + 1, line))
         line += 1

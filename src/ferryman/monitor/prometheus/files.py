@@ -5,7 +5,7 @@ from typing import Any
 from ferryman.core.deployment import Deployment
 from ferryman.monitor.prometheus.dashboard import dashboard
 from ferryman.monitor.prometheus.groups import machine_file, rules_file
-from ferryman.monitor.prometheus.unit_tests import machine_tests_file, silence_tests_file, tests_file
+from ferryman.monitor.prometheus.unit_tests import machine_tests_file, slow_tests_file, tests_file
 
 MACHINE = "ferryman-machine"
 
@@ -23,5 +23,5 @@ def files_of(deployment: Deployment) -> dict[str, Any]:  # JSON
         machine.replace(".rules.", ".tests."): machine_tests_file(section, machine),
         f"{name}.dashboard.json": dashboard(deployment),
     }
-    silence = silence_tests_file(deployment, rules)
-    return {**made, f"{name}.silence.tests.yml": silence} if silence["tests"] else made
+    slow = slow_tests_file(deployment, rules)
+    return {**made, f"{name}.slow.tests.yml": slow} if slow["tests"] else made

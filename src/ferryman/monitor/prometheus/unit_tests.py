@@ -13,6 +13,7 @@ from ferryman.monitor.prometheus.expressions import READINGS, bound_s, promql_ti
 _WEEK = 10080  # minutes, as all times here
 _CALLS = 600  # requests a minute
 _COARSE, _SELDOM = 5, 30  # minutes between samples, and between looks, where a test lasts a week
+_DAY_S = 86400.0
 _LEAST_LIMIT_S = 240.0  # less can't be told by samples a minute apart
 
 
@@ -29,14 +30,16 @@ class _Case:
 
 def tests_file(deployment: Deployment, rules_name: str) -> dict[str, Any]:  # JSON
     """Give the tests of one model's rules, which lie beside them in the file `rules_name`."""
-    rules = [rule for rule in rules_of(deployment) if rule.sort != "silence" or rule.limit >= _LEAST_LIMIT_S]
-    return _file(rules_name, [_test(rule, _CASES[rule.sort](rule, deployment)) for rule in rules])
+    rules = [rule for rule in rules_of(deployment) if not _is_slow(rule)]
+    kept = [rule for rule in rules if rule.sort != "silence" or rule.limit >= _LEAST_LIMIT_S]
+    return _file(rules_name, [_test(rule, _CASES[rule.sort](rule, deployment)) for rule in kept])
 
 
-def silence_tests_file(deployment: Deployment, rules_name: str) -> dict[str, Any]:  # JSON
-    """Give the test that lasts more than a week; it looks at the rules each half an hour, to be done in seconds."""
-    rules = [rule for rule in rules_of(deployment) if rule.sort == "silence" and not rule.limit]
-    return {**_file(rules_name, [_test(rule, _unusual(rule)) for rule in rules]), "evaluation_interval": f"{_SELDOM}m"}
+def slow_tests_file(deployment: Deployment, rules_name: str) -> dict[str, Any]:  # JSON
+    """Give the tests that last up to a week; they look at the rules each half an hour, to be done in seconds."""
+    rules = [rule for rule in rules_of(deployment) if _is_slow(rule)]
+    tests = [_test(rule, _unusual(rule) if rule.sort == "silence" else _burn(rule, deployment)) for rule in rules]
+    return {**_file(rules_name, tests), "evaluation_interval": f"{_SELDOM}m"}
 
 
 def machine_tests_file(section: AlertsSection, rules_name: str) -> dict[str, Any]:  # JSON
@@ -71,28 +74,34 @@ def _checks(name: str, model: str, case: _Case) -> dict[str, Any]:  # JSON
     }
 
 
+def _is_slow(rule: Rule) -> bool:
+    return (rule.sort == "burn" and rule.windows[0].long_s >= _DAY_S) or (rule.sort == "silence" and not rule.limit)
+
+
 def _burn(rule: Rule, deployment: Deployment) -> _Case:
     """Have so many requests go wrong that both windows see it, then none."""
+    step = _COARSE if _is_slow(rule) else 1
     window = rule.windows[0]
     share = min(max(3 * window.factor * rule.budget, 10 * rule.at_least / (_CALLS * 60)), 0.9)
-    quiet, trouble = (60, 40) if window.long_s < 86400 else (60, 240)
-    calm = max(int(max(one.short_s for one in rule.windows) / 60) + int(rule.clear_s / 60) + 30, 60)
-    phases = (quiet, trouble, calm)
-    bad = counter(phases, (0, round(share * _CALLS), 0))
-    name, moments = rule.model, (quiet, quiet + trouble, quiet + trouble + calm)
-    asked = f'ferryman_requests_total{{model="{name}",version="1",protocol="http",outcome='
+    quiet, trouble = (120, 240) if _is_slow(rule) else (60, 60)
+    calm = (int(max(one.short_s for one in rule.windows) + rule.clear_s) // 60 // _SELDOM + 2) * _SELDOM
+    moments = (quiet, quiet + trouble, quiet + trouble + calm)
+    calls = _CALLS * step
+
+    def counted(wrong: float) -> str:
+        rates = (calls, round(calls * (1 - wrong)), calls) if wrong < 1 else (0, round(calls * share), 0)
+        return counter([minutes // step for minutes in (quiet, trouble, calm)], rates)
+
+    timed = f'{{model="{rule.model}",version="1"'
     if rule.fact == "failed":
-        series = {f'{asked}"ok"}}': counter(phases, (_CALLS,) * 3), f'{asked}"failed"}}': bad}
-        return _Case(series, *moments)
-    good = counter(phases, (_CALLS, _CALLS - round(share * _CALLS), _CALLS))
-    timed, bound = f'{{model="{name}",version="1"', bound_s(deployment.contract.p99_ms or 0.0)
-    series = {f'{asked}"ok"}}': counter(phases, (_CALLS,) * 3)}
+        failed = f'ferryman_requests_total{timed},protocol="http",outcome="failed"}}'
+        return _Case({_answered(rule): counted(0), failed: counted(1)}, *moments, step)
+    bound = bound_s(deployment.contract.p99_ms or 0.0)
     if bound is None:
-        series[f"ferryman_slow_total{timed}}}"] = bad
-    else:
-        series[f'ferryman_request_seconds_bucket{timed},le="{bound}"}}'] = good
-        series[f"ferryman_request_seconds_count{timed}}}"] = counter(phases, (_CALLS,) * 3)
-    return _Case(series, *moments)
+        return _Case({_answered(rule): counted(0), f"ferryman_slow_total{timed}}}": counted(1)}, *moments, step)
+    within = f'ferryman_request_seconds_bucket{timed},le="{bound}"}}'
+    of_all = f"ferryman_request_seconds_count{timed}}}"
+    return _Case({_answered(rule): counted(0), within: counted(share), of_all: counted(0)}, *moments, step)
 
 
 def _reading(rule: Rule, _deployment: Deployment | None) -> _Case:
