@@ -16,7 +16,7 @@ from pathlib import Path
 
 import duckdb  # noqa: F401 - before the forks, so that each child is quick
 
-from ferryman.core.record import Record
+from ferryman.core.record import Record, Value
 from ferryman.core.recording import DirectorySink, RecordsSection
 from ferryman.monitor.store.keeper import RecordKeeper
 
@@ -31,7 +31,7 @@ def work(folder: Path, child: int, told: int) -> None:
     added = 0
     while True:
         numbers = range(added, added + BATCH)
-        signals = {"brightness": [1.0, 2.0], "label": ["a", None]}
+        signals: dict[str, list[Value]] = {"brightness": [1.0, 2.0], "label": ["a", None]}
         keeper.add(
             [Record(f"{child}-{number}", "street", "1", time.time(), "ok", columns=signals) for number in numbers]
         )

@@ -126,8 +126,12 @@ def test_a_journal_that_is_cut_off_gives_all_before_the_cut(keep: KeepIn, at: fl
     assert kept.keeper.losses.get("torn", 0) == (at in (0.4, 0.9999))
 
 
+def noise(path: Path) -> None:
+    path.write_bytes(os.urandom(100_000))
+
+
 def test_a_journal_of_noise_is_no_obstacle(keep: KeepIn) -> None:
-    kept = stopped_with_journal(keep, lambda journal: journal.write_bytes(os.urandom(100_000)) and None)
+    kept = stopped_with_journal(keep, noise)
     kept.keeper.add([record(7)])
     kept.seal()
     assert kept_ids(kept.folder) == ["id-7"]

@@ -36,10 +36,19 @@ class Broker:
 
     def start(self) -> None:
         urls = ["--listener-url", f"tcp://{self.address}", "--advertised-listener-url", f"tcp://{self.address}"]
-        command = [self.program, "broker", *urls, "--storage-engine", "memory://tansu/"]
+        command = [str(self.program), "broker", *urls, "--storage-engine", "memory://tansu/"]
         self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         wait_for(lambda: is_listening(self.port))
-        topic = [self.program, "topic", "create", "--broker", f"tcp://{self.address}", "--partitions", "2", "records"]
+        topic = [
+            str(self.program),
+            "topic",
+            "create",
+            "--broker",
+            f"tcp://{self.address}",
+            "--partitions",
+            "2",
+            "records",
+        ]
         subprocess.run(topic, check=True, timeout=30, capture_output=True)
 
     def stop(self) -> None:

@@ -157,7 +157,7 @@ def test_journals_that_every_sink_has_are_deleted(keep: KeepIn, receiver: Receiv
 def test_a_token_comes_from_the_environment_and_is_not_shown(tmp_path: Path, receiver: Receiver) -> None:
     section = cloudevents(receiver, token="env:SITE_TOKEN")
     with pytest.raises(UserError, match="SITE_TOKEN is not set"):
-        Deliveries(tmp_path, section, Tally(), environ={}.get)
+        Deliveries(tmp_path, section, Tally(), environ=lambda _name: None)
     (tmp_path / "sinks").mkdir()
     (tmp_path / "journal").mkdir()
     deliveries = Deliveries(tmp_path, section, Tally(), environ={"SITE_TOKEN": "s3cret"}.get)
