@@ -12,7 +12,7 @@ from ferryman.core.artifact import Artifact
 from ferryman.core.record import Columns, Value
 from ferryman.monitor.baseline import Baseline, make_baseline
 from ferryman.monitor.signals.read import Signals
-from ferryman.monitor.signals.rows import CELL, judge_rows
+from ferryman.monitor.signals.rows import CELL, RowJudge
 from ferryman.tasks.files import spread
 
 _MOST_CALLS = 1000
@@ -88,7 +88,7 @@ def _judged_apart(columns: Columns) -> Columns:
         own = range(fold, count, folds)
         others = [row for row in range(count) if row % folds != fold]
         baseline = make_baseline({name: [values[row] for row in others] for name, values in cells.items()})
-        found = judge_rows({name: [values[row] for row in own] for name, values in cells.items()}, baseline)
+        found = RowJudge(baseline).judge({name: [values[row] for row in own] for name, values in cells.items()})
         for name, values in found.items():
             judged.setdefault(name, [None] * count)[fold::folds] = values
     return judged

@@ -113,13 +113,10 @@ def _read_probabilities(answer: Answer) -> dict[str, Value]:
 
 
 def _entropy(scores: Sequence[float]) -> float:
-    listed = np.asarray(scores, np.float64)
-    rest = 1 - float(listed.sum())
-    if not (rest >= -0.01 and (listed >= 0).all()):
+    rest = 1 - math.fsum(scores)
+    if not (rest >= -0.01 and min(scores) >= 0):
         return MISSING
-    shares = np.append(listed, max(rest, 0.0))
-    known = shares[shares > 0]
-    return float(-(known * np.log2(known)).sum()) + 0.0
+    return -math.fsum(share * math.log2(share) for share in (*scores, rest) if share > 0) + 0.0
 
 
 def _read_vector(vector: NDArray[np.float64]) -> dict[str, Value]:

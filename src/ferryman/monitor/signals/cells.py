@@ -33,9 +33,8 @@ class CellReader:
         if self._matrix:
             table = np.asarray(asked.inputs[self._matrix][: asked.rows], np.float64)
             names = self._columns or tuple(map(str, range(table.shape[1])))
-            cells: dict[str, list[Value]] = {
-                names[place]: table[:, place].tolist() for place in _spread(table.shape[1])
-            }
+            columns = table.T.tolist()
+            cells: dict[str, list[Value]] = {names[place]: columns[place] for place in _spread(table.shape[1])}
             missing = np.isnan(table).mean(axis=1)
         else:
             names = tuple(self._single)

@@ -18,28 +18,30 @@ _STARTS = np.asarray([start for start, _ in _BLOCKS])
 _SCRIPTS = sorted({script for _, script in _BLOCKS})
 _SCRIPT_OF = np.asarray([_SCRIPTS.index(script) for _, script in _BLOCKS])
 
-_WORDS = {
-    language: frozenset(words.split())
-    for language, words in {
-        "en": "the and of to in is that for it with was on are this as be by have not you from or at which",
-        "de": "der die das und ist nicht ein eine zu den mit von auf im sich des dem auch es werden oder als wird",
-        "fr": "le la les et des est un une dans pour que qui sur pas du au par ce il sont ne aux ou de en tous l d",
-        "es": "el la los las y de que en un una por con para es no se del al lo como su sin son toda",
-        "it": "il di che la e per un una non con del della sono le i gli si da nel come al ogni dei in",
-        "pt": "o a os as e de que do da em um uma para com nao por se no na dos mais ao sem todo",
-        "nl": "de het een en van is dat niet op te in voor met zijn aan er ook als bij door die wordt of",
-        "sv": "och att det som en ett av den inte med till har var om jag men eller de sig utan alla",
-        "da": "og at det som en et af den ikke med til har er for jeg men eller de sig uden alle i",
-        "pl": "i w na nie z do to jest sie od przez za po oraz dla co tak jak ale czy lub ich",
-        "cs": "a v na je se ze to s z do pro aby jako ale nebo bez byl jsou ktery jejich k o",
-        "ro": "si de in la cu nu este pe un o din care pentru sa se mai ce al ale prin sunt fi",
-        "hu": "a az es hogy nem egy is van meg ez mint de csak vagy minden szerint kell volt sem lehet",
-        "fi": "ja on ei se oli mutta kuin hanen tai ovat joka kanssa myos niin ole kaikki kun jos",
-        "tr": "ve bir bu da de icin ile olarak her olan daha gibi ne ya veya sahip hak ki en",
-        "id": "yang dan di itu dengan untuk tidak ini dari dalam akan pada adalah atau oleh setiap orang",
-        "vi": "va cua la co khong cho duoc trong mot nguoi cac nhung voi hoac nay moi deu phai ve tu",
-    }.items()
+_FREQUENT = {
+    "en": "the and of to in is that for it with was on are this as be by have not you from or at which",
+    "de": "der die das und ist nicht ein eine zu den mit von auf im sich des dem auch es werden oder als wird",
+    "fr": "le la les et des est un une dans pour que qui sur pas du au par ce il sont ne aux ou de en tous l d",
+    "es": "el la los las y de que en un una por con para es no se del al lo como su sin son toda",
+    "it": "il di che la e per un una non con del della sono le i gli si da nel come al ogni dei in",
+    "pt": "o a os as e de que do da em um uma para com nao por se no na dos mais ao sem todo",
+    "nl": "de het een en van is dat niet op te in voor met zijn aan er ook als bij door die wordt of",
+    "sv": "och att det som en ett av den inte med till har var om jag men eller de sig utan alla",
+    "da": "og at det som en et af den ikke med til har er for jeg men eller de sig uden alle i",
+    "pl": "i w na nie z do to jest sie od przez za po oraz dla co tak jak ale czy lub ich",
+    "cs": "a v na je se ze to s z do pro aby jako ale nebo bez byl jsou ktery jejich k o",
+    "ro": "si de in la cu nu este pe un o din care pentru sa se mai ce al ale prin sunt fi",
+    "hu": "a az es hogy nem egy is van meg ez mint de csak vagy minden szerint kell volt sem lehet",
+    "fi": "ja on ei se oli mutta kuin hanen tai ovat joka kanssa myos niin ole kaikki kun jos",
+    "tr": "ve bir bu da de icin ile olarak her olan daha gibi ne ya veya sahip hak ki en",
+    "id": "yang dan di itu dengan untuk tidak ini dari dalam akan pada adalah atau oleh setiap orang",
+    "vi": "va cua la co khong cho duoc trong mot nguoi cac nhung voi hoac nay moi deu phai ve tu",
 }
+_LANGUAGES = tuple(_FREQUENT)
+_SPOKEN: dict[str, tuple[int, ...]] = {}  # which languages have a word among their frequent ones
+for _place, _words in enumerate(_FREQUENT.values()):
+    for _each in set(_words.split()):
+        _SPOKEN[_each] = (*_SPOKEN.get(_each, ()), _place)
 _WORD = re.compile(r"[^\W\d_]+")
 _MARK = re.compile(r"[\u0300-\u036f]")
 _WITHOUT_MARKS = str.maketrans("\u0131\u0142\u00f8\u0111", "ilod")
@@ -62,7 +64,10 @@ def guess_language(text: str) -> str:
 def _by_words(text: str) -> str:
     bare = _MARK.sub("", normalize("NFD", text.lower())).translate(_WITHOUT_MARKS)
     words = _WORD.findall(bare)
-    hits = {language: sum(word in known for word in words) for language, known in _WORDS.items()}
-    ranked = sorted(hits, key=lambda language: -hits[language])
-    is_clear = hits[ranked[0]] > hits[ranked[1]] and hits[ranked[0]] >= max(1, len(words) * 0.1)
-    return ranked[0] if is_clear else "latin"
+    hits = [0] * len(_LANGUAGES)
+    for word in words:
+        for place in _SPOKEN.get(word, ()):
+            hits[place] += 1
+    first, second = sorted(range(len(hits)), key=lambda place: -hits[place])[:2]
+    is_clear = hits[first] > hits[second] and hits[first] >= max(1, len(words) * 0.1)
+    return _LANGUAGES[first] if is_clear else "latin"

@@ -16,7 +16,7 @@ from ferryman.monitor.signals.answers import AnswerReader
 from ferryman.monitor.signals.asked import MISSING, Asked, Found, Reader
 from ferryman.monitor.signals.cells import CellReader
 from ferryman.monitor.signals.pictures import PictureReader
-from ferryman.monitor.signals.rows import judge_rows
+from ferryman.monitor.signals.rows import RowJudge
 from ferryman.monitor.signals.tensors import InputReader, OutputReader
 from ferryman.monitor.signals.texts import TextReader
 
@@ -36,7 +36,7 @@ class Signals:
 
     def __init__(self, spec: TaskSpec, signature: Signature, baseline: Baseline | None = None) -> None:
         self._readers = _readers(spec, signature)
-        self._baseline = baseline
+        self._judge = RowJudge(baseline) if baseline is not None else None
         self._lock = Lock()
         self._unread: Counter[str] = Counter()
 
@@ -71,8 +71,8 @@ class Signals:
         try:
             with np.errstate(all="ignore"):  # NaN and infinities are no news here: they are what is looked for
                 found = reader.read(asked)
-                if name == "table" and self._baseline is not None:
-                    found |= judge_rows(found, self._baseline)
+                if name == "table" and self._judge is not None:
+                    found |= self._judge.judge(found)
         except Exception as error:  # noqa: BLE001 - a task may be anybody's, and a request must not fail by being looked at
             self._count(name, error)
             return {}
