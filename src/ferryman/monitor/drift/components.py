@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ferryman.core.record import Value
-from ferryman.monitor.baseline import Baseline, CategoryBaseline, NumberBaseline, numbers_of
+from ferryman.monitor.baseline import OTHER, Baseline, CategoryBaseline, NumberBaseline, numbers_of
 
 Floats = NDArray[np.float64]
 
@@ -59,7 +59,7 @@ class NumberReader:
         beyond = (numbers < self.baseline.low) | (numbers > self.baseline.high)
         outside = np.where(missing, np.nan, beyond & ~_near(numbers, self.baseline))
         if is_live:
-            self.recent = np.concatenate([self.recent, numbers[~missing]])[-RECENT:]
+            self.recent = np.concatenate([self.recent, numbers[np.isfinite(numbers)]])[-RECENT:]
         return np.stack([_WIDE * (ranks - 0.5), _WIDE * (spread - 0.5), outside, missing.astype(np.float64)], axis=1)
 
 
@@ -70,44 +70,42 @@ class CategoryReader:
         self._baseline = baseline
         self.newest = ""
         ranked = sorted(baseline.shares, key=lambda place: (-baseline.shares[place], place))
-        self._own = {place: index for index, place in enumerate(ranked[:MOST_SHARES])}
+        self._own = min(len(ranked), MOST_SHARES)
         widths = np.asarray([baseline.shares[place] for place in ranked] + [baseline.unseen / 2], np.float64)
         widths /= widths.sum()
         self._places = {place: index for index, place in enumerate(ranked)}
+        self._rest = self._places.get(OTHER, len(ranked))
         self._starts = np.cumsum(widths) - widths
         self._widths = widths
         present = max(round(baseline.count * (1 - baseline.missing)), 1)
-        own = [Component(name, "share", present, baseline.shares[place], place) for place in self._own]
+        own = [Component(name, "share", present, baseline.shares[place], place) for place in ranked[: self._own]]
         new = baseline.unseen if baseline.is_whole else 0.0
-        self.components = (
-            *own,
-            Component(name, "new", present, new),
-            Component(name, "mix", present),
-            Component(name, "missing", baseline.count, baseline.missing),
-        )
+        mix = [Component(name, "mix", present)] if len(ranked) > MOST_SHARES else []
+        rest = [Component(name, "new", present, new), Component(name, "missing", baseline.count, baseline.missing)]
+        self.components = (*own, *mix, *rest)
 
     def read(self, values: Sequence[Value], rng: np.random.Generator, *, is_live: bool = True) -> Floats:
         """Give the components of values [N], float64 [N, components]: NaN where a value is missing."""
         read = np.zeros((len(values), len(self.components)), np.float64)
-        last = len(self._places)
-        for row, value in enumerate(values):
-            if value is None or value != value:
-                read[row, :-1] = np.nan
-                read[row, -1] = 1.0
-                continue
-            place = self._baseline.place(str(value))
-            if place in self._own:
-                read[row, self._own[place]] = 1.0
-            index = self._places.get(place, last)
-            if index == last:
-                read[row, -3] = 1.0
-                self.newest = str(value)[:200] if is_live else self.newest
-            read[row, -2] = index
-        known = ~np.isnan(read[:, -2])
-        index = read[known, -2].astype(np.int64)
-        ranks = self._starts[index] + rng.random(len(index)) * self._widths[index]
-        read[known, -2] = _WIDE * (ranks - 0.5)
+        index = np.fromiter((self._index(value) for value in values), np.int64, len(values))
+        read[index < 0, :-1] = np.nan
+        read[:, -1] = index < 0
+        own = (index >= 0) & (index < self._own)
+        read[own, index[own]] = 1.0
+        new = np.flatnonzero(index == len(self._places))
+        read[new, -2] = 1.0
+        if new.size and is_live:
+            self.newest = str(values[new[-1]])[:200]
+        if len(self._places) > MOST_SHARES:
+            known = index >= 0
+            ranks = self._starts[index[known]] + rng.random(int(known.sum())) * self._widths[index[known]]
+            read[known, -3] = _WIDE * (ranks - 0.5)
         return read
+
+    def _index(self, value: Value) -> int:
+        if value is None or value != value:
+            return -1
+        return self._places.get(str(value), self._rest)
 
 
 Reader = NumberReader | CategoryReader

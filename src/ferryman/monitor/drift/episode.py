@@ -32,7 +32,7 @@ class Episode:
     moved: dict[int, Sight] = field(default_factory=dict)
     began_s: float = 0.0
     need: int = 0
-    changed: list[int] = field(default_factory=list)
+    age: int = 0  # blocks since it began
 
     @property
     def is_on(self) -> bool:
@@ -60,9 +60,9 @@ class Episode:
                 self.need = int(blocks)
 
     def is_over(self, spans: Spans, scores: Floats, limit: float) -> bool:
-        """Tell whether one of these windows is long enough, and calm in all that moved."""
+        """Tell whether one of these windows is long enough, all of it after the beginning, and calm."""
         blocks = blocks_of(spans)
-        fit = (blocks >= _LONGER * self.need) & (blocks <= max(_LONGEST * self.need, 16))
+        fit = (blocks >= _LONGER * self.need) & (blocks <= max(_LONGEST * self.need, 16)) & (blocks <= self.age)
         if not fit.any():
             return False
         size = np.abs(scores[fit])

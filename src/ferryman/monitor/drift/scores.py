@@ -11,7 +11,7 @@ Floats = NDArray[np.float64]
 
 _HALF = 0.5  # a count that is added to both sides of a share, as Krichevsky and Trofimov do
 _TINY = 1e-12
-_LITTLE = 1.5
+_LITTLE = 2.4
 
 
 class Scoring:

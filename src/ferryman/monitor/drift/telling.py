@@ -30,11 +30,13 @@ def tell(component: Component, reader: Reader, sight: Sight, limit: float) -> Mo
 
 
 def strongest(moved: list[Moved]) -> tuple[Moved, ...]:
-    """Give the strongest of each signal, the strongest first."""
+    """Give one of each signal, the strongest signal first: its level where that moved, else what scores highest."""
     ranked = sorted(moved, key=lambda entry: (-entry.score, entry.signal))
     seen: dict[str, Moved] = {}
     for entry in ranked:
         seen.setdefault(entry.signal, entry)
+        if entry.kind == "level":
+            seen[entry.signal] = entry
     return tuple(seen.values())
 
 

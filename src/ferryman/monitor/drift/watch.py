@@ -34,6 +34,7 @@ _LONGEST_S = 8 * 86400.0  # of a window
 _STALE_S = 10.0  # a block that is not full is closed then
 _LONGEST_TEXT = 1000
 _RESOLUTIONS = 20
+_LEARNT_ROWS = 2000
 _FACTORS_EVERY = 16  # blocks
 
 
@@ -65,6 +66,8 @@ class DriftWatch:
         self._episode = Episode()
         self._latest = np.zeros((_RESOLUTIONS, size))
         self._factor = np.ones(size)
+        # Values outside the range are too rare to tell how alike they are: they are as alike as the spread.
+        self._like = np.asarray([at - (each.kind == "outside") for at, each in enumerate(self._components)], np.int64)
         self._limit = threshold(self._weight, 1.0)
         self._rows = 0
         self._weighted = 0.0
@@ -157,7 +160,7 @@ class DriftWatch:
         figures: dict[str, JsonValue] = {
             "traffic": [traffic.last_s, traffic.elapsed_s, traffic.rows, traffic.blocks],
             "season": [season.periods, season.begun],
-            "episode": [episode.began_s, episode.need],
+            "episode": [episode.began_s, episode.need, episode.age],
             "moved": [
                 [place, seen.score, seen.rows, seen.total, seen.since_s, seen.blocks]
                 for place, seen in episode.moved.items()
@@ -188,7 +191,7 @@ class DriftWatch:
         for pending in self._pending.values():
             del pending[:rows]
         del self._times[:rows]
-        if not self._episode.is_on:
+        if self._is_learning:
             self._likeness.add_rows(read)
         changes = []
         for start in range(0, rows, size):
@@ -208,12 +211,21 @@ class DriftWatch:
         if usual is not None:
             sums = sums - usual * counts
         ended = self._windows.add(counts, sums, at_s)
-        if not self._episode.is_on:
+        if self._is_learning:
             self._learn_likeness(ended)
         if self._blocks % _FACTORS_EVERY == 0:
-            self._factor = self._likeness.factor()
+            self._factor = self._factors()
             self._limit = threshold(self._weight, self._traffic.blocks_in(self._policy.interval_s))
         return self._look(ended, at_s)
+
+    @property
+    def _is_learning(self) -> bool:
+        # Rows of a drift would make those before it look alike; but where little is known, it may be no drift.
+        return not self._episode.is_on or self._rows < _LEARNT_ROWS
+
+    def _factors(self) -> Floats:
+        factor = self._likeness.factor()
+        return np.asarray(np.maximum(factor, factor[self._like]))
 
     def _learn_likeness(self, ended: list[int]) -> None:
         for resolution in ended:
@@ -224,6 +236,7 @@ class DriftWatch:
 
     def _look(self, ended: list[int], at_s: float) -> DriftChange | None:
         was_on, is_over = self._episode.is_on, False
+        self._episode.age += was_on
         for spans in self._windows.spans(ended):
             scores = self._scoring.score(spans.counts, spans.sums, self._factor)
             scores[np.abs(spans.starts - at_s) > _LONGEST_S] = 0.0
@@ -275,10 +288,10 @@ class DriftWatch:
         traffic.last_s, traffic.elapsed_s, traffic.rows, traffic.blocks = figures["traffic"]
         season.periods, season.begun = figures["season"]
         season.relearn()
-        self._episode.began_s, self._episode.need = figures["episode"]
+        self._episode.began_s, self._episode.need, self._episode.age = figures["episode"]
         self._episode.moved = {row[0]: Sight(*row[1:]) for row in figures["moved"]}
         self._rows, self._weighted, self._blocks = figures["seen"]
-        self._factor = self._likeness.factor()
+        self._factor = self._factors()
         self._limit = threshold(self._weight, traffic.blocks_in(self._policy.interval_s))
 
 
