@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ferryman.core.errors import ConfigError, InputError
-from ferryman.core.task import Answer
+from ferryman.core.signature import Array
+from ferryman.core.task import Answer, Batch
 from ferryman.tasks.detect import DetectTask
 from ferryman.tasks.detect_spec import DetectSpec
 from ferryman.tasks.detections import compare_detections
@@ -44,6 +45,13 @@ def test_boxes_come_back_in_pixels_of_the_picture_best_first() -> None:
         "classes": [0, 0],
         "labels": ["bolt", "bolt"],
     }
+
+
+def test_boxes_of_a_tensor_without_its_picture_are_in_its_own_pixels() -> None:
+    outputs: dict[str, Array] = {"out": np.asarray([[[20, 30, 10, 10, 0.5, 1]] * 3], np.float32)}
+    inputs: dict[str, Array] = {"images": np.zeros((1, 3, 64, 64), np.float32)}
+    [answer] = _task().postprocess(outputs, Batch(inputs, (None,)))
+    assert answer["boxes"] == [[15.0, 25.0, 25.0, 35.0]]
 
 
 def test_boxes_that_are_no_numbers_or_outside_are_left_out() -> None:
