@@ -105,7 +105,7 @@ class RecordsSection(BaseModel):
     min_free_mb: Annotated[float, Field(ge=0)] = Field(
         100.0, description="Records are dropped, and counted, while the disk has less room than this, in 10^6 bytes."
     )
-    seal_mb: _Positive = Field(32.0, description="A journal of this size becomes Parquet, in 10^6 bytes.")
+    seal_mb: _Positive = Field(8.0, description="A journal of this size becomes Parquet, in 10^6 bytes.")
     seal_minutes: _Positive = Field(60.0, description="A journal of this age becomes Parquet.")
     payloads: PayloadsSection = PayloadsSection()
     sinks: dict[Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$")], SinkSection] = Field(

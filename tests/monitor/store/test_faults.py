@@ -282,3 +282,12 @@ def test_reading_beside_a_writer_that_seals_sees_each_record_once(keep: KeepIn) 
     writer.join(30)
     assert looks > 3
     assert len(kept_ids(kept.folder)) == 3000
+
+
+def test_a_folder_that_is_taken_away_while_it_is_written_is_made_again(keep: KeepIn) -> None:
+    kept = keep()
+    kept.keeper.add([record(1)])
+    shutil.rmtree(kept.folder)
+    kept.seal()
+    kept.keeper.add([record(2)])
+    assert kept_ids(kept.folder) == ["id-2"]

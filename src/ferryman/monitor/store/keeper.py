@@ -156,7 +156,10 @@ class RecordKeeper:
         }
 
     def close(self) -> None:
-        """Close the journal, stop the sinks and let the folder go; what is unsealed is sealed by the next keeper."""
+        """Close the journal, stop the sinks and let the folder go; what is unsealed is sealed by the next keeper.
+
+        Call it once, after the last `tick`.
+        """
         with self._lock:
             if self._journal:
                 self._rotate()
@@ -168,8 +171,7 @@ class RecordKeeper:
 
     def _prepare(self) -> None:
         try:
-            for place in (JOURNAL, SEALED, SPOOL, DAMAGED, PAYLOADS, SINKS, UNFINISHED):
-                (self.folder / place).mkdir(mode=0o750, exist_ok=True)
+            self._make_places()
             for left in (self.folder / UNFINISHED).iterdir():
                 left.unlink(missing_ok=True)
         except OSError:
@@ -178,6 +180,10 @@ class RecordKeeper:
             if not _looks_whole(sealed.path):
                 sealed.path.replace(self.folder / DAMAGED / f"{sealed.path.stem}.truncated.parquet")
                 self._tally.count("damaged_files")
+
+    def _make_places(self) -> None:
+        for place in (JOURNAL, SEALED, SPOOL, DAMAGED, PAYLOADS, SINKS, UNFINISHED):
+            (self.folder / place).mkdir(mode=0o750, parents=True, exist_ok=True)
 
     def _newest_s(self) -> float | None:
         paths = [sealed.path for sealed in sealed_files(self.folder)[-1:]]
@@ -196,6 +202,7 @@ class RecordKeeper:
         if self._journal and self._journal.size >= self._section.seal_mb * _MB:
             self._rotate()
         if self._journal is None:
+            self._make_places()
             self._journal = Journal(self.folder / JOURNAL / f"{new_segment(self._number + 1)}.log")
             self._number += 1
             self._opened_s = self._clock.passed_s()
