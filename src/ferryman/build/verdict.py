@@ -138,10 +138,6 @@ def _notes(workshop: Workshop) -> Iterator[str]:
     contract = workshop.deployment.contract
     if contract.at_rps is not None and contract.p99_ms is None:
         yield "contract.at_rps says nothing without contract.p99_ms: no latency was promised"
-    if "drift" in contract.model_fields_set:
-        yield "contract.drift is kept in the bundle; nothing watches it yet"
-    if workshop.deployment.targets:
-        yield "[targets] are kept in the bundle; nothing deploys to them yet"
 
 
 def _warnings(workshop: Workshop, results: list[Result]) -> Iterator[str]:
