@@ -8,7 +8,7 @@ import pytest
 
 from ferryman.core.record import Value
 from ferryman.core.signature import Array, Signature, TensorSpec
-from ferryman.monitor.signals.read import Signals
+from ferryman.monitor.signals.read import MOST_SIGNALS, Signals
 from ferryman.tasks.tensor import TensorSection, TensorTask
 
 SIGNATURE = Signature(
@@ -79,3 +79,14 @@ def test_a_call_without_its_tensor_is_counted() -> None:
     found = signals.read(inputs={}, items=None, contexts=(), answers=[{"value": 2.0}], outputs=None, rows=1)
     assert found == {"answer.value": [2.0]}
     assert signals.unread == {"input": 1}
+
+
+def test_keys_without_end_give_no_signals_without_end() -> None:
+    signals = Signals(TensorSection(), SIGNATURE)
+    names: set[str] = set()
+    for place in range(2000):
+        answers = [{f"user {place}": 1.0}]
+        names |= signals.read(inputs={}, items=None, contexts=(), answers=answers, outputs=None, rows=1).keys()
+    assert len(names) == MOST_SIGNALS
+    known = signals.read(inputs={}, items=None, contexts=(), answers=[{"user 3": 2.0}], outputs=None, rows=1)
+    assert known == {"answer.user 3": [2.0]}

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from functools import cache
+from functools import lru_cache
 from hashlib import shake_256
 from typing import Any
 from zlib import crc32
@@ -125,7 +125,7 @@ def _read_vector(vector: NDArray[np.float64]) -> dict[str, Value]:
     return {f"embedding.{place}": value for place, value in enumerate(along.tolist())} | {"norm": norm}
 
 
-@cache
+@lru_cache(8)
 def _directions(dimensions: int) -> NDArray[np.float64]:
     """Give eight directions of +1 and -1 [8, dimensions], the same on every machine and in every version."""
     bits = np.frombuffer(shake_256(f"ferryman {dimensions}".encode()).digest(dimensions), np.uint8)

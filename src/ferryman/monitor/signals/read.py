@@ -21,6 +21,7 @@ from ferryman.monitor.signals.tensors import InputReader, OutputReader
 from ferryman.monitor.signals.texts import TextReader
 
 _log = logging.getLogger("ferryman.monitor")
+MOST_SIGNALS = 1000
 _NAMED = {
     "picture": "pictures", "text": "texts", "table": "rows", "input": "input tensors", "answer": "answers",
     "output": "output tensors",
@@ -32,6 +33,7 @@ class Signals:
 
     What is read follows what the task's spec says of the inputs (a picture, a text, a table) and what answers hold.
     With a baseline, rows of a table are judged by it, too. `unread` counts, by reader, the calls that it couldn't read.
+    At most 1,000 signals are ever given: answers of a foreign task may have keys without end.
     """
 
     def __init__(self, spec: TaskSpec, signature: Signature, baseline: Baseline | None = None) -> None:
@@ -39,6 +41,7 @@ class Signals:
         self._judge = RowJudge(baseline) if baseline is not None else None
         self._lock = Lock()
         self._unread: Counter[str] = Counter()
+        self._names: set[str] = set()
 
     @property
     def unread(self) -> Mapping[str, int]:
@@ -65,7 +68,16 @@ class Signals:
         found: Found = {}
         for name, reader in self._readers.items() if rows > 0 else ():
             found |= self._try(name, reader, asked)
+        if not found.keys() <= self._names:
+            self._learn(found)
+            return {signal: values for signal, values in found.items() if signal in self._names}
         return found
+
+    def _learn(self, found: Found) -> None:
+        with self._lock:
+            for name in found:
+                if len(self._names) < MOST_SIGNALS:
+                    self._names.add(name)
 
     def _try(self, name: str, reader: Reader, asked: Asked) -> Found:
         try:
