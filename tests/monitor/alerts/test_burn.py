@@ -114,7 +114,7 @@ def test_a_usual_pause_is_learnt_and_nights_and_weekends_are_usual() -> None:
 
 
 def test_a_pause_that_is_not_usual_is_told() -> None:
-    watch = Watching()
+    watch = Watching(monitor={"off": ["errors", "errors-slow"]})
     watch.run(9 * 86400, step_s=60, ok=1)
     assert watch.notices == []
     watch.run(1200, step_s=60)

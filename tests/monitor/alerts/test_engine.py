@@ -96,11 +96,26 @@ def test_a_version_that_is_gone_is_no_alert_any_more() -> None:
     assert watch.notices[-1].status == "resolved"
 
 
-def test_what_fires_by_a_rule_that_is_gone_is_over_at_once() -> None:
+def test_a_restart_that_loads_models_one_by_one_ends_no_alert() -> None:
+    watch = Watching()
+    watch.run(3600, golden(True), ok=10)
+    watch.run(200, golden(False), failed=10)
+    before = len(watch.notices)
+    watch.restart()
+    watch.engine.use([])
+    watch.engine.observe([], watch.now_s + 60)
+    watch.engine.use(watch.rules)
+    watch.now_s += 60
+    watch.run(400, golden(False), failed=10)
+    assert watch.firing() == {"errors", "errors-slow", "golden"}
+    assert len(watch.notices) == before
+
+
+def test_what_fires_by_a_rule_that_is_gone_is_over_soon() -> None:
     watch = Watching()
     watch.run(200, golden(False))
     watch.engine.use([rule for rule in watch.rules if rule.name != "golden"])
-    watch.run(130, golden(False))
+    watch.run(430, golden(False))
     assert told(watch.notices) == [("firing", ["golden firing"]), ("resolved", ["golden resolved"])]
 
 

@@ -62,9 +62,9 @@ class AlertEngine:
         return self._pace.jumps
 
     def use(self, rules: Sequence[Rule]) -> None:
-        """Go on with other rules, as models come and go; what fires by a rule that is gone is over."""
+        """Go on with other rules, as models come and go; what fires by one that is gone is over in five minutes."""
         self._rules = list(rules)
-        self._knowledge.forget({rule.model for rule in rules})
+        self._knowledge.forget({rule.model for rule in rules}, self._pace.elapsed_s)
 
     def observe(self, facts: Sequence[Fact], now_s: float) -> list[Notice]:
         """Take facts as they are now, and give what is due to be told."""
@@ -141,7 +141,7 @@ class AlertEngine:
         if state["form"] != _FORM:
             raise ValueError(f"its form is {state['form']!r}, this version reads {_FORM}")
         self._pace = Pace(**state["pace"])
-        self._knowledge.restore(state["knowledge"])
+        self._knowledge.restore(state["knowledge"], self._pace.elapsed_s)
         self._tracks = {Subject(*subject): Track.restore(track) for *subject, track in state["tracks"]}
         self._shown = {Subject(*subject): Alert.from_json(alert) for *subject, alert in state["shown"]}
         over = [Alert.from_json(alert) for alert in state["over"]]
@@ -163,16 +163,13 @@ class AlertEngine:
             self._shown[subject] = _alert(subject, verdict, track, track.state)
 
     def _unwatched(self, subject: Subject, when: Moment) -> None:
-        """Step what no rule asks about now: gone with its rule, or not measured since a restart."""
+        """Step what no rule asks about now: gone with its version, or not there yet after a restart."""
         track = self._tracks[subject]
-        is_asked = any(rule.name == subject.rule and rule.model == subject.model for rule in self._rules)
-        if not is_asked:
-            track.seen_s = float("-inf")
         if track.step(None, 0, 0, when) == "ended":
             self._end(subject, track)
         if track.state == "idle":
             self._shown.pop(subject, None)
-            if not is_asked or when.elapsed_s - track.seen_s > _SHOWN_S:
+            if when.elapsed_s - track.seen_s > _SHOWN_S:
                 del self._tracks[subject]
 
     def _end(self, subject: Subject, track: Track) -> None:

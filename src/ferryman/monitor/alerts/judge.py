@@ -12,6 +12,7 @@ from ferryman.monitor.alerts.usual import Usual
 
 _FRESH_S = 30.0
 _RISING_S = 60.0
+_FORGOTTEN_S = 3600.0
 
 
 class Subject(NamedTuple):
@@ -71,8 +72,9 @@ class Knowledge:
                 found[Subject(rule.name, model, version)] = self._verdict(rule, model, version, elapsed_s)
         return found
 
-    def forget(self, kept: set[str]) -> None:
-        """Let go of models that no rule names any more."""
+    def forget(self, kept: set[str], elapsed_s: float) -> None:
+        """Let go of models that no rule names, and that were not seen for an hour: others may be loading again."""
+        kept = kept | {model for (model, _), seen_s in self._seen_s.items() if elapsed_s - seen_s < _FORGOTTEN_S}
         self._readings = {key: known for key, known in self._readings.items() if key[1] in kept or not key[1]}
         self._histories = {key: history for key, history in self._histories.items() if key[0] in kept}
         self._seen_s = {key: seen for key, seen in self._seen_s.items() if key[0] in kept}
@@ -121,16 +123,16 @@ class Knowledge:
         if elapsed_s - self._seen_s.get(key, -math.inf) > _FRESH_S:
             return Verdict(rule, None)
         history = self._histories[key]
-        shown = 0.0
-        for place, window in enumerate(rule.windows):
-            long, bad = history.share(rule.fact, window.long_s, elapsed_s)
-            short, _ = history.share(rule.fact, window.short_s, elapsed_s)
-            shown = shown if place else long
+        for window in rule.windows:
             least = window.factor * rule.budget
-            if bad >= rule.at_least and long > least and short > least:
+            short, _ = history.share(rule.fact, window.short_s, elapsed_s)
+            if short <= least:  # the short window is quickly summed, and says no most of the time
+                continue
+            long, bad = history.share(rule.fact, window.long_s, elapsed_s)
+            if bad >= rule.at_least and long > least:
                 said = f"{long:.2%} in {span(window.long_s)} ({bad} requests), {short:.2%} in {span(window.short_s)}"
                 return Verdict(rule, True, long, least, said)
-        return Verdict(rule, False, shown, rule.windows[0].factor * rule.budget)
+        return Verdict(rule, False)
 
     def _quiet(self, rule: Rule, model: str, elapsed_s: float) -> Verdict:
         usual = self._usual[model]
@@ -147,10 +149,11 @@ class Knowledge:
             "usual": {model: usual.save() for model, usual in self._usual.items()},
         }
 
-    def restore(self, stored: Mapping[str, Any]) -> None:
+    def restore(self, stored: Mapping[str, Any], elapsed_s: float) -> None:
         """Read what `save` gave; raises TypeError, KeyError or ValueError for something else."""
         for model, version, history in stored["histories"]:
             self._histories[model, version] = History.restore(history)
+            self._seen_s[model, version] = elapsed_s
         self._usual = {model: Usual.restore(usual) for model, usual in stored["usual"].items()}
 
 

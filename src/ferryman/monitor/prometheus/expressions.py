@@ -1,11 +1,7 @@
 """What a rule is in PromQL, over the metrics that a server has."""
 
-from ferryman.core.contract import Contract
 from ferryman.monitor.alerts.fact import FAULTS
 from ferryman.monitor.alerts.rules import Rule, Window
-
-BOUNDS_S = (0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
-"""Bounds of the server's histograms, in seconds; a test holds them against the server's own."""
 
 _BY = "by (model, version)"
 _FAULTY = "|".join(FAULTS)
@@ -34,21 +30,16 @@ def expression(rule: Rule) -> str:
     return f"{READINGS[rule.fact]}{chosen} {sign} {number(rule.limit)}"
 
 
-def recorded(rule: Rule, contract: Contract) -> dict[str, str]:
+def recorded(rule: Rule) -> dict[str, str]:
     """Give by name what a burn rate stands on: a share for each window, a count for each long one."""
     if rule.sort != "burn":
         return {}
     found = {}
     for window in rule.windows:
         for seconds in (window.long_s, window.short_s):
-            found[_share(rule, seconds)] = f"{_bad(rule, contract, 'rate', seconds)} / {_all_of(rule, 'rate', seconds)}"
-        found[_count(rule, window.long_s)] = _bad(rule, contract, "increase", window.long_s)
+            found[_share(rule, seconds)] = f"{_bad(rule, 'rate', seconds)} / {_all_of(rule, 'rate', seconds)}"
+        found[_count(rule, window.long_s)] = _bad(rule, "increase", window.long_s)
     return found
-
-
-def bound_s(p99_ms: float) -> float | None:
-    """Give the histogram's bound at a promised latency or next above it; None where it is above all."""
-    return next((bound for bound in BOUNDS_S if bound * 1000 >= p99_ms * (1 - 1e-9)), None)
 
 
 def promql_time(seconds: float) -> str:
@@ -80,20 +71,12 @@ def _count(rule: Rule, seconds: float) -> str:
     return f"ferryman:{rule.fact}:increase{promql_time(seconds)}"
 
 
-def _bad(rule: Rule, contract: Contract, function: str, seconds: float) -> str:
+def _bad(rule: Rule, function: str, seconds: float) -> str:
     over = f"[{promql_time(seconds)}]"
     if rule.fact == "failed":
         chosen = _chosen(rule, f'outcome=~"{_FAULTY}"', 'protocol!="probe"')
         return f"sum {_BY} ({function}(ferryman_requests_total{chosen}{over}))"
-    exact = f"sum {_BY} ({function}(ferryman_slow_total{_chosen(rule)}{over}))"
-    bound = bound_s(contract.p99_ms or 0.0)
-    if bound is None:
-        return exact
-    within = _chosen(rule, f'le="{bound}"')
-    return (
-        f"({exact} or (sum {_BY} ({function}(ferryman_request_seconds_count{_chosen(rule)}{over})) "
-        f"- sum {_BY} ({function}(ferryman_request_seconds_bucket{within}{over}))))"
-    )
+    return f"sum {_BY} ({function}(ferryman_slow_total{_chosen(rule)}{over}))"
 
 
 def _all_of(rule: Rule, function: str, seconds: float) -> str:

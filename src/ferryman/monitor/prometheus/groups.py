@@ -34,12 +34,10 @@ def rules_file(deployment: Deployment) -> dict[str, Any]:  # JSON
     rules = rules_of(deployment)
     found: dict[str, str] = {}
     for rule in rules:
-        found.update(recorded(rule, contract))
-    groups = [
-        {"name": f"ferryman-{name}-burn", "rules": [{"record": key, "expr": expr} for key, expr in found.items()]},
-        {"name": f"ferryman-{name}", "rules": [_alert(rule, contract) for rule in rules]},
-    ]
-    return {"groups": [group for group in groups if group["rules"]]}
+        found.update(recorded(rule))
+    records = [{"record": key, "expr": expr} for key, expr in found.items()]
+    rules_in_order = [*records, *(_alert(rule, contract) for rule in rules)]  # one group: alerts read what is recorded
+    return {"groups": [{"name": f"ferryman-{name}", "rules": rules_in_order}]}
 
 
 def machine_file(section: AlertsSection) -> dict[str, Any]:  # JSON

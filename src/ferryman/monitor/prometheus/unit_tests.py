@@ -8,7 +8,7 @@ from ferryman.core.alerting import AlertsSection
 from ferryman.core.deployment import Deployment
 from ferryman.monitor.alerts.alert import alert_name
 from ferryman.monitor.alerts.rules import Rule, rules_of, rules_of_machine
-from ferryman.monitor.prometheus.expressions import READINGS, bound_s, promql_time
+from ferryman.monitor.prometheus.expressions import READINGS, promql_time
 
 _WEEK = 10080  # minutes, as all times here
 _CALLS = 600  # requests a minute
@@ -32,20 +32,20 @@ def tests_file(deployment: Deployment, rules_name: str) -> dict[str, Any]:  # JS
     """Give the tests of one model's rules, which lie beside them in the file `rules_name`."""
     rules = [rule for rule in rules_of(deployment) if not _is_slow(rule)]
     kept = [rule for rule in rules if rule.sort != "silence" or rule.limit >= _LEAST_LIMIT_S]
-    return _file(rules_name, [_test(rule, _CASES[rule.sort](rule, deployment)) for rule in kept])
+    return _file(rules_name, [_test(rule, _CASES[rule.sort](rule)) for rule in kept])
 
 
 def slow_tests_file(deployment: Deployment, rules_name: str) -> dict[str, Any]:  # JSON
     """Give the tests that last up to a week; they look at the rules each half an hour, to be done in seconds."""
     rules = [rule for rule in rules_of(deployment) if _is_slow(rule)]
-    tests = [_test(rule, _unusual(rule) if rule.sort == "silence" else _burn(rule, deployment)) for rule in rules]
+    tests = [_test(rule, _unusual(rule) if rule.sort == "silence" else _burn(rule)) for rule in rules]
     return {**_file(rules_name, tests), "evaluation_interval": f"{_SELDOM}m"}
 
 
 def machine_tests_file(section: AlertsSection, rules_name: str) -> dict[str, Any]:  # JSON
     """Give the tests of the machine's rules."""
     rules = rules_of_machine(section)
-    tests = [_test(rule, _reading(rule, None)) for rule in rules]
+    tests = [_test(rule, _reading(rule)) for rule in rules]
     gone = _Case({"ferryman_processes": "3x10 _x20 3x20"}, 10, 20, 40)
     tests.append(_checks("FerrymanGone", "", gone))
     return _file(rules_name, tests)
@@ -78,7 +78,7 @@ def _is_slow(rule: Rule) -> bool:
     return (rule.sort == "burn" and rule.windows[0].long_s >= _DAY_S) or (rule.sort == "silence" and not rule.limit)
 
 
-def _burn(rule: Rule, deployment: Deployment) -> _Case:
+def _burn(rule: Rule) -> _Case:
     """Have so many requests go wrong that both windows see it, then none."""
     step = _COARSE if _is_slow(rule) else 1
     window = rule.windows[0]
@@ -88,23 +88,17 @@ def _burn(rule: Rule, deployment: Deployment) -> _Case:
     moments = (quiet, quiet + trouble, quiet + trouble + calm)
     calls = _CALLS * step
 
-    def counted(wrong: float) -> str:
-        rates = (calls, round(calls * (1 - wrong)), calls) if wrong < 1 else (0, round(calls * share), 0)
-        return counter([minutes // step for minutes in (quiet, trouble, calm)], rates)
+    minutes = [length // step for length in (quiet, trouble, calm)]
+    good, bad = counter(minutes, (calls, calls, calls)), counter(minutes, (0, round(calls * share), 0))
 
     timed = f'{{model="{rule.model}",version="1"'
     if rule.fact == "failed":
         failed = f'ferryman_requests_total{timed},protocol="http",outcome="failed"}}'
-        return _Case({_answered(rule): counted(0), failed: counted(1)}, *moments, step)
-    bound = bound_s(deployment.contract.p99_ms or 0.0)
-    if bound is None:
-        return _Case({_answered(rule): counted(0), f"ferryman_slow_total{timed}}}": counted(1)}, *moments, step)
-    within = f'ferryman_request_seconds_bucket{timed},le="{bound}"}}'
-    of_all = f"ferryman_request_seconds_count{timed}}}"
-    return _Case({_answered(rule): counted(0), within: counted(share), of_all: counted(0)}, *moments, step)
+        return _Case({_answered(rule): good, failed: bad}, *moments, step)
+    return _Case({_answered(rule): good, f"ferryman_slow_total{timed}}}": bad}, *moments, step)
 
 
-def _reading(rule: Rule, _deployment: Deployment | None) -> _Case:
+def _reading(rule: Rule) -> _Case:
     """Have a figure go beyond its limit for long enough, and come back."""
     trouble = int(rule.for_s / 60) + 10
     calm = int(rule.clear_s / 60) + 15
@@ -121,7 +115,7 @@ def _reading(rule: Rule, _deployment: Deployment | None) -> _Case:
     return _Case({f"{metric}{{{about}{worker}}}": values}, 15, 20 + trouble - 1, 20 + trouble + calm - 2)
 
 
-def _silent(rule: Rule, _deployment: Deployment | None) -> _Case:
+def _silent(rule: Rule) -> _Case:
     """Have requests come for an hour, then none for longer than may be."""
     phases = (60, int((rule.limit + rule.for_s) / 60) + 15, int(rule.clear_s / 60) + 15)
     return _Case({_answered(rule): counter(phases, (10, 0, 10))}, 60, sum(phases[:2]) - 1, sum(phases))
@@ -149,7 +143,7 @@ def counter(phases: Sequence[int], rates: Sequence[int]) -> str:
     return " ".join([*parts, f"{value}x1"])
 
 
-_CASES: dict[str, Callable[[Rule, Deployment], _Case]] = {
+_CASES: dict[str, Callable[[Rule], _Case]] = {
     "burn": _burn,
     "above": _reading,
     "below": _reading,
