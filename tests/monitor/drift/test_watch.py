@@ -18,6 +18,7 @@ Floats = NDArray[np.float64]
 START_S = 1.8e9
 STEP_S = 3600 / 500  # 500 rows an hour
 HOURLY = DriftPolicy(false_alarms="1 per 1 hour")
+DAILY = DriftPolicy(false_alarms="1 per 1 day")
 
 
 def columns_of(rows: Floats) -> dict[str, list[Value]]:
@@ -43,16 +44,16 @@ def watched(rows: int, signals: int, seed: int, policy: DriftPolicy = HOURLY) ->
 @pytest.mark.parametrize("rows", [20, 100, 500])
 def test_false_alarms_are_no_more_frequent_than_stated_however_small_the_baseline(rows: int) -> None:
     alarms = 0
-    for seed in range(3):
-        watch = watched(rows, 5, seed)
-        alarms += began(feed(watch, np.random.default_rng([seed, 1]).normal(size=(2000, 5))))
-    assert alarms <= 12  # of 12 intervals; 0 to 3 come
+    for seed in range(2):
+        watch = watched(rows, 3, seed)
+        alarms += began(feed(watch, np.random.default_rng([seed, 1]).normal(size=(1500, 3))))
+    assert alarms <= 6  # in 6 intervals
 
 
-@pytest.mark.parametrize(("correlation", "most"), [(0.9, 8), (0.98, 8)])
+@pytest.mark.parametrize(("correlation", "most"), [(0.9, 6), (0.98, 6)])
 def test_frames_that_resemble_each_other_raise_no_more_alarms(correlation: float, most: int) -> None:
     rng = np.random.default_rng(5)
-    noise = rng.normal(size=(4000, 3))
+    noise = rng.normal(size=(3000, 3))
     rows = noise.copy()
     for at in range(1, len(rows)):
         rows[at] = correlation * rows[at - 1] + math.sqrt(1 - correlation**2) * noise[at]
@@ -69,7 +70,7 @@ CHANGES: dict[str, tuple[Callable[[Floats], Floats], str, int]] = {
     "constant": (lambda values: values * 0 + 0.1, "spread", 60),
     "some far outside": (lambda values: np.where(np.arange(len(values)) % 5 == 0, 50.0, values), "outside", 60),
     "missing": (lambda values: np.where(np.arange(len(values)) % 3 == 0, np.nan, values), "missing", 40),
-    "all infinite": (lambda values: values * 0 + np.inf, "level", 20),
+    "all infinite": (lambda values: values * 0 + np.inf, "outside", 20),
 }
 
 
@@ -92,7 +93,7 @@ def test_what_changed_is_found_soon_and_named(name: str) -> None:
 
 
 def test_drift_ends_when_rows_are_as_before_and_is_told_once() -> None:
-    watch = watched(100, 4, 0)
+    watch = watched(100, 4, 0, DAILY)
     rng = np.random.default_rng(1)
     feed(watch, rng.normal(size=(300, 4)))
     changes = feed(watch, rng.normal(size=(500, 4)) + np.array([0, 0, 0, 2.5]), start=300, at_once=1)
@@ -175,7 +176,7 @@ def test_odd_values_clocks_and_shapes_never_raise() -> None:
 def test_a_jump_of_the_clock_raises_no_alarm_and_hides_none() -> None:
     rng = np.random.default_rng(1)
     for jump in (-1e6, 1e8):
-        watch = watched(100, 3, 0)
+        watch = watched(100, 3, 0, DAILY)
         feed(watch, rng.normal(size=(300, 3)))
         rows, offset = rng.normal(size=(300, 3)), int(jump / STEP_S)
         assert not feed(watch, rows, start=offset)
@@ -184,12 +185,12 @@ def test_a_jump_of_the_clock_raises_no_alarm_and_hides_none() -> None:
 
 def test_a_restored_watch_goes_on_as_the_one_that_was_saved() -> None:
     rng = np.random.default_rng(1)
-    watch = watched(100, 3, 0)
+    watch = watched(100, 3, 0, DAILY)
     feed(watch, rng.normal(size=(400, 3)))
     feed(watch, rng.normal(size=(60, 3)) + np.array([3, 0, 0]), start=400)
     baseline = make_baseline(columns_of(np.random.default_rng(0).normal(size=(100, 3))))
     saved = json.loads(json.dumps(watch.save()))
-    again = DriftWatch.restore(baseline, HOURLY, saved)
+    again = DriftWatch.restore(baseline, DAILY, saved)
     assert again.is_drifted and not again.notice
     assert again.state()["scores"] == watch.state()["scores"]
     assert again.limit == pytest.approx(watch.limit, abs=0.1)

@@ -27,13 +27,13 @@ class Scoring:
     def __init__(self, components: Sequence[Component], tolerance: float) -> None:
         counts = np.asarray([component.count for component in components], np.float64)
         self.base = 1 / (1 / np.maximum(counts, 1) + tolerance**2)
-        self.is_share = np.asarray([component.share is not None for component in components])
+        self.is_share = np.asarray([component.share is not None for component in components], np.bool_)
         shares = np.asarray([component.share or 0.0 for component in components], np.float64)
         self.share = (shares * counts + _HALF) / (counts + 1)
         self.variance = np.where(self.is_share, self.share * (1 - self.share), 1.0)
         self.expected = np.where(self.is_share, self.share, 0.0)
         one_sided = [component.kind in ("outside", "new") for component in components]
-        self._one_sided = np.asarray(one_sided)
+        self._one_sided = np.asarray(one_sided, np.bool_)
         self._ranks = np.flatnonzero(~self.is_share)
         self._shares = np.flatnonzero(self.is_share)
 

@@ -1,0 +1,50 @@
+"""The bench's figures as Markdown."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from benchmarks.drift.streams import AFTER, INTERVAL_ROWS
+
+OURS = "Ferryman"
+Rows = Sequence[dict[str, Any]]  # JSON
+
+
+def write_table(results: Rows) -> str:
+    """Write false alarms and delays of every tool, then delays of each change."""
+    tools = list(dict.fromkeys(row["tool"] for row in results))
+    lines = [
+        f"| tool | false alarms in {INTERVAL_ROWS:,} clean rows | clean rows | median delay, sudden | 90 % | missed |"
+        " median delay, gradual | 90 % | missed |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for tool in tools:
+        own = [row for row in results if row["tool"] == tool]
+        clean = [row for row in own if row["how"] == "clean"]
+        rows = sum(row["rows"] for row in clean)
+        cells = [tool, f"{sum(row['false_alarms'] for row in clean) / max(rows, 1) * INTERVAL_ROWS:.2f}", f"{rows:,}"]
+        for how in ("sudden", "gradual"):
+            cells += _delays([row for row in own if row["how"] == how])
+        lines.append(f"| {' | '.join(cells)} |")
+    lines += ["", f"| change | {' | '.join(tools)} |", f"|---|{'---|' * len(tools)}"]
+    for stream, how in dict.fromkeys((row["stream"], row["how"]) for row in results if row["how"] != "clean"):
+        cells = [f"{stream}, {how}"]
+        for tool in tools:
+            own = [row for row in results if (row["stream"], row["how"], row["tool"]) == (stream, how, tool)]
+            middle, late, missed = _delays(own)
+            cells.append(f"{middle} ({late}; {missed})" if own else "")
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def _delays(rows: Rows) -> list[str]:
+    """Give median and 90th percentile, a miss counting as longer than all, and how many were missed of how many."""
+    delays = np.asarray([np.inf if row["delay"] is None else row["delay"] for row in rows])
+    if not delays.size:
+        return ["", "", ""]
+    middle, late = np.quantile(delays, [0.5, 0.9], method="higher")
+    return [*(f"> {AFTER}" if np.isinf(each) else f"{each:.0f}" for each in (middle, late)), _share(delays)]
+
+
+def _share(delays: Any) -> str:  # an array of floats
+    return f"{int(np.isinf(delays).sum())} of {len(delays)}"
