@@ -89,10 +89,13 @@ def _case(stream: Stream, seed: int, stored: Path, asked: argparse.Namespace) ->
     )
     if missing:
         for tool, found in _ask(asked.peers, stream, missing).items():
-            starts = found["rows"]
+            starts, own = found["rows"], case | {"tool": tool}
             if found["is_window"] and stream.change is None:  # one alarm lasts over windows that follow each other
+                own["windows_in_alarm"] = len(starts) * CHUNK / found["rows_seen"]
                 starts = [row for row in starts if row - CHUNK not in found["rows"]]
-            rows[tool] = case | {"tool": tool} | _judged(stream, starts, found.get("rows_seen", len(stream)))
+            elif found["is_window"] and stream.change is not None:  # what was on already tells nothing
+                own["was_on"] = stream.change // CHUNK * CHUNK in starts
+            rows[tool] = own | _judged(stream, starts, found.get("rows_seen", len(stream)))
     stored.parent.mkdir(parents=True, exist_ok=True)
     stored.write_text(json.dumps(rows))
     return list(rows.values())

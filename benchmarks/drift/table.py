@@ -23,6 +23,8 @@ def write_table(results: Rows) -> str:
         clean = [row for row in own if row["how"] == "clean"]
         rows = sum(row["rows"] for row in clean)
         cells = [tool, f"{sum(row['false_alarms'] for row in clean) / max(rows, 1) * INTERVAL_ROWS:.2f}", f"{rows:,}"]
+        if on := [row["windows_in_alarm"] for row in clean if "windows_in_alarm" in row]:
+            cells[1] += f" (in alarm {float(np.mean(on)):.0%} of the time)"
         for how in ("sudden", "gradual"):
             cells += _delays([row for row in own if row["how"] == how])
         lines.append(f"| {' | '.join(cells)} |")
@@ -38,8 +40,8 @@ def write_table(results: Rows) -> str:
 
 
 def _delays(rows: Rows) -> list[str]:
-    """Give median and 90th percentile, a miss counting as longer than all, and how many were missed of how many."""
-    delays = np.asarray([np.inf if row["delay"] is None else row["delay"] for row in rows])
+    """Give median, 90th percentile and misses; what was missed, or was on before, counts as longer than all."""
+    delays = np.asarray([np.inf if row["delay"] is None or row.get("was_on") else row["delay"] for row in rows])
     if not delays.size:
         return ["", "", ""]
     middle, late = np.quantile(delays, [0.5, 0.9], method="higher")
