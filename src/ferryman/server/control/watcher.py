@@ -153,6 +153,11 @@ class Watcher:
             if alert["state"] in _STATES
         }
 
+    def of_machine(self, figure: str) -> float | None:
+        """Give a figure of the machine; None where it isn't known."""
+        found = self.status.get("machine", {}).get(figure)
+        return float(found) if found is not None else None
+
     def notices(self) -> dict[Labels, float]:
         """Give what was told to each receiver, by what became of it."""
         return {(receiver, result): float(count) for receiver, result, count in self.status.get("notices", ())}

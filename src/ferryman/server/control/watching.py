@@ -95,6 +95,14 @@ class Watching:
             partial(watcher.of_drift, "threshold"), labels=by_version,
         )  # fmt: skip
         metrics.watch(
+            "ferryman_disk_free_share", "Free part of the disk that records are on.",
+            partial(watcher.of_machine, "disk_free"),
+        )  # fmt: skip
+        metrics.watch(
+            "ferryman_temperature_celsius", "Of the hottest part of the machine.",
+            partial(watcher.of_machine, "temperature_c"),
+        )  # fmt: skip
+        metrics.watch(
             "ferryman_alert_state", "2 where an alert fires, 1 where it is pending.", watcher.alerts,
             labels=("rule", *by_version, "severity"),
         )  # fmt: skip

@@ -1,5 +1,6 @@
 """What rules are held against: the front's figures, drift, and the machine."""
 
+import math
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -29,11 +30,28 @@ def of_drift(states: Sequence[Mapping[str, Any]]) -> Iterator[Fact]:  # JSON: Dr
 
 
 def of_machine(folder: Path | None, lost: int) -> Iterator[Fact]:
-    """Give the share of the disk that is free where records are kept, and how many records were lost."""
+    """Give the disk that is free where records are kept, the temperature, and how many records were lost."""
     yield Reading("records_lost", float(lost))
+    yield Reading("temperature", hottest_c())
     if folder is not None:
+        yield Reading("disk", free_share(folder))
+
+
+def hottest_c() -> float:
+    """Give the degrees Celsius of the hottest part that the kernel knows of; NaN where it tells none."""
+    found = []
+    for zone in Path("/sys/class/thermal").glob("thermal_zone*/temp"):
         try:
-            usage = shutil.disk_usage(folder)
-        except OSError:
-            return
-        yield Reading("disk", usage.free / usage.total)
+            found.append(int(zone.read_text()) / 1000)
+        except (OSError, ValueError):
+            continue
+    return max(found, default=math.nan)
+
+
+def free_share(folder: Path) -> float:
+    """Give the share of a folder's disk that is free; NaN where that can't be told."""
+    try:
+        usage = shutil.disk_usage(folder)
+    except OSError:
+        return math.nan
+    return usage.free / usage.total

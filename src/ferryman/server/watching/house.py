@@ -1,6 +1,7 @@
 """All that is watched: versions with their baselines, the drift of each, and records."""
 
 import logging
+import math
 import os
 import tempfile
 import time
@@ -20,13 +21,14 @@ from ferryman.monitor.drift.change import DriftChange
 from ferryman.monitor.drift.watch import DriftWatch
 from ferryman.monitor.notify.desk import AlertDesk
 from ferryman.monitor.store.keeper import RecordKeeper
-from ferryman.server.watching.facts import of_drift, of_machine, of_versions
+from ferryman.server.watching.facts import free_share, hottest_c, of_drift, of_machine, of_versions
 from ferryman.server.watching.letters import Seen, read_looks, read_records
 from ferryman.server.watching.orders import Orders, Watched
 from ferryman.server.watching.rows import Rows
 from ferryman.server.watching.states import States
 
 _SAVE_S = 10.0
+_MOST_LOGGED = 1000
 _log = logging.getLogger("ferryman.watch")
 
 Key = tuple[str, str]
@@ -50,6 +52,7 @@ class House:
         self._keeper: RecordKeeper | None = None
         self._section: AlertsSection | None = None
         self._passing = tempfile.TemporaryDirectory(prefix="ferryman-watch-")  # where nothing is to be kept
+        self._logged: list[tuple[str, int, str]] = []
         self._told: list[dict[str, Any]] = []  # JSON
         self._desk: AlertDesk | None = None
         self._rules: dict[Key, list[Rule]] = {}
@@ -95,9 +98,8 @@ class House:
         if self._desk is not None:
             lost = sum(self.losses().values())
             facts = [*of_versions(self.figures), *of_drift(self.drift()), *of_machine(self._folder, lost)]
-            for notice in self._desk.observe(facts, self._clock()):
-                for alert in notice.alerts:
-                    _log.warning("alert %s %s: %s", alert.rule, alert.state, alert.summary)
+            self._desk.observe(facts, self._clock())
+            self._log_alerts()
         now_s = time.monotonic()
         if now_s - self._saved_s > _SAVE_S:
             self._saved_s = now_s
@@ -123,6 +125,10 @@ class House:
     def alerts(self) -> list[dict[str, Any]]:  # JSON
         """Give what is pending, fires, or was over within the hour."""
         return [alert.to_json() for alert in self._desk.alerts(self._clock())] if self._desk is not None else []
+
+    def machine(self) -> dict[str, float | None]:
+        """Give the temperature, and the share of the records' disk that is free; None where it isn't known."""
+        return {"temperature_c": hottest_c(), "disk_free": free_share(self._folder) if self._folder else math.nan}
 
     def notices(self) -> list[tuple[str, str, int]]:
         """Give what became of what receivers were told: receiver, result, count."""
@@ -195,6 +201,14 @@ class House:
         self.records += len(records)
         if self._keeper is not None:
             self._keeper.add(records)
+
+    def _log_alerts(self) -> None:
+        """Say once of each alert that it fires, or no longer does."""
+        for alert in self.alerts():
+            known = (alert["id"], alert["episode"], alert["state"])
+            if alert["state"] in ("firing", "resolved") and known not in self._logged:
+                _log.warning("alert %s %s: %s", alert["rule"], alert["state"], alert["summary"])
+                self._logged = [*self._logged[-_MOST_LOGGED:], known]
 
     def _compare(self, seen: Seen) -> None:
         if not seen.records or not seen.columns:

@@ -113,6 +113,7 @@ class _Watch:
             "lost": {**house.losses(), "killed": self._progress.lost},
             "alerts": [_short(alert) for alert in house.alerts()[:_MOST_ALERTS]],
             "notices": house.notices(),
+            "machine": house.machine(),
             "drift": [_brief(state) for state in house.drift()],
         }
 

@@ -6,7 +6,9 @@ from dataclasses import dataclass
 _LEAST = 1e-4  # of the calls: what is cheaper some day must be found out
 _CALM = 0.5  # how much of a step that is due is taken: figures of one second are noisy
 _LONGEST_S = 10.0  # without a look, however busy the server is
-_LEAST_CPU_S = 0.05
+_LEAST_CPU_S = 0.25
+_SEEN = 0.75  # of what looking costs: the front's part of it is not timed
+_GROWTH = 3.0
 
 
 @dataclass(slots=True, eq=False, weakref_slot=True)
@@ -22,6 +24,8 @@ class Sampler:
     drawn: int = 0
     left_out: int = 0
     _due_s: float = 0.0
+    _looking_s: float = 0.0
+    _all_s: float = 0.0
 
     def draw(self, now_s: float) -> bool:
         """Tell whether a call is looked into; `now_s` is of the loop's clock."""
@@ -35,9 +39,11 @@ class Sampler:
         return False
 
     def spent(self, looking_s: float, all_s: float) -> None:
-        """Set the share after some seconds in which looking took `looking_s` of all CPU time, `all_s`."""
-        if all_s < _LEAST_CPU_S or looking_s <= 0.0:
-            self.share = min(1.0, self.share * 1.5)
+        """Know that looking took `looking_s` of all CPU time, `all_s`; sets the share once enough has been done."""
+        self._looking_s += looking_s
+        self._all_s += all_s
+        if self._all_s < _LEAST_CPU_S:
             return
-        due = self.share * self.budget * all_s / looking_s
-        self.share = min(1.0, max(_LEAST, self.share + _CALM * (due - self.share)))
+        due = _SEEN * self.budget * self._all_s / self._looking_s if self._looking_s > 0.0 else _GROWTH
+        self._looking_s = self._all_s = 0.0
+        self.share = min(1.0, max(_LEAST, self.share * (1.0 + _CALM * (min(due, _GROWTH) - 1.0))))

@@ -53,8 +53,8 @@ def _answered(task: Task, sight: Sight) -> Sight:
         return sight
     rows = sum(sight.rows)
     try:
-        batch = Batch(dict(_first(sight.inputs, rows)), (None,) * rows)
-        answers = task.postprocess(_first(sight.outputs, rows), batch)
+        batch = Batch(dict(sight.inputs), (None,) * rows)
+        answers = task.postprocess(sight.outputs, batch)
     except Exception:  # noqa: BLE001 - a task that needs to know the item itself
         return sight
     return replace(sight, answers=answers, contexts=batch.contexts)
@@ -74,17 +74,10 @@ def _read(signals: Signals, sights: Sequence[Sight]) -> Mapping[str, Sequence[Va
 def _read_one(signals: Signals, sight: Sight) -> Mapping[str, Sequence[Value]]:
     rows = sum(sight.rows)
     return signals.read(
-        inputs=_first(sight.inputs, rows),
+        inputs=sight.inputs,
         items=sight.items,
         contexts=sight.contexts[:rows],
         answers=sight.answers,
-        outputs=_first(sight.outputs, rows),
+        outputs=sight.outputs,
         rows=rows,
     )
-
-
-def _first(tensors: Mapping[str, Array], rows: int) -> Mapping[str, Array]:
-    """Leave out the rows that only filled a fixed batch."""
-    return {
-        name: values[:rows] if values.ndim and values.shape[0] > rows else values for name, values in tensors.items()
-    }
