@@ -17,7 +17,7 @@ MOST_SHARES = 12
 RECENT = 512
 """How many of a number's last values are kept, to say what it is now."""
 _WIDE = math.sqrt(12.0)  # a uniform rank has a variance of 1/12
-_HALF_RANGE = 2  # the lowest and the highest value: a new one is beyond them with probability 2 / (n + 1)
+_BEYOND = 3  # beyond the ends, a new value is with probability 2 / (n + 1) on average: often more, in small baselines
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,11 +41,11 @@ class NumberReader:
         self.baseline = baseline
         self.recent: Floats = np.zeros(0)
         present = max(round(baseline.count * (1 - baseline.missing)), 1)
-        outside = _HALF_RANGE / (present + 1)
+        outside = min(_BEYOND / (present + 1), 0.5)
         self.components = (
             Component(name, "level", present),
             Component(name, "spread", present),
-            Component(name, "outside", present, outside),
+            Component(name, "outside", max(present // 2, 1), outside),
             Component(name, "missing", baseline.count, baseline.missing),
         )
 
