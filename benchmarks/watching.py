@@ -49,20 +49,20 @@ class Caller:
 
 def compare(bundle: Path, model: str, bodies: Sequence[bytes], kind: str) -> dict[str, float]:
     """Give the medians of CPU milliseconds a request, on and off, and of the ratios of neighbouring blocks."""
-    with tempfile.TemporaryDirectory() as folder:
-        with (
-            running([bundle], monitor=Path(folder, "kept"), admin_port=0) as watched,
-            running([bundle], watches=False) as alone,
-        ):
-            on, off = Caller(watched, model), Caller(alone, model)
-            pairs = []
-            for number in range(_BLOCKS + _WARM):
-                turn = (on.block(bodies, kind), off.block(bodies, kind)) if number % 2 else None
-                pair = turn or tuple(reversed((off.block(bodies, kind), on.block(bodies, kind))))
-                if number >= _WARM:
-                    pairs.append(pair)
-                print(f"   {model}: block {number + 1} of {_BLOCKS + _WARM}", file=sys.stderr, flush=True)
-            share = watched.ask("GET", "/metrics")[1].decode()
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        running([bundle], monitor=Path(folder, "kept"), admin_port=0) as watched,
+        running([bundle], watches=False) as alone,
+    ):
+        on, off = Caller(watched, model), Caller(alone, model)
+        pairs = []
+        for number in range(_BLOCKS + _WARM):
+            turn = (on.block(bodies, kind), off.block(bodies, kind)) if number % 2 else None
+            pair = turn or tuple(reversed((off.block(bodies, kind), on.block(bodies, kind))))
+            if number >= _WARM:
+                pairs.append(pair)
+            print(f"   {model}: block {number + 1} of {_BLOCKS + _WARM}", file=sys.stderr, flush=True)
+        share = watched.ask("GET", "/metrics")[1].decode()
     looked = next(line for line in share.splitlines() if line.startswith("ferryman_watch_share ")).split()[1]
     return {
         "on_ms": statistics.median(first for first, _ in pairs) * 1000,
@@ -70,6 +70,10 @@ def compare(bundle: Path, model: str, bodies: Sequence[bytes], kind: str) -> dic
         "ratio": sum(first for first, _ in pairs) / sum(second for _, second in pairs),
         "share": float(looked),
     }
+
+
+def _quiet(stage: str, *, done: int = 0, total: int = 0, note: str = "") -> None:
+    """Say nothing of the build."""
 
 
 def main() -> int:

@@ -24,7 +24,7 @@ from ferryman.monitor.detectors.wasserstein import Wasserstein
 OF_NUMBERS: list[TwoSample] = [
     KolmogorovSmirnov(),
     PopulationStability(),
-    Wasserstein(),
+    Wasserstein(threshold=0.2),
     JensenShannon(threshold=0.15),
     MeanDiscrepancy(rounds=50),
     DomainClassifier(),
@@ -73,7 +73,7 @@ def test_figures_are_those_of_the_definitions() -> None:
     found = PopulationStability(bins=2).compare(before, after).statistic
     p, q = np.array([50.5, 50.5]) / 101, np.array([90.5, 10.5]) / 101
     assert found == pytest.approx(float(((q - p) * np.log(q / p)).sum()))
-    assert Wasserstein().compare(before, before + 3).statistic == pytest.approx(6.0)
+    assert Wasserstein(threshold=0.2).compare(before, before + 3).statistic == pytest.approx(6.0)
     far = JensenShannon().compare(np.linspace(0, 1, 10_000), np.linspace(5, 6, 10_000)).statistic
     assert 0.85 < far <= 1.0
 
