@@ -2,7 +2,7 @@ import json
 import os
 import signal
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
@@ -138,3 +138,32 @@ def test_drift_is_remembered_over_a_restart(tmp_path: Path) -> None:
     with watched(tmp_path / "again", monitor=kept) as server:
         [drift] = ask(server, "/v1/monitor/drift")[1]
         assert (drift["drifted"], drift["rows"]) == (True, 800)
+
+
+def test_an_alert_says_that_a_model_is_down_though_nothing_of_it_answers(tmp_path: Path) -> None:
+    rules = {"monitor": {"cost": 1.0, "alerts": {"rules": {"down": {"for_s": 1.0}}}}}
+    bundle = bundle_watched(tmp_path / "bundle", **rules)
+    with running([bundle.path], admin_port=0) as server:
+        wait_until(lambda: ask(server, "/v1/monitor")[0] == 200)
+        for file in sorted(bundle.path.rglob("*.onnx")):
+            file.write_bytes(b"spoilt")
+
+        def is_told() -> bool:
+            for pid in workers_of(server):
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            found = ask(server, "/v1/monitor/alerts")[1]
+            return any((alert["rule"], alert["state"]) == ("down", "firing") for alert in found)
+
+        wait_until(is_told)
+        assert metric(server, "ferryman_alert_state") >= 2
+
+
+def workers_of(server: Running) -> list[int]:
+    models = ask(server, "/admin/status")[1]["models"]
+    return [
+        worker["pid"]
+        for model in models.values()
+        for version in model["versions"].values()
+        for worker in version.get("workers", ())
+    ]

@@ -13,20 +13,21 @@ def read_figures(served: Sequence[ServedMetrics], readiness: Mapping[tuple[str, 
     told = []
     for one in served:
         live, outcomes = one.live, Counter[str]()
-        if live is None:
+        if (one.name, one.version) not in readiness:  # it was unloaded
             continue
         for (outcome, protocol), count in tuple(one.requests.items()):
             if protocol != "probe":
                 outcomes[outcome] += count
-        pids = live.worker_pids()
+        pids = live.worker_pids() if live is not None else ()
+        golden_ok = live.golden_ok if live is not None else None
         told.append(
             {
                 "model": one.name,
                 "version": one.version,
                 "outcomes": dict(outcomes),
                 "slow": one.slow,
-                "ready": readiness.get((one.name, one.version)),
-                "golden": None if live.golden_ok is None else float(live.golden_ok and bool(pids)),
+                "ready": readiness[one.name, one.version],
+                "golden": None if golden_ok is None else float(golden_ok and bool(pids)),
                 "memory": max((resident_bytes(pid) for pid in pids), default=None),
             }
         )

@@ -67,9 +67,9 @@ class Watcher:
         self._ended = asyncio.Event()
 
     @property
-    def pid(self) -> int:
-        """Give the process id of the watch; 0 where there is none."""
-        return self._child.pid if self._child is not None else 0
+    def is_watching(self) -> bool:
+        """Tell whether there is anything to watch: the process begins with the first version."""
+        return self._child is not None
 
     def looks(self, budget: float) -> Looks:
         """Give what decides, call by call, whether one version's are looked into."""
@@ -93,7 +93,9 @@ class Watcher:
             self.post.tell("watched", write_orders(Orders(watched=self._watched))["watched"])
 
     async def ask(self, about: str) -> Any:  # JSON
-        """Ask the watch; raises NotReady where it doesn't answer."""
+        """Ask the watch; raises NotReady where it doesn't answer, or watches nothing yet."""
+        if self._child is None:
+            raise NotReady("nothing is watched yet", hint="it begins a second after the first model is served")
         self._last_question += 1
         number = self._last_question
         answered = self._questions[number] = self._loop.create_future()

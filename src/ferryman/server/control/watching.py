@@ -28,6 +28,7 @@ class Watching:
     def __init__(self, plane: Dataplane, metrics: Metrics, zygote: Zygote, folder: Path | None) -> None:
         self._plane = plane
         self._metrics = metrics
+        self._watched: dict[tuple[str, ...], Watched] = {}
         self._watcher = Watcher(zygote, folder)
         plane.observers.append(self._watcher.post.heard)
         self._show(metrics)
@@ -43,7 +44,6 @@ class Watching:
 
     async def run(self) -> None:
         """Tell the watch what is served, and keep what it costs within its share, each second."""
-        await self._turn()
         await forever(self._turn, "the watch's front", every_s=_EVERY_S)
 
     def routes(self) -> list[Route]:
@@ -59,14 +59,18 @@ class Watching:
         await self._watcher.close()
 
     async def _turn(self) -> None:
-        found = [
-            Watched(served.name, served.version, str(served.bundle.path.absolute()), served.bundle.manifest.digest)
-            for served in self._plane.models()
-        ]
-        self._watcher.watch(sorted(found, key=lambda each: (each.model, each.version)))
+        readiness = self._plane.readiness()
+        for served in self._plane.models():
+            path = str(served.bundle.path.absolute())
+            key = (served.name, served.version)
+            self._watched[key] = Watched(*key, path, served.bundle.manifest.digest)
+        # A version whose workers are all lost is watched on: that it is down is what somebody has to hear.
+        self._watched = {key: each for key, each in self._watched.items() if key in readiness}
+        self._watcher.watch([each for _, each in sorted(self._watched.items())])
         await self._watcher.balance()
-        figures = await asyncio.to_thread(read_figures, self._metrics.served(), self._plane.readiness())
-        self._watcher.post.tell("figures", figures)
+        if self._watcher.is_watching:
+            figures = await asyncio.to_thread(read_figures, self._metrics.served(), readiness)
+            self._watcher.post.tell("figures", figures)
 
     async def _answer(self, about: str, _: Request, __: dict[str, str]) -> Response:
         return answer(await self._watcher.ask(about))

@@ -51,8 +51,8 @@ class Metrics:
         return self._served.setdefault((name, version), ServedMetrics(name, version))
 
     def served(self) -> list[ServedMetrics]:
-        """Give the figures of every version that is loaded now."""
-        return [one for one in self._served.values() if one.live is not None]
+        """Give the figures of every version that is, or lately was, loaded."""
+        return list(self._served.values())
 
     def find(self, name: str, version: str) -> ServedMetrics | None:
         """Give the figures of a version that is, or was, served."""
