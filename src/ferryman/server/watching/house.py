@@ -179,8 +179,8 @@ class House:
         try:
             self._keeper = RecordKeeper(self._folder / "records", section)
         except FerrymanError as error:
-            _log.error("no records are kept: %s", error)
-            self._folder = None
+            _log.error("nothing is kept: %s", error)
+            self._folder = self._states = None
 
     def _open_desk(self, section: AlertsSection) -> None:
         """Have somebody hear of alerts: the first bundle with receivers says who; a server has one desk."""
@@ -188,10 +188,15 @@ class House:
             return
         if self._desk is not None:
             self._desk.close(self._clock())
-        folder = self._folder / "alerts" if self._folder is not None else Path(self._passing.name)
-        folder.mkdir(parents=True, exist_ok=True)
         self._section = section
-        self._desk = AlertDesk(folder, section, os.environ)
+        if self._folder is not None:
+            try:
+                (self._folder / "alerts").mkdir(parents=True, exist_ok=True)
+                self._desk = AlertDesk(self._folder / "alerts", section, os.environ)
+                return
+            except (OSError, FerrymanError) as error:
+                _log.error("alerts are not remembered over a restart: %s", error)
+        self._desk = AlertDesk(Path(self._passing.name), section, os.environ)
 
     def _save(self, key: Key) -> None:
         if self._states is not None and (watch := self._drift.get(key)) is not None:

@@ -72,10 +72,16 @@ class _Watch:
                 self._take(message)
             if time.monotonic() >= due_s:
                 due_s = time.monotonic() + _TICK_S
-                self._house.tick()
-                self._tell({"status": self._status()})
+                self._tick()
         self._ended.set()
         self._house.close()
+
+    def _tick(self) -> None:
+        try:
+            self._house.tick()
+        except Exception:  # noqa: BLE001 - one signal or rule that fails must not end the watch of all others
+            _log.exception("a turn of the watch failed")
+        self._tell({"status": self._status()})
 
     def _take(self, message: bytes) -> None:
         head, _, body = message.partition(b"\n")
