@@ -10,8 +10,6 @@ import threading
 import time
 import traceback
 from collections.abc import Callable
-from contextlib import suppress
-from pathlib import Path
 from typing import Any, NoReturn
 
 import orjson
@@ -36,8 +34,6 @@ def live(link: int, orders: int, progress: int) -> NoReturn:
     logging.root.addHandler(log_handler(os.environ.get(VARIABLE, "text"), text="%(message)s", stream=sys.stderr))
     try:
         os.nice(_NICE)
-        with suppress(OSError):
-            Path("/proc/self/comm").write_text("ferryman-watch")
         with os.fdopen(orders, "rb") as stream:
             stream.seek(0)
             told = json.loads(stream.read())
