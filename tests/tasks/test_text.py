@@ -57,8 +57,11 @@ def test_padding_never_changes_an_answer(folder: Path, tmp_path: Path) -> None:
     bundle = bundle_of(folder, tmp_path)
     items = [{"text": text} for text, _ in labelled()[:20]]
     task, session = opened(bundle)
-    together = infer_items(task, session, items)
-    assert together == [infer_items(task, session, [item])[0] for item in items]
+    for item, together in zip(items, infer_items(task, session, items), strict=True):
+        alone = infer_items(task, session, [item])[0]
+        assert together["classes"] == alone["classes"]
+        # Answers are rounded to 6 digits: the last may fall to either side, as sums of other shapes differ by one bit.
+        assert together["scores"] == pytest.approx(alone["scores"], abs=1.5e-6, rel=0)
 
 
 def test_a_long_text_is_cut_on_the_side_that_the_spec_names(port: MakePort) -> None:
