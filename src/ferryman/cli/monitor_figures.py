@@ -5,8 +5,9 @@ from collections import Counter, deque
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ferryman.monitor.alerts.fact import FAULTS
+
 Live = Mapping[str, Any]  # JSON: /v1/monitor/live
-_FAULTS = ("deadline", "failed", "not_ready", "overloaded")
 _WINDOW_S = 10.0
 
 
@@ -73,7 +74,7 @@ def _version(
     if before is not None:
         outcomes.subtract(before["outcomes"])
         counts = [count - old for count, old in zip(counts, before["latency"]["counts"], strict=True)]
-    came, failed = outcomes.total(), sum(outcomes[fault] for fault in _FAULTS)
+    came, failed = outcomes.total(), sum(outcomes[fault] for fault in FAULTS)
     if min([came, *counts]) < 0:  # it began to count anew
         came, failed, counts, passed_s = 0, 0, [], 0.0
     brief = drift.get((now["model"], now["version"]), {})

@@ -53,8 +53,9 @@ def gather(folder: Path, asked: Asked) -> Report:
     with Reader(records, Scope(asked.model, asked.version, since_s=within.since_s)) as reader:
         totals, is_exact = read_totals(reader, within)
         counted = count_traffic(events, within)
+        totals |= {key: _unrecorded(of) for key, of in counted.items() if key not in totals}
         slots = read_slots(reader, within, counted)
-        chosen = sorted(totals, key=lambda key: (-totals[key].records, key))[:_MOST_VERSIONS]
+        chosen = sorted(totals, key=lambda key: (-_weight(key, totals, counted), key))[:_MOST_VERSIONS]
         versions = [
             _version(key, totals[key], slots.get(key, []), counted.get(key), every, within) for key in sorted(chosen)
         ]
@@ -72,6 +73,10 @@ def gather(folder: Path, asked: Asked) -> Report:
         losses=_losses(events), samples=samples, payloads=payloads, skipped=skipped,
         notes=_notes(has_diary=bool(every), is_exact=is_exact, versions=versions),
     )  # fmt: skip
+
+
+def _weight(key: Key, totals: Mapping[Key, Totals], counted: Mapping[Key, Counted]) -> int:
+    return max(totals[key].records, counted[key].outcomes.total() if key in counted else 0)
 
 
 def _places(folder: Path) -> tuple[Path, Path]:
@@ -100,8 +105,21 @@ def _version(
         last_s=totals.last_s, outcomes=totals.outcomes, requests=dict(counted.outcomes) if counted else None,
         p50_s=p50_s, p90_s=p90_s, p99_s=p99_s, max_s=max_s, stages=totals.stages, slots=slots,
         served=_spans(own, within), promised_p99_s=promised if isinstance(promised, int | float) else None,
-        drift=[event for event in own if event["kind"] == "drift" and within.since_s <= event["at"] < within.until_s],
+        drift=_drift(own, within),
     )  # fmt: skip
+
+
+def _drift(own: Sequence[Event], within: Range) -> list[Event]:
+    """Give when drift began and ended within the range, and of one that lasted into it when it began."""
+    told = [event for event in own if event["kind"] == "drift" and event["at"] < within.until_s]
+    before = [event for event in told if event["at"] < within.since_s][-1:]
+    lasting = [event for event in before if event.get("change") == "began"]
+    return lasting + [event for event in told if event["at"] >= within.since_s]
+
+
+def _unrecorded(counted: Counted) -> Totals:
+    """Give totals of a version that was asked, and of which no record was kept."""
+    return Totals(0, 0, 0, min(counted.by_slot), max(counted.by_slot), [None] * 4, {})
 
 
 def _spans(own: Sequence[Event], within: Range) -> list[tuple[float, float | None]]:

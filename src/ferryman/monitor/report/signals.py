@@ -21,6 +21,7 @@ _MOST_CATEGORIES = 1000
 _BATCH = 25  # signals of one query
 _ALPHA = 0.01  # of a whole report
 _SHOWN = 12
+_LARGEST = float(np.finfo(np.float32).max)
 
 
 def compare_signals(reader: Reader, key: Key, within: Range, baseline: Baseline) -> list[SignalReport]:
@@ -102,7 +103,8 @@ def _compare_numbers(
     edges = {name: _edges(base) for name, base in baselines.items()}
     # Rounded to float32 as baselines are, so that equal values stay equal.
     binned = ", ".join(
-        f"histogram({quoted(signal_column('s', name))}::FLOAT, [{_listed(edges[name])}]::FLOAT[])" for name in baselines
+        f"histogram({_clipped(quoted(signal_column('s', name)))}, [{_listed(edges[name])}]::FLOAT[])"
+        for name in baselines
     )
     [row] = reader.select(f"SELECT {binned} FROM records WHERE {_OF_VERSION}", [*key, within.until_s]).rows  # noqa: S608 - of quoted names
     quantiles = _quantiles(reader, key, within, list(baselines))
@@ -188,10 +190,12 @@ def _number_text(name: str, base: NumberBaseline, after: Floats) -> str:
 
 
 def _edges(base: NumberBaseline) -> Floats:
-    """Pick values of the baseline, ascending and each once, at which the two distributions are compared."""
+    """Pick values of the baseline, and the float32 just below each, where the two distributions are compared."""
     last = len(base.quantiles) - 1
     places = np.unique(np.linspace(0, last, min(last + 1, _MOST_EDGES)).round().astype(int))
-    return np.unique(tidy(base.quantiles[places]))
+    picked = np.unique(tidy(base.quantiles[places])).astype(np.float32)
+    below = np.nextafter(picked, np.float32(-np.inf))
+    return np.asarray(np.unique(np.concatenate([picked, below[np.isfinite(below)]])), np.float64)
 
 
 def _quantiles(reader: Reader, key: Key, within: Range, names: Sequence[str]) -> dict[str, tuple[int, int, Floats]]:
@@ -237,6 +241,12 @@ def _shares(
 def _parts(names: Sequence[str], most: int) -> Iterator[Sequence[str]]:
     for start in range(0, len(names), most):
         yield names[start : start + most]
+
+
+def _clipped(column: str) -> str:
+    """Give a column as `tidy` does numbers; what is missing stays so."""
+    ends = f"WHEN {column} > {_LARGEST!r} THEN {_LARGEST!r} WHEN {column} < -{_LARGEST!r} THEN -{_LARGEST!r}"
+    return f"(CASE {ends} ELSE {column} END)::FLOAT"
 
 
 def _listed(edges: Floats) -> str:

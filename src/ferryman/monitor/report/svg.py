@@ -134,7 +134,8 @@ def band(axis: Axis, moments: Sequence[Moment], before: tuple[float, float, floa
         left, right = axis.x(one.at_s), axis.x(one.at_s + axis.slot_s)
         parts.append(
             f'<rect class="spread" x="{left:.1f}" y="{up(one.p90):.1f}" width="{max(right - left, 1):.1f}" '
-            f'height="{max(up(one.p10) - up(one.p90), 1):.1f}"><title>{figure(one.p50)}, {clock(one.at_s)}</title></rect>'
+            f'height="{max(up(one.p10) - up(one.p90), 1):.1f}">'
+            f"<title>{figure(one.p50)}, {clock(one.at_s)}</title></rect>"
             f'<line class="line p50" x1="{left:.1f}" x2="{max(right, left + 1):.1f}" y1="{up(one.p50):.1f}" '
             f'y2="{up(one.p50):.1f}"/>'
         )
