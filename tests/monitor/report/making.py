@@ -53,7 +53,7 @@ def record(number: int, at_s: float, **told: Any) -> Record:
 def darker_week(folder: Path, count: int = 3000) -> Week:
     """Keep a week in which pictures become darker and buses more after 60 % of it; every 50th request fails."""
     rng, week = random.Random(0), Week(folder)
-    usual = {
+    usual: dict[str, Any] = {
         "brightness": [rng.gauss(110, 20) for _ in range(1000)],
         "contrast": [rng.gauss(50, 5) for _ in range(1000)],
         "label": rng.choices(["car", "person", "bus"], [50, 40, 10], k=1000),

@@ -124,6 +124,8 @@ def test_signals_are_set_beside_the_baseline_and_the_strongest_comes_first(week:
     assert [signal.name for signal in one.signals if signal.has_moved] == ["brightness", "label"]
     values = np.asarray([each.columns["brightness"][0] for each in good], float)
     told = by_name["brightness"]
+    assert isinstance(told.before, list)
+    assert isinstance(told.after, list)
     assert told.after[0] == pytest.approx(values.min())
     assert told.after[-1] == pytest.approx(values.max())
     assert told.after[20] == pytest.approx(np.median(values), abs=2.5)
@@ -280,7 +282,7 @@ def test_a_million_records_are_told_in_bounded_memory(tmp_path: Path) -> None:
     unnamed = place / "unnamed"
     columns = ", ".join(f"100 + 20 * sin(i * {n + 1}) AS s_signal{n}" for n in range(15))
     duckdb.execute(
-        f"COPY (SELECT 'id-' || i AS id, 'street' AS model, '2' AS version, 'ok' AS outcome, 'http' AS transport, "  # noqa: S608 - of numbers
+        f"COPY (SELECT 'id-' || i AS id, 'street' AS model, '2' AS version, 'ok' AS outcome, 'http' AS transport, "
         f"'' AS trace, {NOW_S - WEEK_S} + i * 0.6 AS at_s, (i % 1000) / 1e4 AS total_s, 0.0 AS queue_s, "
         f"0.0 AS prepare_s, 0.0 AS infer_s, 0.0 AS finish_s, 1 AS asks, 1 AS rows, 0 AS item, {columns}, "
         f"['car', 'bus'][1 + i % 2] AS c_label FROM range(1000000) t(i)) TO '{unnamed}' (FORMAT parquet)"
