@@ -194,7 +194,7 @@ def waiting_for_ever(image: str, tmp_path: Path) -> subprocess.Popen[bytes]:
     process = subprocess.Popen(
         [sys.executable, "-m", "ferryman", *words], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
-    deadline_s = time.monotonic() + 30
+    deadline_s = time.monotonic() + 60
     while not any(f"-{process.pid}-" in name for name in containers()):
         assert time.monotonic() < deadline_s
         time.sleep(0.05)
@@ -204,7 +204,7 @@ def waiting_for_ever(image: str, tmp_path: Path) -> subprocess.Popen[bytes]:
 def test_ctrl_c_removes_the_container(images: Images, tmp_path: Path) -> None:
     process = waiting_for_ever(images.good, tmp_path)
     process.send_signal(signal.SIGINT)
-    assert process.wait(30) == 130
+    assert process.wait(90) == 130
     assert not [name for name in containers() if f"-{process.pid}-" in name]
 
 

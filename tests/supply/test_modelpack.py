@@ -294,7 +294,7 @@ def test_the_command_line_gives_what_scripts_need(
         return (main(words), *capsys.readouterr())
 
     code, out, talk = ferryman("push", "dist/affine", f"{host}/cli/affine:1")
-    assert code == 0 and out.startswith(f"{host}/cli/affine@sha256:") and "affine: sent 5." in talk
+    assert code == 0 and out.startswith(f"{host}/cli/affine@sha256:") and "affine: sent 6." in talk
     told = json.loads(ferryman("pull", out.strip(), "--output", "there", "--json")[1])
     assert (told["reference"], told["path"], told["dry_run"]) == (out.strip(), str(tmp_path / "there"), False)
     shutil.rmtree(bundle)

@@ -168,7 +168,7 @@ def test_serve_shares_what_it_has_imported_with_its_workers(tmp_path: Path) -> N
     with _served(bundle.path, tmp_path) as (process, ready):
         assert ready["url"]
         (mother,) = _children(process.pid)
-        (worker,) = _children(mother)
+        (worker,) = [pid for pid in _children(mother) if _name(pid) == "ferryman-worker"]
         assert "zygote_main" not in Path(f"/proc/{mother}/cmdline").read_text()
         assert _sharing(worker) > 20_000_000  # numpy, pydantic, and what is made of them at import
         process.send_signal(signal.SIGTERM)
@@ -217,6 +217,10 @@ def _served(bundle: Path, folder: Path, closed: str = "") -> Iterator[tuple[subp
     finally:
         process.kill()
         process.communicate(timeout=20)
+
+
+def _name(pid: int) -> str:
+    return Path(f"/proc/{pid}/comm").read_text().strip()
 
 
 def _children(pid: int) -> list[int]:

@@ -21,10 +21,10 @@ from ferryman.server.data.look import Look
 from ferryman.server.data.signals.processes import tree
 from ferryman.server.data.watch.post import Post
 from ferryman.server.data.watch.sampler import Sampler
-from ferryman.server.data.worker.zygote import Child, Zygote
+from ferryman.server.data.worker.zygote import Child, Role, Zygote
 from ferryman.server.watching.orders import Orders, Watched, write_orders
 
-_RUNS = "ferryman.server.watching.process:live"
+_WATCH = Role("ferryman-watch", "ferryman.server.watching.process:live")
 _ANSWERED_S = 10.0
 _SAVED_S = 5.0
 _FIRST_S, _LONGEST_S = 0.5, 30.0
@@ -194,7 +194,7 @@ class Watcher:
             told = Orders(str(self._folder.absolute()) if self._folder is not None else "", self._watched)
             os.write(orders, json.dumps(write_orders(told)).encode())
             given = [self._theirs.fileno(), orders, self._progress]
-            self._child = self._zygote.fork(given, self._exited, runs=_RUNS)
+            self._child = self._zygote.fork(given, self._exited, role=_WATCH)
         finally:
             os.close(orders)
 

@@ -10,8 +10,6 @@ import threading
 import time
 import traceback
 from collections.abc import Callable
-from contextlib import suppress
-from pathlib import Path
 from typing import Any, NoReturn
 
 import orjson
@@ -26,6 +24,7 @@ _TICK_S = 1.0
 _MOST_ALERTS = 200
 _MOST_SCORES = 50  # of a version, strongest first
 _NICE = 5  # serving goes first
+_FORMAT = "%(asctime)s %(levelname)s %(message)s"
 _log = logging.getLogger("ferryman.watch")
 
 
@@ -33,11 +32,9 @@ def live(link: int, orders: int, progress: int) -> NoReturn:
     """Watch until the front's end of `link` closes; `orders` is a file that says what, `progress` one of `Progress`."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
-    logging.root.addHandler(log_handler(os.environ.get(VARIABLE, "text"), text="%(message)s", stream=sys.stderr))
+    logging.root.addHandler(log_handler(os.environ.get(VARIABLE, "text"), text=_FORMAT, stream=sys.stderr))
     try:
         os.nice(_NICE)
-        with suppress(OSError):
-            Path("/proc/self/comm").write_text("ferryman-watch")
         with os.fdopen(orders, "rb") as stream:
             stream.seek(0)
             told = json.loads(stream.read())

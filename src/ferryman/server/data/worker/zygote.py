@@ -14,10 +14,20 @@ from dataclasses import dataclass, field
 from ferryman.server.data.worker.branch import Branch, count_threads, fill_standard_files
 from ferryman.server.data.worker.zygote_main import ENVIRONMENT, branch_off, import_plugins
 
-WORKER = "ferryman.server.data.worker.process:work"
 _MODULE = "ferryman.server.data.worker.zygote_main"
 _MOST_MESSAGE_BYTES = 4096
 ORPHANED = "ended with the process that it was forked from"
+
+
+@dataclass(frozen=True, slots=True)
+class Role:
+    """Say what a process is called, and the function ("module:name") that it runs, which never returns."""
+
+    name: str
+    runs: str
+
+
+WORKER = Role("ferryman-worker", "ferryman.server.data.worker.process:work")
 
 
 @dataclass(slots=True, eq=False)
@@ -81,17 +91,14 @@ class Zygote:
         if not self._is_told:
             self._is_told = self._send({"import": self.modules})
 
-    def fork(self, descriptors: Sequence[int], on_exit: Callable[[str], None], *, runs: str = WORKER) -> Child:
-        """Ask for a process that gets `descriptors`, which stay the caller's to close; returns at once.
-
-        It runs a function ("module:name") that takes them and never returns.
-        """
+    def fork(self, descriptors: Sequence[int], on_exit: Callable[[str], None], *, role: Role = WORKER) -> Child:
+        """Ask for a process that gets `descriptors`, which stay the caller's to close; returns at once."""
         self._last_number += 1
         child = Child(self._last_number, on_exit)
         for _ in range(2):  # once more where the zygote has died and nobody heard of it yet
             self.start()
             self._listen()
-            if self._send({"fork": child.number, "runs": runs}, descriptors):
+            if self._send({"fork": child.number, "name": role.name, "runs": role.runs}, descriptors):
                 break
             self._lose()
         self._children[child.number] = child

@@ -14,7 +14,7 @@ import signal
 import socket
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import NoReturn, Protocol
 
@@ -54,7 +54,7 @@ class _Nursery:
         if "import" in order:
             _import_all(order["import"])
         if "fork" in order:
-            self._fork(order["fork"], order["runs"], descriptors)
+            self._fork(order["fork"], order, descriptors)
         for descriptor in descriptors:
             os.close(descriptor)
         if "kill" in order:
@@ -79,7 +79,7 @@ class _Nursery:
         for pid in self._numbers:
             os.waitpid(pid, 0)
 
-    def _fork(self, number: int, runs: str, descriptors: Sequence[int]) -> None:
+    def _fork(self, number: int, role: Mapping[str, str], descriptors: Sequence[int]) -> None:
         parent = os.getpid()
         pid = os.fork()
         if pid:
@@ -87,10 +87,10 @@ class _Nursery:
             self._tell({"number": number, "pid": pid})
             return
         try:
-            _become_child(parent)
+            _become_child(parent, role["name"])
             for closable in self._not_inherited:
                 closable.close()
-            module, _, name = runs.partition(":")
+            module, _, name = role["runs"].partition(":")
             getattr(importlib.import_module(module), name)(*descriptors)
         finally:
             os._exit(70)  # it never returns; whatever it raised is on stderr
@@ -100,11 +100,11 @@ class _Nursery:
             self._link.send(json.dumps(message).encode())
 
 
-def _become_child(parent: int) -> None:
+def _become_child(parent: int, name: str) -> None:
     signal.set_wakeup_fd(-1)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    _prctl(_PR_SET_NAME, ctypes.c_char_p(b"ferryman-worker"))
+    _prctl(_PR_SET_NAME, ctypes.c_char_p(name.encode()))
     if os.getppid() != parent:
         os._exit(0)
 
