@@ -46,8 +46,8 @@ API = {
     "Planned", "Plugin", "Samples", "Signed", "Verified", "accept", "accept_keyless", "add_toolchains", "bom",
     "broken", "build", "check_records", "config", "count_records", "draw", "export_records", "infer", "init",
     "installed", "load", "make_key", "pack", "package", "parity", "plan", "plan_package", "pull", "push",
-    "records", "remove_toolchain", "schema", "serve", "sign", "sign_keyless", "toolchains", "verify",
-    "verify_candidate", "verify_image",
+    "records", "remove_toolchain", "report", "report_html", "schema", "serve", "sign", "sign_keyless", "toolchains",
+    "verify", "verify_candidate", "verify_image",
 }  # fmt: skip
 
 

@@ -9,6 +9,7 @@ from ferryman.api._infer import draw, infer, load
 from ferryman.api._infer import infer_each as infer_each
 from ferryman.api._infer import is_url as is_url
 from ferryman.api._records import check_records, count_records, export_records, records
+from ferryman.api._report import report, report_html
 from ferryman.build.cache import Cache
 from ferryman.build.foreign import Examined, examine_file
 from ferryman.build.init import InitChoices, Initialised, InitSettings, write_deployment
@@ -94,6 +95,8 @@ __all__ = [
     "push",
     "records",
     "remove_toolchain",
+    "report",
+    "report_html",
     "schema",
     "serve",
     "sign",

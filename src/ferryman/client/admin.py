@@ -60,6 +60,10 @@ class Admin:
         """Have a model looked for on the disk again, and its version of choice made the active one without a gap."""
         self._ask("POST", f"/v2/repository/models/{quote(model, safe='')}/load", {})
 
+    def live(self) -> dict[str, Any]:  # JSON
+        """Give figures of now: /v1/monitor/live, as docs/monitoring/report.md describes it."""
+        return self._ask("GET", "/v1/monitor/live")
+
     def _ask(self, method: str, path: str, body: Mapping[str, object] | None = None) -> dict[str, Any]:  # JSON
         try:
             payload = b"" if body is None else json.dumps(body, allow_nan=False).encode()

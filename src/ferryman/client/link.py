@@ -30,6 +30,7 @@ def read_url(url: str, hint: str, what: str = "a server's address") -> SplitResu
     parts = urlsplit(url if "://" in url else f"http://{url}")
     try:
         is_whole = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+        is_whole = is_whole and url.isprintable() and " " not in url
     except ValueError:  # the port
         is_whole = False
     if not is_whole:

@@ -52,7 +52,7 @@ def query(
 
     Raises UserError for SQL that is wrong or is no SELECT, and MissingExtra without DuckDB.
     """
-    with _Reader(folder, scope) as reader:
+    with Reader(folder, scope) as reader:
         return reader.select(sql, params)
 
 
@@ -77,7 +77,7 @@ def counts(folder: Path, *, by: Sequence[str] = ("model", "version", "outcome"),
 def window(folder: Path, signals: Sequence[str], *, scope: Scope = EVERYTHING) -> dict[str, list[Any]]:
     """Give signals of each item by name, in the order of time, with `at_s` and `id`; one that never was is all None."""
     wanted = [signal_column(kind, signal) for signal in signals for kind in ("s", "c")]
-    with _Reader(folder, scope) as reader:
+    with Reader(folder, scope) as reader:
         known = {column.lower(): column for column in reader.columns}
         shown = [name(known[column.lower()]) if column.lower() in known else "NULL" for column in wanted]
         listed = "".join(f", {each}" for each in shown)
@@ -101,7 +101,7 @@ def export(folder: Path, file: Path, *, scope: Scope = EVERYTHING) -> int:
     if file.suffix not in kinds:
         raise UserError(f"records can't be written as '{file.suffix}'", hint="name a .parquet, .csv or .json file")
     unfinished = file.with_name(f".{file.name}.unfinished")
-    with _Reader(folder, scope, writes=file.parent) as reader:
+    with Reader(folder, scope, writes=file.parent) as reader:
         try:
             [(rows,)] = reader.run(
                 f"COPY (FROM records ORDER BY at_s) TO {literal(unfinished)} ({kinds[file.suffix]})"
@@ -114,8 +114,8 @@ def export(folder: Path, file: Path, *, scope: Scope = EVERYTHING) -> int:
     return int(rows)
 
 
-class _Reader:
-    """Hold a database whose table `records` is the folder as it was when this was opened."""
+class Reader:
+    """Hold a database whose table `records` is the folder as it was when this was opened; close it by `with`."""
 
     def __init__(self, folder: Path, scope: Scope, *, writes: Path | None = None) -> None:
         if not (folder / SEALED).is_dir() and not (folder / JOURNAL).is_dir():
@@ -132,7 +132,7 @@ class _Reader:
         self._connection.execute("SET enable_external_access = false; SET lock_configuration = true")
         self.columns = [row[0] for row in self._connection.execute("DESCRIBE records").fetchall()]
 
-    def __enter__(self) -> "_Reader":
+    def __enter__(self) -> "Reader":
         return self
 
     def __exit__(self, *_error: object) -> None:

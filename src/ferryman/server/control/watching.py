@@ -1,19 +1,24 @@
 """How the watch is part of a server: what it hears, what /metrics tells of it, and what can be asked of it."""
 
 import asyncio
+from collections import Counter
 from functools import partial
 from pathlib import Path
 
+from ferryman import __version__
 from ferryman.core.bundle import Bundle
 from ferryman.monitor.baseline import Baseline
 from ferryman.server.control.admin_json import answer, told
 from ferryman.server.control.forever import forever
+from ferryman.server.control.live_figures import read_live
+from ferryman.server.control.monitor_openapi import describe_monitor
 from ferryman.server.control.watch_figures import read_figures
 from ferryman.server.control.watcher import Watcher
 from ferryman.server.data.dataplane import Dataplane
 from ferryman.server.data.http.request import Request, Response
 from ferryman.server.data.lane import Lane
 from ferryman.server.data.signals.metrics import Metrics
+from ferryman.server.data.signals.processes import tree
 from ferryman.server.data.signals.served import ServedMetrics
 from ferryman.server.data.v2.addresses import Route
 from ferryman.server.data.worker.zygote import Zygote
@@ -31,6 +36,7 @@ class Watching:
         self._watched: dict[tuple[str, ...], Watched] = {}
         self._watcher = Watcher(zygote, folder)
         plane.observers.append(self._watcher.post.heard)
+        self._lost: Counter[str] = Counter()  # of which the watch was told
         self._show(metrics)
 
     def look_into(self, bundle: Bundle, lane: Lane, figures: ServedMetrics) -> None:
@@ -50,6 +56,8 @@ class Watching:
         """Give the handlers of the admin listener."""
         return [
             ("GET", "/v1/monitor", told(partial(self._answer, "status"))),
+            ("GET", "/v1/monitor/live", told(self._live)),
+            ("GET", "/v1/monitor/openapi.json", told(self._describe)),
             ("GET", "/v1/monitor/drift", told(partial(self._answer, "drift"))),
             ("GET", "/v1/monitor/alerts", told(partial(self._answer, "alerts"))),
         ]
@@ -71,9 +79,19 @@ class Watching:
         if self._watcher.is_watching:
             figures = await asyncio.to_thread(read_figures, self._metrics.served(), readiness)
             self._watcher.post.tell("figures", figures)
+            if more := self._watcher.post.lost - self._lost:
+                self._lost.update(more)
+                self._watcher.post.tell("lost", dict(more))
 
     async def _answer(self, about: str, _: Request, __: dict[str, str]) -> Response:
         return answer(await self._watcher.ask(about))
+
+    async def _live(self, _: Request, __: dict[str, str]) -> Response:
+        cpu_s = (await asyncio.to_thread(tree)).cpu_s
+        return answer(read_live(self._metrics.served(), self._plane, self._watcher, cpu_s))
+
+    async def _describe(self, _: Request, __: dict[str, str]) -> Response:
+        return answer(describe_monitor(__version__))
 
     def _show(self, metrics: Metrics) -> None:
         watcher, by_version = self._watcher, ("model", "version")

@@ -21,6 +21,7 @@ from ferryman.monitor.drift.change import DriftChange
 from ferryman.monitor.drift.watch import DriftWatch
 from ferryman.monitor.notify.desk import AlertDesk
 from ferryman.monitor.store.keeper import RecordKeeper
+from ferryman.server.watching.diarist import Diarist
 from ferryman.server.watching.facts import free_share, hottest_c, of_drift, of_machine, of_versions
 from ferryman.server.watching.letters import Seen, read_looks, read_records
 from ferryman.server.watching.orders import Orders, Watched
@@ -49,6 +50,7 @@ class House:
         self._watched: dict[Key, Watched] = {}
         folder = Path(orders.folder) if orders.folder else None
         self._states = States(folder / "states") if folder is not None else None
+        self.diary = Diarist(folder / "diary" if folder is not None else None, clock)
         self._keeper: RecordKeeper | None = None
         self._section: AlertsSection | None = None
         self._passing = tempfile.TemporaryDirectory(prefix="ferryman-watch-")  # where nothing is to be kept
@@ -65,6 +67,7 @@ class House:
         wanted = {(each.model, each.version): each for each in versions}
         for key in [key for key in self._watched if wanted.get(key) != self._watched[key]]:
             self._save(key)
+            self.diary.left(key)
             self._drift.pop(key, None)
             self._rows.pop(key, None)
             self._rules.pop(key, None)
@@ -100,6 +103,7 @@ class House:
             facts = [*of_versions(self.figures), *of_drift(self.drift()), *of_machine(self._folder, lost)]
             self._desk.observe(facts, self._clock())
             self._log_alerts()
+        self.diary.count(self.figures, self.losses())
         now_s = time.monotonic()
         if now_s - self._saved_s > _SAVE_S:
             self._saved_s = now_s
@@ -114,6 +118,7 @@ class House:
     def close(self) -> None:
         """Save what is known."""
         self.tick()
+        self.diary.close(self.figures, self.losses())
         for key in self._drift:
             self._save(key)
         if self._keeper is not None:
@@ -159,6 +164,7 @@ class House:
         except FerrymanError as error:
             _log.warning("model '%s' version %s is not watched: %s", each.model, each.version, error)
             return
+        self.diary.served(key, bundle)
         self._open_keeper(bundle.deployment.monitor.records)
         self._rules[key] = rules_of(bundle.deployment, version=each.version)
         self._open_desk(bundle.deployment.monitor.alerts)
@@ -213,6 +219,7 @@ class House:
             known = (alert["id"], alert["episode"], alert["state"])
             if alert["state"] in ("firing", "resolved") and known not in self._logged:
                 _log.warning("alert %s %s: %s", alert["rule"], alert["state"], alert["summary"])
+                self.diary.alerted(alert)
                 self._logged = [*self._logged[-_MOST_LOGGED:], known]
 
     def _compare(self, seen: Seen) -> None:
@@ -227,3 +234,4 @@ class House:
     def _tell(self, key: Key, change: DriftChange) -> None:
         moved = "; ".join(each.text for each in change.signals[:3])
         _log.warning("model '%s' version %s: drift %s: %s", *key, change.kind, moved)
+        self.diary.drifted(key, change)

@@ -51,6 +51,7 @@ class _Watch:
         self._link = link
         self._house = house
         self._progress = progress
+        self._killed = progress.lost  # of which the diary knows
         self._ended = threading.Event()
 
     def live(self) -> None:
@@ -75,6 +76,8 @@ class _Watch:
 
     def _tick(self) -> None:
         try:
+            self._house.diary.lose({"killed": self._progress.lost - self._killed})
+            self._killed = self._progress.lost
             self._house.tick()
         except Exception:  # noqa: BLE001 - one signal or rule that fails must not end the watch of all others
             _log.exception("a turn of the watch failed")
@@ -96,6 +99,8 @@ class _Watch:
             self._house.watch(read_watched(letter["watched"]))
         elif "figures" in letter:
             self._house.figures = letter["figures"]
+        elif "lost" in letter:
+            self._house.diary.lose(letter["lost"])
         elif "question" in letter:
             self._answer(letter["question"])
         else:
