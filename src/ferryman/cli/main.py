@@ -30,6 +30,7 @@ VERBS = {
     "tune": "find the threads, instances and batch that serve a bundle best here",
     "rollout": "bring a new version into service step by step, or take it back",
     "records": "ask what became of requests, and check what is kept of them",
+    "feedback": "tell what turned out to be true, and see how good answers are",
     "monitor": "write rules for Prometheus and a dashboard for Grafana, from a contract",
     "keys": "make, list and revoke the keys that callers of a server need",
     "conformance": "check that a server speaks the Open Inference Protocol V2",
