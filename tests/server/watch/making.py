@@ -9,6 +9,7 @@ from ferryman.bundle.write import write_bundle
 from ferryman.core.bundle import Bundle, Golden
 from ferryman.core.deployment import parse_deployment
 from ferryman.core.plugins import find, runtime_for
+from ferryman.core.proof import Proof
 from ferryman.monitor.baseline import make_baseline
 from ferryman.monitor.signals.read import Signals
 from tests.bundle.making import COLUMNS, describe, make_proof, make_table_model
@@ -23,7 +24,7 @@ def make_rows(count: int, *, seed: int, shift: float = 0.0) -> list[Row]:
     return [dict(zip(COLUMNS, (float(value) for value in row), strict=True)) for row in drawn]
 
 
-def bundle_watched(destination: Path, **sections: Any) -> Bundle:
+def bundle_watched(destination: Path, *, proof: Proof | None = None, **sections: Any) -> Bundle:
     """Write a bundle of a table's model with a baseline of 500 rows; `sections` are more of its ferryman.toml."""
     model = make_table_model(destination.parent / f"model-of-{destination.name}")
     artifact = describe(model)
@@ -45,7 +46,7 @@ def bundle_watched(destination: Path, **sections: Any) -> Bundle:
         destination,
         deployment=deployment,
         artifact=artifact,
-        proof=make_proof("table"),
+        proof=proof or make_proof("table"),
         golden=[Golden(f"row-{place}", rows[place], answers[place]) for place in range(2)],
         tolerance=dict(bound.tolerance),
         baseline=make_baseline(columns).to_json(),

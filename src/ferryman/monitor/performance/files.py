@@ -59,7 +59,12 @@ def _parquet(file: Path) -> list[Any]:  # JSON
         raise FileNotFoundError(2, "No such file or directory")
     connection = connect()
     try:
-        answered = connection.execute(f"SELECT * FROM read_parquet({exact(file)})")  # noqa: S608 - quoted
+        table = f"read_parquet({exact(file)})"
+        described = connection.execute(f"DESCRIBE SELECT * FROM {table}")  # noqa: S608 - quoted
+        kinds = {row[0]: str(row[1]) for row in described.fetchall()}
+        # A time with a zone as Python's own would need a package more.
+        at = ' REPLACE (epoch("at") AS "at")' if kinds.get("at", "").startswith(("TIMESTAMP", "DATE")) else ""
+        answered = connection.execute(f"SELECT *{at} FROM {table}")  # noqa: S608 - quoted
         names = [column[0] for column in answered.description]
         return [dict(zip(names, row, strict=True)) for row in answered.fetchall()]
     except failures() as error:

@@ -15,6 +15,7 @@ from ferryman.monitor.performance.promise import SHARES, Promise
 WINDOWS = (100, 300, 1000, 3000)
 """The latest so many labelled items are looked at: a sudden drop shows in few, a small one in many."""
 MOST = WINDOWS[-1]
+LOOK_S = 5.0
 _LAXEST = 0.01
 _SLEPIAN = 10.0  # independent looks within one length of a sliding window, for the tails that matter here
 
@@ -77,13 +78,14 @@ def roll(outcomes: Outcomes, promise: Promise | None) -> Rolling | None:
 def tail(outcomes: Outcomes, window: int, interval_s: float) -> float:
     """Give the probability of error that each look at a window may have, for one false alarm in `interval_s`.
 
-    Sliding windows pass a high level about ten times as often as windows side by side (Slepian 1961); the windows'
-    lengths count as independent.
+    Sliding windows pass a high level about ten times as often as windows side by side (Slepian 1961); those of
+    different lengths count as independent. More often than it is looked, each `LOOK_S`, nothing can be told.
     """
     at_s = outcomes.at_s
     span_s = float(at_s[-1] - at_s[0]) if len(at_s) > 1 else 0.0
     labels = (len(at_s) - 1) / span_s * interval_s if span_s > 0 else window
-    return min(_LAXEST, 1 / (len(WINDOWS) * _SLEPIAN * max(labels / window, 1.0)))
+    looks = min(_SLEPIAN * max(labels / window, 1.0), max(interval_s / LOOK_S, 1.0))
+    return min(_LAXEST, 1 / (len(WINDOWS) * looks))
 
 
 def rounded(value: Any) -> Any:  # a figure, or what stands beside figures

@@ -13,18 +13,18 @@ from typing import Any
 from ferryman.core.errors import FerrymanError
 from ferryman.monitor.alerts.fact import Reading
 from ferryman.monitor.baseline import Baseline
-from ferryman.monitor.performance.estimate import Estimate, estimate
+from ferryman.monitor.performance.estimate import Estimate, estimate, refute
 from ferryman.monitor.performance.feedback import Feedback
 from ferryman.monitor.performance.join import confidences, join
 from ferryman.monitor.performance.ledger import Ledger
 from ferryman.monitor.performance.outcome import Outcomes, columns_of
 from ferryman.monitor.performance.promise import Promise
-from ferryman.monitor.performance.rolling import MOST, Rolling, roll
+from ferryman.monitor.performance.rolling import LOOK_S, MOST, Rolling, roll
 from ferryman.monitor.performance.slices import Slice, slice_up
 from ferryman.monitor.store.engine import is_installed
 from ferryman.monitor.store.retention import oldest_allowed_s
 
-_PAUSE_S, _SHARE = 5.0, 0.02  # of a core's time, at most
+_SHARE, _LONGEST_S = 0.05, 60.0  # of a core's time, and the longest pause that makes of it
 _ESTIMATE_S, _ESTIMATED_S = 300.0, 86_400.0
 _MOST_JOINED, _MOST_VERSIONS, _MOST_SLICES, _MOST_NAMED = 5000, 50, 10, 5
 _BATCHES = 4  # of one step: sealing waits for it
@@ -95,9 +95,10 @@ class PerformanceWatch:
 
     def step(self, known: Mapping[Key, Known], now_s: float) -> None:
         """Do what is due, within its share of the time; a fault is logged once, and tried again."""
-        begun_s = time.monotonic()
-        if begun_s < self._due_s and known == self._known:
+        if time.monotonic() < self._due_s and known == self._known:
             return
+        is_installed()  # DuckDB is imported once: that is no cost of a turn
+        begun_s = time.thread_time()
         try:
             self.refresh(known, now_s)
             self._said = ""
@@ -105,8 +106,8 @@ class PerformanceWatch:
             if str(error) != self._said:
                 self._said = str(error)
                 _log.warning("performance can't be told: %s; %s", error, error.hint)
-        ended_s = time.monotonic()
-        self._due_s = ended_s + max(_PAUSE_S, (ended_s - begun_s) / _SHARE)
+        pause_s = min((time.thread_time() - begun_s) / _SHARE, _LONGEST_S)
+        self._due_s = time.monotonic() + max(LOOK_S, pause_s)
 
     def refresh(self, known: Mapping[Key, Known], now_s: float) -> None:
         """Join what waits, and measure; raises FerrymanError."""
@@ -114,10 +115,9 @@ class PerformanceWatch:
         is_news = joined > 0 or not self._standings or known != self._known
         is_due = time.monotonic() >= self._estimate_due_s or known != self._known
         if is_due and is_installed():
-            begun_s = time.monotonic()
             self.ledger.trim(oldest_allowed_s(now_s, self._keep_days))
             self._estimates = self._estimate(known, now_s)
-            self._estimate_due_s = time.monotonic() + max(_ESTIMATE_S, (time.monotonic() - begun_s) / _SHARE)
+            self._estimate_due_s = time.monotonic() + _ESTIMATE_S
         if is_news or is_due:
             self._standings = self._measure(known)
         self._known = dict(known)
@@ -177,13 +177,15 @@ class PerformanceWatch:
         outcomes = columns_of(self.ledger.outcomes(*key, MOST))
         rolling = roll(outcomes, known.promise)
         slices = slice_up(outcomes, known.baseline, effect=rolling.effect) if rolling is not None else []
-        found = self._estimates.get(key)
+        found, why_not = self._estimates.get(key), _why_not(known)
+        if found is not None and rolling is not None and known.promise is not None and known.promise.reliability:
+            why_not = refute(outcomes, known.promise.reliability, effect=rolling.effect)
         return Standing(
             *key,
             rolling=rolling,
             slices=slices[:_MOST_SLICES],
-            estimate=found,
-            why_not="" if found is not None else _why_not(known),
+            estimate=found if not why_not else None,
+            why_not=why_not,
             labelled=len(outcomes.rows),
             last_at_s=float(outcomes.at_s[-1]) if outcomes.rows else math.nan,
             strange=_strange(outcomes),
@@ -195,7 +197,9 @@ class PerformanceWatch:
         made = {}
         for key, promise in wanted.items():
             if promise is not None and promise.reliability is not None and key in found:
-                made[key] = estimate(*found[key], promise.reliability)
+                standing = self._standings.get(key)
+                effect = standing.rolling.effect if standing is not None and standing.rolling is not None else 1.0
+                made[key] = estimate(*found[key], promise.reliability, effect=effect)
         return {key: each for key, each in made.items() if each is not None}
 
 
