@@ -1,4 +1,3 @@
-import os
 from pathlib import Path
 
 import numpy as np
@@ -74,12 +73,9 @@ def test_without_bins_the_calibration_error_is_part_of_the_doubt() -> None:
 
 
 @pytest.fixture(scope="module")
-def served() -> tuple[Outcomes, Reliability, float]:
+def served(shared_data: Path) -> tuple[Outcomes, Reliability, float]:
     """Give Elec2 as it is served, with what a build measured on its first fifth."""
-    shared = os.environ.get("FERRYMAN_SHARED")
-    if shared is None:
-        pytest.skip("FERRYMAN_SHARED names no folder of data")
-    elec = read_elec(Path(shared))
+    elec = read_elec(shared_data)
     label = (elec.probability > 0.5).astype(int)
     right, confidences = label == elec.truth, np.maximum(elec.probability, 1 - elec.probability)
     begin = elec.fitted

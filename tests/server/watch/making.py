@@ -24,8 +24,13 @@ def make_rows(count: int, *, seed: int, shift: float = 0.0) -> list[Row]:
     return [dict(zip(COLUMNS, (float(value) for value in row), strict=True)) for row in drawn]
 
 
-def bundle_watched(destination: Path, *, proof: Proof | None = None, **sections: Any) -> Bundle:
+def bundle_watched(destination: Path, **sections: Any) -> Bundle:
     """Write a bundle of a table's model with a baseline of 500 rows; `sections` are more of its ferryman.toml."""
+    return bundle_proven(destination, make_proof("table"), **sections)
+
+
+def bundle_proven(destination: Path, proof: Proof, /, **sections: Any) -> Bundle:
+    """Write such a bundle with a proof."""
     model = make_table_model(destination.parent / f"model-of-{destination.name}")
     artifact = describe(model)
     task = {"kind": "tabular", "columns": list(COLUMNS), "labels": ["light", "heavy"], "missing": False}
@@ -46,7 +51,7 @@ def bundle_watched(destination: Path, *, proof: Proof | None = None, **sections:
         destination,
         deployment=deployment,
         artifact=artifact,
-        proof=proof or make_proof("table"),
+        proof=proof,
         golden=[Golden(f"row-{place}", rows[place], answers[place]) for place in range(2)],
         tolerance=dict(bound.tolerance),
         baseline=make_baseline(columns).to_json(),

@@ -13,7 +13,7 @@ from ferryman.core.errors import InputError, UserError
 from ferryman.core.proof import Accuracy, Calibration, Reliability
 from tests.bundle.making import make_proof
 from tests.server.running import Running, read_answer, running, wait_until
-from tests.server.watch.making import bundle_watched, make_rows
+from tests.server.watch.making import bundle_proven, make_rows
 from tests.server.watch.test_watch import ask, metric
 
 SETTINGS: dict[str, Any] = {"monitor": {"cost": 1.0, "alerts": {"rules": {"performance": {"for_s": 0.5}}}}}
@@ -31,7 +31,7 @@ def serving(folder: Path, **settings: Any) -> Iterator[Running]:
     calibration = Calibration(source=RELIABILITY, candidate=RELIABILITY)
     winner = empty.candidates[0].model_copy(update={"accuracy": measured, "calibration": calibration})
     proof = empty.model_copy(update={"candidates": (winner,)})
-    bundle = bundle_watched(folder / "bundle", proof=proof, **SETTINGS)
+    bundle = bundle_proven(folder / "bundle", proof, **SETTINGS)
     with running([bundle.path], admin_port=0, **settings) as server:
         wait_until(lambda: ask(server, "/v1/monitor")[0] == 200)
         yield server
