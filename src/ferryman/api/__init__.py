@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Unpack
 
+from ferryman.api._feedback import feedback
 from ferryman.api._infer import draw, infer, load
 from ferryman.api._infer import infer_each as infer_each
 from ferryman.api._infer import is_url as is_url
@@ -81,6 +82,7 @@ __all__ = [
     "count_records",
     "draw",
     "export_records",
+    "feedback",
     "infer",
     "init",
     "installed",

@@ -30,6 +30,7 @@ VERBS = {
     "tune": "find the threads, instances and batch that serve a bundle best here",
     "rollout": "bring a new version into service step by step, or take it back",
     "records": "ask what became of requests, and check what is kept of them",
+    "feedback": "tell what turned out to be true, and see how good answers are",
     "report": "write what became of requests, what drifted and who was alerted, on one page",
     "monitor": "watch a server live; or write rules for Prometheus and a dashboard for Grafana",
     "keys": "make, list and revoke the keys that callers of a server need",

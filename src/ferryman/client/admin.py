@@ -2,7 +2,7 @@
 
 import http.client
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import quote
 
@@ -55,6 +55,14 @@ class Admin:
     def move_rollout(self, model: str, move: str) -> dict[str, Any]:  # JSON
         """Have a rollout promoted, taken back, paused or resumed."""
         return self._ask("POST", f"{_path(model)}/{move}", {})
+
+    def feedback(self, rows: Sequence[Mapping[str, object]]) -> dict[str, int]:
+        """Tell what was true of items; gives how many were taken and replaced."""
+        return self._ask("POST", "/v1/monitor/feedback", {"feedback": list(rows)})
+
+    def performance(self) -> dict[str, Any]:  # JSON
+        """Give how well each version does, as labels and confidences tell."""
+        return self._ask("GET", "/v1/monitor/performance")
 
     def load(self, model: str) -> None:
         """Have a model looked for on the disk again, and its version of choice made the active one without a gap."""

@@ -9,6 +9,7 @@ from ferryman.bundle.write import write_bundle
 from ferryman.core.bundle import Bundle, Golden
 from ferryman.core.deployment import parse_deployment
 from ferryman.core.plugins import find, runtime_for
+from ferryman.core.proof import Proof
 from ferryman.monitor.baseline import make_baseline
 from ferryman.monitor.signals.read import Signals
 from tests.bundle.making import COLUMNS, describe, make_proof, make_table_model
@@ -25,6 +26,11 @@ def make_rows(count: int, *, seed: int, shift: float = 0.0) -> list[Row]:
 
 def bundle_watched(destination: Path, **sections: Any) -> Bundle:
     """Write a bundle of a table's model with a baseline of 500 rows; `sections` are more of its ferryman.toml."""
+    return bundle_proven(destination, make_proof("table"), **sections)
+
+
+def bundle_proven(destination: Path, proof: Proof, /, **sections: Any) -> Bundle:
+    """Write such a bundle with a proof."""
     model = make_table_model(destination.parent / f"model-of-{destination.name}")
     artifact = describe(model)
     task = {"kind": "tabular", "columns": list(COLUMNS), "labels": ["light", "heavy"], "missing": False}
@@ -45,7 +51,7 @@ def bundle_watched(destination: Path, **sections: Any) -> Bundle:
         destination,
         deployment=deployment,
         artifact=artifact,
-        proof=make_proof("table"),
+        proof=proof,
         golden=[Golden(f"row-{place}", rows[place], answers[place]) for place in range(2)],
         tolerance=dict(bound.tolerance),
         baseline=make_baseline(columns).to_json(),

@@ -15,7 +15,7 @@ from typing import Any
 
 import orjson
 
-from ferryman.core.errors import NotReady
+from ferryman.core.errors import NotReady, UserError
 from ferryman.server.data.lane import Looks
 from ferryman.server.data.look import Look
 from ferryman.server.data.signals.processes import tree
@@ -92,14 +92,14 @@ class Watcher:
         elif self._child is not None:
             self.post.tell("watched", write_orders(Orders(watched=self._watched))["watched"])
 
-    async def ask(self, about: str) -> Any:  # JSON
-        """Ask the watch; raises NotReady where it doesn't answer, or watches nothing yet."""
+    async def ask(self, about: str, content: Any = None) -> Any:  # JSON
+        """Ask the watch, or tell it; raises what it refuses, and NotReady where it doesn't answer or watch yet."""
         if self._child is None:
             raise NotReady("nothing is watched yet", hint="it begins a second after the first model is served")
         self._last_question += 1
         number = self._last_question
         answered = self._questions[number] = self._loop.create_future()
-        self.post.tell("question", {"number": number, "about": about})
+        self.post.tell("question", {"number": number, "about": about, "content": content})
         try:
             async with asyncio.timeout(_ANSWERED_S):
                 return await answered
@@ -145,6 +145,14 @@ class Watcher:
             (model, version, signal): float(score)
             for (model, version), brief in self._briefs()
             for signal, score in brief["scores"].items()
+        }
+
+    def of_performance(self, figure: str) -> dict[Labels, float]:
+        """Give a figure of how well each version does, where it is known."""
+        return {
+            (each["model"], each["version"]): float(each[figure])
+            for each in self.status.get("performance", ())
+            if each[figure] is not None
         }
 
     def alerts(self) -> dict[Labels, float]:
@@ -231,4 +239,12 @@ class Watcher:
         elif "answer" in told:
             answered = self._questions.get(told["answer"]["number"])
             if answered is not None and not answered.done():
-                answered.set_result(told["answer"]["value"])
+                _settle(answered, told["answer"])
+
+
+def _settle(answered: asyncio.Future[Any], told: Mapping[str, Any]) -> None:  # JSON
+    if "error" in told:
+        kind = UserError if told["is_callers"] else NotReady
+        answered.set_exception(kind(told["error"], hint=told["hint"]))
+    else:
+        answered.set_result(told["value"])

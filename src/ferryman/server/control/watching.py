@@ -2,13 +2,16 @@
 
 import asyncio
 from collections import Counter
+import time
 from functools import partial
 from pathlib import Path
 
 from ferryman import __version__
 from ferryman.core.bundle import Bundle
+from ferryman.core.errors import InputError
 from ferryman.monitor.baseline import Baseline
-from ferryman.server.control.admin_json import answer, told
+from ferryman.monitor.performance.feedback import read_feedback, write_feedback
+from ferryman.server.control.admin_json import answer, read, told
 from ferryman.server.control.forever import forever
 from ferryman.server.control.live_figures import read_live
 from ferryman.server.control.monitor_openapi import describe_monitor
@@ -25,6 +28,12 @@ from ferryman.server.data.worker.zygote import Zygote
 from ferryman.server.watching.orders import Watched
 
 _EVERY_S = 1.0
+_PERFORMANCE = (
+    ("ferryman_metric_drop", "Least drop of the contract's metric that late labels leave possible.", "drop"),
+    ("ferryman_metric_value", "The metric over the latest labelled items, 3,000 at most.", "metric"),
+    ("ferryman_metric_estimate", "Share of right answers of a day that confidences let expect.", "estimate"),
+    ("ferryman_labelled_items", "Labelled items that the metric stands on, 3,000 at most.", "labelled"),
+)
 
 
 class Watching:
@@ -60,6 +69,8 @@ class Watching:
             ("GET", "/v1/monitor/openapi.json", told(self._describe)),
             ("GET", "/v1/monitor/drift", told(partial(self._answer, "drift"))),
             ("GET", "/v1/monitor/alerts", told(partial(self._answer, "alerts"))),
+            ("GET", "/v1/monitor/performance", told(partial(self._answer, "performance"))),
+            ("POST", "/v1/monitor/feedback", told(self._feedback)),
         ]
 
     async def close(self) -> None:
@@ -93,6 +104,13 @@ class Watching:
     async def _describe(self, _: Request, __: dict[str, str]) -> Response:
         return answer(describe_monitor(__version__))
 
+    async def _feedback(self, request: Request, _: dict[str, str]) -> Response:
+        rows = read(request, "feedback").get("feedback")
+        if not isinstance(rows, list) or not rows:
+            raise InputError("key 'feedback' must be a list", hint='{"feedback": [{"id": "REQUEST", "truth": "car"}]}')
+        feedback = write_feedback(read_feedback(rows, time.time()))
+        return answer(await self._watcher.ask("feedback", feedback), 202)
+
     def _show(self, metrics: Metrics) -> None:
         watcher, by_version = self._watcher, ("model", "version")
         metrics.watch("ferryman_records_total", "Records that the watch took.", watcher.records, kind="counter")
@@ -116,6 +134,8 @@ class Watching:
             "ferryman_drift_threshold", "The score that stands for drift: as often a false alarm as was stated.",
             partial(watcher.of_drift, "threshold"), labels=by_version,
         )  # fmt: skip
+        for name, words, figure in _PERFORMANCE:
+            metrics.watch(name, words, partial(watcher.of_performance, figure), labels=by_version)
         metrics.watch(
             "ferryman_disk_free_share", "Free part of the disk that records are on.",
             partial(watcher.of_machine, "disk_free"),

@@ -12,7 +12,7 @@ from typing import Any
 
 from ferryman.bundle.read import load_bundle
 from ferryman.core.alerting import AlertsSection
-from ferryman.core.errors import FerrymanError
+from ferryman.core.errors import FerrymanError, UserError
 from ferryman.core.record import Record
 from ferryman.core.recording import RecordsSection
 from ferryman.monitor.alerts.rules import Rule, rules_of, rules_of_machine
@@ -20,6 +20,9 @@ from ferryman.monitor.baseline import Baseline
 from ferryman.monitor.drift.change import DriftChange
 from ferryman.monitor.drift.watch import DriftWatch
 from ferryman.monitor.notify.desk import AlertDesk
+from ferryman.monitor.performance.feedback import read_feedback
+from ferryman.monitor.performance.promise import promise_of
+from ferryman.monitor.performance.watch import Known, PerformanceWatch
 from ferryman.monitor.store.keeper import RecordKeeper
 from ferryman.server.watching.diarist import Diarist
 from ferryman.server.watching.facts import free_share, hottest_c, of_drift, of_machine, of_versions
@@ -60,6 +63,9 @@ class House:
         self._rules: dict[Key, list[Rule]] = {}
         self._saved_s = 0.0
         self._folder = folder
+        self._performance: PerformanceWatch | None = None
+        self._no_performance: FerrymanError | None = None  # why it couldn't be opened
+        self._known: dict[Key, Known] = {}
         self.watch(orders.watched)
 
     def watch(self, versions: Sequence[Watched]) -> None:
@@ -71,6 +77,7 @@ class House:
             self._drift.pop(key, None)
             self._rows.pop(key, None)
             self._rules.pop(key, None)
+            self._known.pop(key, None)
             del self._watched[key]
         for key, each in wanted.items():
             if key not in self._watched:
@@ -101,6 +108,7 @@ class House:
         if self._desk is not None:
             lost = sum(self.losses().values())
             facts = [*of_versions(self.figures), *of_drift(self.drift()), *of_machine(self._folder, lost)]
+            facts += self._performance.readings() if self._performance is not None else ()
             self._desk.observe(facts, self._clock())
             self._log_alerts()
         self.diary.count(self.figures, self.losses())
@@ -111,9 +119,11 @@ class House:
                 self._save(key)
 
     def tidy(self) -> None:
-        """Seal records and delete old ones; may take seconds, and be called beside everything else."""
+        """Seal records, delete old ones, join feedback; may take seconds, and be called beside everything else."""
         if self._keeper is not None:
             self._keeper.tick()
+        if self._performance is not None:
+            self._performance.step(dict(self._known), self._clock())
 
     def close(self) -> None:
         """Save what is known."""
@@ -123,6 +133,8 @@ class House:
             self._save(key)
         if self._keeper is not None:
             self._keeper.close()
+        if self._performance is not None:
+            self._performance.close()
         if self._desk is not None:
             self._desk.close(self._clock())
         self._passing.cleanup()
@@ -130,6 +142,19 @@ class House:
     def alerts(self) -> list[dict[str, Any]]:  # JSON
         """Give what is pending, fires, or was over within the hour."""
         return [alert.to_json() for alert in self._desk.alerts(self._clock())] if self._desk is not None else []
+
+    def take_feedback(self, rows: Sequence[Any]) -> dict[str, int]:  # JSON
+        """Keep what was true of items, on the disk; raises UserError or NotReady."""
+        now_s = self._clock()
+        return self._watched_performance().take(read_feedback(rows, now_s), now_s)
+
+    def performance(self) -> dict[str, Any]:  # JSON
+        """Give how well each version does, as labels and confidences tell; raises UserError."""
+        return self._watched_performance().tell()
+
+    def performance_brief(self) -> list[dict[str, Any]]:  # JSON
+        """Give the figures of it that metrics show."""
+        return self._performance.brief() if self._performance is not None else []
 
     def machine(self) -> dict[str, float | None]:
         """Give the temperature, and the share of the records' disk that is free; None where it isn't known."""
@@ -169,6 +194,7 @@ class House:
         self._rules[key] = rules_of(bundle.deployment, version=each.version)
         self._open_desk(bundle.deployment.monitor.alerts)
         baseline = Baseline.from_json(bundle.baseline) if bundle.manifest.digest == each.digest else None
+        self._known[key] = Known(promise_of(bundle), baseline)
         if baseline is None or not baseline.signals:
             _log.warning("model '%s' version %s has no baseline to find drift by", each.model, each.version)
             return
@@ -187,6 +213,19 @@ class House:
         except FerrymanError as error:
             _log.error("nothing is kept: %s", error)
             self._folder = self._states = None
+            return
+        try:
+            self._performance = PerformanceWatch(self._folder, keep_days=section.keep_days)
+        except FerrymanError as error:
+            self._no_performance = error
+            _log.warning("no feedback is taken: %s; %s", error, error.hint)
+
+    def _watched_performance(self) -> PerformanceWatch:
+        if self._performance is not None:
+            return self._performance
+        if self._no_performance is not None:
+            raise self._no_performance
+        raise UserError("labels are joined with records, and none are kept", hint="ferryman serve ... --monitor DIR")
 
     def _open_desk(self, section: AlertsSection) -> None:
         """Have somebody hear of alerts: the first bundle with receivers says who; a server has one desk."""

@@ -14,6 +14,7 @@ from typing import Any, NoReturn
 
 import orjson
 
+from ferryman.core.errors import FerrymanError, UserError
 from ferryman.core.log_lines import VARIABLE, log_handler
 from ferryman.server.watching.house import House
 from ferryman.server.watching.orders import read_orders, read_watched
@@ -107,9 +108,17 @@ class _Watch:
             self._house.take(letter)
 
     def _answer(self, question: dict[str, Any]) -> None:  # JSON
-        answers: dict[str, Callable[[], Any]] = {"status": self._status, "drift": self._house.drift}  # JSON
-        answers["alerts"] = self._house.alerts
-        self._tell({"answer": {"number": question["number"], "value": answers[question["about"]]()}})
+        house = self._house
+        answers: dict[str, Callable[[], Any]] = {  # JSON
+            "status": self._status, "drift": house.drift, "alerts": house.alerts, "performance": house.performance,
+            "feedback": lambda: house.take_feedback(question["content"]),
+        }  # fmt: skip
+        told: dict[str, Any] = {"number": question["number"]}  # JSON
+        try:
+            told["value"] = answers[question["about"]]()
+        except FerrymanError as error:
+            told |= {"error": str(error), "hint": error.hint, "is_callers": isinstance(error, UserError)}
+        self._tell({"answer": told})
 
     def _status(self) -> dict[str, Any]:  # JSON
         house = self._house
@@ -123,6 +132,7 @@ class _Watch:
             "notices": house.notices(),
             "machine": house.machine(),
             "drift": [_brief(state) for state in house.drift()],
+            "performance": house.performance_brief(),
         }
 
     def _tell(self, told: dict[str, Any]) -> None:  # JSON
