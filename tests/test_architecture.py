@@ -43,10 +43,10 @@ PROTOCOLS = {
 API = {
     "Accepted", "Access", "Answer", "Bom", "Built", "Bundle", "Compared", "Destination", "Examined",
     "ExaminedImage", "FerrymanError", "Initialised", "Made", "Moved", "PackageChoices", "Packaged", "Plan",
-    "Planned", "Plugin", "Samples", "Signed", "Verified", "accept", "accept_keyless", "add_toolchains", "bom",
+    "Planned", "Plugin", "Samples", "Scored", "Signed", "Verified", "accept", "accept_keyless", "add_toolchains", "bom",
     "broken", "build", "check_records", "config", "count_records", "draw", "export_records", "infer", "init",
-    "installed", "load", "make_key", "pack", "package", "parity", "plan", "plan_package", "pull", "push",
-    "records", "remove_toolchain", "schema", "serve", "sign", "sign_keyless", "toolchains", "verify",
+    "installed", "load", "make_key", "pack", "package", "parity", "plan", "plan_package",
+    "plan_score", "pull", "push", "records", "remove_toolchain", "schema", "score", "serve", "sign", "sign_keyless", "toolchains", "verify",
     "verify_candidate", "verify_image",
 }  # fmt: skip
 

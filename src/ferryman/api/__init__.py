@@ -9,6 +9,9 @@ from ferryman.api._infer import draw, infer, load
 from ferryman.api._infer import infer_each as infer_each
 from ferryman.api._infer import is_url as is_url
 from ferryman.api._records import check_records, count_records, export_records, records
+from ferryman.api._score import plan_score, score
+from ferryman.batch.run import Scored
+from ferryman.batch.settings import ScoreChoices as ScoreChoices
 from ferryman.build.cache import Cache
 from ferryman.build.foreign import Examined, examine_file
 from ferryman.build.init import InitChoices, Initialised, InitSettings, write_deployment
@@ -67,6 +70,7 @@ __all__ = [
     "Planned",
     "Plugin",
     "Samples",
+    "Scored",
     "Signed",
     "Verified",
     "accept",
@@ -90,11 +94,13 @@ __all__ = [
     "parity",
     "plan",
     "plan_package",
+    "plan_score",
     "pull",
     "push",
     "records",
     "remove_toolchain",
     "schema",
+    "score",
     "serve",
     "sign",
     "sign_keyless",
