@@ -115,5 +115,3 @@ def read_folder(folder: Path) -> list[Row]:
 def content(folder: Path) -> dict[str, bytes]:
     """Give every file that a run leaves, but its journal."""
     return {path.name: path.read_bytes() for path in sorted(folder.iterdir()) if path.is_file()}
-
-

@@ -13,7 +13,9 @@ from tests.batch.making import COLUMNS, Row, features, read, read_folder, write_
 
 def test_answers_of_parquet_are_those_of_infer_row_by_row(tmp_path: Path, bundle: Bundle, elec: list[Row]) -> None:
     rows = elec[:3000]
-    scored = api.score(bundle.path, write_parquet(tmp_path / "in.parquet", rows), tmp_path / "out", chunk=700, processes=2)
+    scored = api.score(
+        bundle.path, write_parquet(tmp_path / "in.parquet", rows), tmp_path / "out", chunk=700, processes=2
+    )
     found = read_folder(tmp_path / "out")
     answers = api.infer(bundle, features(rows), threads=1)
     assert scored.figures["answered"] == 3000
@@ -85,7 +87,9 @@ def test_rows_that_are_refused_are_set_aside_by_name(tmp_path: Path, bundle: Bun
 def test_too_many_refused_rows_stop_it_and_more_may_be_allowed(tmp_path: Path, bundle: Bundle, elec: list[Row]) -> None:
     rows = [{**row, "nswprice": "much" if at % 3 == 0 else row["nswprice"]} for at, row in enumerate(elec[:300])]
     given = write_csv(tmp_path / "in.csv", rows)
-    with pytest.raises(DataError, match=r"100 of 300 rows were refused, over 0.1 of all: row 0: .*'much' is not a number"):
+    with pytest.raises(
+        DataError, match=r"100 of 300 rows were refused, over 0.1 of all: row 0: .*'much' is not a number"
+    ):
         api.score(bundle.path, given, tmp_path / "out", max_refused=0.1, processes=1)
     scored = api.score(bundle.path, given, tmp_path / "out", max_refused=0.5, processes=1)
     assert (scored.figures["answered"], scored.resumed_rows) == (200, 300)
