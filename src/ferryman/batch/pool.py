@@ -31,7 +31,7 @@ class Worker:
     """Be the near end of one process."""
 
     def __init__(self, opening: Opening, patience_s: float) -> None:
-        """Start it; raises FerrymanError where it can't load the bundle."""
+        """Start it; it is ready once `greet` says so."""
         near, far = socket.socketpair()
         command = [sys.executable, "-P", "-m", "ferryman.batch", str(far.fileno())]
         self.process = subprocess.Popen(  # noqa: S603 - our own module
@@ -40,27 +40,31 @@ class Worker:
         far.close()
         self.link = Connection(near.detach())
         self.order: Order | None = None
+        self.is_ready = False
         self._patience_s = patience_s
         self._since_s = time.monotonic()
-        try:
+        with contextlib.suppress(ConnectionError):
             self.link.send(opening)
-            if not self.link.poll(_START_S):
+
+    def greet(self) -> None:
+        """Wait until it has loaded the bundle; raises FerrymanError where it can't."""
+        try:
+            if not self.link.poll(max(0.0, self._since_s + _START_S - time.monotonic())):
                 raise Died(f"said nothing for {_START_S:g} s")
             self._checked(self.link.recv())
         except (Died, EOFError, ConnectionError) as error:
             how = str(error) if isinstance(error, Died) else self.epitaph()
-            self.stop()
             raise FerrymanError(
                 f"a worker {how} while it loaded the bundle", hint="try ferryman verify BUNDLE"
             ) from None
-        except FerrymanError:
-            self.stop()
-            raise
+        self.is_ready = True
 
     @property
     def is_late(self) -> bool:
-        """Tell whether it has had an order for too long."""
-        return self.order is not None and time.monotonic() - self._since_s > self._patience_s
+        """Tell whether it has had its order, or has been starting, for too long."""
+        patience_s = self._patience_s if self.is_ready else _START_S
+        is_asked = self.order is not None or not self.is_ready
+        return is_asked and time.monotonic() - self._since_s > patience_s
 
     def give(self, order: Order) -> None:
         """Hand an order over; a worker that is dead is noticed when its answer is read."""
@@ -108,9 +112,10 @@ class Pool:
     def __init__(self, opening: Opening, processes: int, patience_s: float) -> None:
         self._opening, self._processes, self._patience_s = opening, processes, patience_s
         self._workers: list[Worker] = []
-        self._again: deque[Order] = deque()
+        self._waiting: deque[Order] = deque()
         self._tries: dict[int, int] = {}
         self._killed: dict[int, dict[int, str]] = {}
+        self._hunter: Worker | None = None
         self.deaths = 0
 
     def __enter__(self) -> Self:
@@ -121,7 +126,7 @@ class Pool:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """End all workers at once."""
-        for worker in self._workers:
+        for worker in [*self._workers, *([self._hunter] if self._hunter else [])]:
             worker.stop()
 
     def run(self, todo: Iterator[Chunk]) -> Iterator[tuple[Chunk, Done, dict[int, str]] | None]:
@@ -131,21 +136,24 @@ class Pool:
         """
         while True:
             self._feed(todo)
-            busy = {worker.link: worker for worker in self._workers if worker.order is not None}
-            if not busy:
+            if not self._waiting and all(worker.order is None for worker in self._workers):
                 return
+            busy = {worker.link: worker for worker in self._workers if worker.order or not worker.is_ready}
             for link in wait(list(busy), timeout=_WAKE_S):
-                found = self._take(next(one for known, one in busy.items() if known is link))
+                found = self._hear(busy[link])  # type: ignore[index]  # they are what was given: Connections
                 if found is not None:
                     yield found
             for worker in [one for one in self._workers if one.is_late]:
-                if worker.order is not None:
+                if worker.order is None:
+                    worker.greet()  # it is too late for that, and says so
+                else:
                     self._bury(worker, worker.order, f"said nothing for {self._patience_s:g} s")
             yield None
 
-    def _take(self, worker: Worker) -> tuple[Chunk, Done, dict[int, str]] | None:
+    def _hear(self, worker: Worker) -> tuple[Chunk, Done, dict[int, str]] | None:
         order = worker.order
         if order is None:
+            worker.greet()
             return None
         try:
             done = worker.take()
@@ -155,23 +163,20 @@ class Pool:
         return order.chunk, done, self._killed.pop(order.chunk.number, {})
 
     def _feed(self, todo: Iterator[Chunk]) -> None:
-        while True:
-            idle = next((worker for worker in self._workers if worker.order is None), None)
-            if idle is None and len(self._workers) >= self._processes:
-                return
-            order = self._again.popleft() if self._again else None
-            if order is None:
-                chunk = next(todo, None)
-                if chunk is None:
-                    return
-                order = Order(chunk)
-            if idle is None:
-                idle = self._start()
-                self._workers.append(idle)
-            idle.give(order)
-
-    def _start(self) -> Worker:
-        return Worker(self._opening, self._patience_s)
+        """Hand orders to those who are free, and start workers where there are more orders than those."""
+        free = [worker for worker in self._workers if worker.is_ready and worker.order is None]
+        busy = sum(worker.order is not None for worker in self._workers)
+        while len(self._waiting) < self._processes - busy:
+            chunk = next(todo, None)
+            if chunk is None:
+                break
+            self._waiting.append(Order(chunk))
+        for worker in free:
+            if self._waiting:
+                worker.give(self._waiting.popleft())
+        starting = sum(not worker.is_ready for worker in self._workers)
+        for _ in range(min(len(self._waiting) - starting, self._processes - len(self._workers))):
+            self._workers.append(Worker(self._opening, self._patience_s))
 
     def _bury(self, worker: Worker, order: Order, how: str) -> None:
         self._workers.remove(worker)
@@ -190,7 +195,7 @@ class Pool:
             self._killed[number] = found
             self._tries[number] = 0
             order = Order(order.chunk, order.skipped | frozenset(found))
-        self._again.append(order)
+        self._waiting.append(order)
 
     def _hunt(self, order: Order) -> dict[int, str]:
         """Find the rows that kill whoever is asked about them, by halves; a single one must do so twice."""
@@ -201,7 +206,10 @@ class Pool:
         while stack:
             part = stack.pop()
             for _ in range(_TRIES if len(part) == 1 else 1):
-                worker = worker or self._start()
+                if worker is None:
+                    worker = Worker(self._opening, self._patience_s)
+                    self._hunter = worker
+                    worker.greet()
                 how = self._probe(worker, order.chunk, frozenset(range(len(order.chunk.rows))) - frozenset(part))
                 if not how:
                     break
