@@ -46,7 +46,8 @@ API = {
     "Planned", "Plugin", "Samples", "Scored", "Signed", "Verified", "accept", "accept_keyless", "add_toolchains", "bom",
     "broken", "build", "check_records", "config", "count_records", "draw", "export_records", "infer", "init",
     "installed", "load", "make_key", "pack", "package", "parity", "plan", "plan_package",
-    "plan_score", "pull", "push", "records", "remove_toolchain", "schema", "score", "serve", "sign", "sign_keyless", "toolchains", "verify",
+    "plan_score", "pull", "push", "records", "remove_toolchain", "schema", "score", "serve", "sign", "sign_keyless",
+    "toolchains", "verify",
     "verify_candidate", "verify_image",
 }  # fmt: skip
 

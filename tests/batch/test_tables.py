@@ -65,9 +65,13 @@ def test_one_file_holds_all_rows_and_is_not_made_twice(
     changed_s = out.stat().st_mtime_ns
     again = api.score(bundle.path, given, out, chunk=100, processes=1)
     assert (again.resumed_rows, out.stat().st_mtime_ns) == (300, changed_s)
-    out.unlink()
-    api.score(bundle.path, given, out, chunk=100, processes=1)
-    assert out.is_file()
+    assert not list(tmp_path.glob("out.*.score/part-*"))
+    out.write_text("another's")
+    with pytest.raises(UserError, match="not of this work"):
+        api.score(bundle.path, given, out, chunk=100, processes=1)
+    assert out.read_text() == "another's"
+    api.score(bundle.path, given, out, chunk=100, processes=1, again=True)
+    assert out.stat().st_size > 1000
 
 
 def test_rows_that_are_refused_are_set_aside_by_name(tmp_path: Path, bundle: Bundle, elec: list[Row]) -> None:

@@ -7,7 +7,7 @@ from typing import cast
 
 from pydantic import JsonValue
 
-from ferryman.batch.journal import Entry, Journal, write_synced
+from ferryman.batch.journal import FIGURES, FINISHED, REFUSED, Entry, Journal, sync_folder, write_synced
 from ferryman.batch.layout import Layout
 from ferryman.batch.part import join
 from ferryman.batch.window import Window
@@ -16,9 +16,6 @@ from ferryman.core.bundle import Bundle
 from ferryman.monitor.baseline import Baseline
 
 Figures = dict[str, JsonValue]
-FIGURES = "score.json"
-REFUSED = "refused.jsonl"
-_FINISHED = ".finished"
 
 
 def write_refused(journal: Journal) -> None:
@@ -55,19 +52,25 @@ def figures_of(bundle: Bundle, journal: Journal, layout: Layout, digest: str) ->
 
 
 def join_parts(journal: Journal, file: Path) -> None:
-    """Make the one file of all parts, whole or not at all; then they are not needed any more."""
-    parts = journal.parts()
+    """Make the one file of all parts, whole or not at all."""
     unfinished = journal.unfinished / f"joined{file.suffix}"
-    join(parts, unfinished)
+    join(journal.parts(), unfinished)
     note: Entry = {"sha256": digest_file(unfinished)}
+    write_synced(journal.folder / FINISHED, json.dumps(note), journal.unfinished)
     unfinished.replace(file)
-    write_synced(journal.folder / _FINISHED, json.dumps(note), journal.unfinished)
+    sync_folder(file.parent)
+
+
+def drop_parts(journal: Journal) -> None:
+    """Delete the parts of which the one file was made."""
+    for part in journal.folder.glob("part-*.parquet"):
+        part.unlink()
 
 
 def read_finished(journal: Journal, file: Path | None) -> Figures | None:
     """Give the figures of a work whose one file is there as it was written; None else."""
     try:
-        note = json.loads((journal.folder / _FINISHED).read_text(encoding="ascii"))
+        note = json.loads((journal.folder / FINISHED).read_text(encoding="ascii"))
         if file is None or digest_file(file) != note["sha256"]:
             return None
         figures: Figures = json.loads((journal.folder / FIGURES).read_text(encoding="utf-8"))

@@ -13,6 +13,9 @@ from ferryman.core.artifact import digest_file
 from ferryman.core.errors import UserError
 
 Entry = dict[str, Any]  # JSON
+FIGURES = "score.json"
+REFUSED = "refused.jsonl"
+FINISHED = ".finished"
 JOURNAL = ".journal"
 _PLAN = "plan.json"
 _TMP = "unfinished"
@@ -50,22 +53,29 @@ class Journal:
             raise UserError(f"{folder} can't be written: {error.strerror}", hint="name another place") from None
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        except BlockingIOError:
             os.close(self._lock)
             raise UserError(f"another process is writing {folder}", hint="wait for it, or name another place") from None
+        except OSError as error:
+            os.close(self._lock)
+            raise UserError(f"{folder} has no locks: {error.strerror}", hint="name a place on another disk") from None
         try:
             self._begin(dict(plan), again=again)
             self.done = {int(path.stem): counts for path in self._paths() if (counts := self._read_counts(path))}
         except BaseException:
             self.close()
             raise
+        self.rows = sum(counts.rows for counts in self.done.values())
+        self.refused = sum(counts.refused for counts in self.done.values())
 
     def commit(self, number: int, entry: Entry, part: Path) -> None:
         """Take a part that is on the disk, then the chunk's entry."""
         part.replace(self.part(number))
         sync_folder(self.folder)
         write_synced(self._entries / f"{number:06d}.json", json.dumps(entry), self.unfinished)
-        self.done[number] = _counts(entry)
+        counts = self.done[number] = _counts(entry)
+        self.rows += counts.rows
+        self.refused += counts.refused
 
     def entries(self) -> Iterator[Entry]:
         """Give the entries of all chunks, in order."""
@@ -97,7 +107,8 @@ class Journal:
 
     def _begin(self, plan: Entry, *, again: bool) -> None:
         if again:
-            for path in [*self.folder.iterdir(), *self._entries.iterdir()]:
+            own = [*self._entries.iterdir(), *self.folder.glob("part-*.parquet")]
+            for path in [*own, *(self.folder / name for name in (FIGURES, REFUSED, FINISHED))]:
                 if path.is_file() and path.name != "lock":
                     path.unlink()
         shutil.rmtree(self.unfinished, ignore_errors=True)

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,8 +11,8 @@ from pydantic import JsonValue
 
 from ferryman import __version__
 from ferryman.batch.chunk import Chunk, chunks
-from ferryman.batch.finish import FIGURES, REFUSED, Figures, figures_of, join_parts, read_finished, write_refused
-from ferryman.batch.journal import Entry, Journal, write_synced
+from ferryman.batch.finish import Figures, drop_parts, figures_of, join_parts, read_finished, write_refused
+from ferryman.batch.journal import FIGURES, REFUSED, Entry, Journal, write_synced
 from ferryman.batch.layout import Layout, lay_out
 from ferryman.batch.pool import Pool
 from ferryman.batch.records import Records
@@ -22,10 +22,11 @@ from ferryman.batch.table import is_table, open_table
 from ferryman.batch.worker import Done, Opening
 from ferryman.bundle.read import load_bundle
 from ferryman.core.bundle import Bundle
-from ferryman.core.errors import ConfigError, ContractBroken, DataError, InputError
+from ferryman.core.errors import ConfigError, ContractBroken, DataError, InputError, UserError
 from ferryman.core.progress import Progress, silent
 
 SUFFIXES = (".parquet", ".csv", ".jsonl")
+_OTHERS = (".json", ".tsv", ".gz", ".txt", ".xlsx", ".arrow", ".feather", ".ferry")
 _TELL_EVERY_S = 10.0
 _ENOUGH_ROWS = 1000
 
@@ -75,11 +76,11 @@ def plan_work(bundle: Path, given: str, out: Path, settings: ScoreSettings) -> W
             f"bundle {opened.manifest.name} does not keep its contract: {opened.proof.verdict}",
             hint="build it again, or take its answers all the same with --allow-broken",
         )
-    if out.suffix and out.suffix not in SUFFIXES and not out.is_dir():
+    if out.suffix in _OTHERS and not out.is_dir():
         raise ConfigError(f"{out} is no kind of file that is written", hint=f"a folder, or {', '.join(SUFFIXES)}")
     file = out if out.suffix in SUFFIXES else None
     is_files = not is_table(Path(given))
-    takes_files = bool(opened.golden) and isinstance(opened.golden[0].item, bytes | Path)
+    takes_files = _takes_files(opened)
     if is_files != takes_files:
         what = "pictures: a folder, a glob or a list of files" if takes_files else f"rows: {', '.join(SUFFIXES)}"
         raise InputError(f"{given} is not what this model takes", hint=f"it takes {what}")
@@ -99,14 +100,25 @@ def plan_work(bundle: Path, given: str, out: Path, settings: ScoreSettings) -> W
     return Work(opened, source, layout, folder, file, chunk, identity)
 
 
+def _takes_files(bundle: Bundle) -> bool:
+    if bundle.golden:
+        return not isinstance(bundle.golden[0].item, Mapping)
+    return hasattr(getattr(bundle.deployment.task, "input", None), "channels")
+
+
 def score(work: Work, settings: ScoreSettings, *, progress: Progress = silent) -> Scored:
     """Do what is left of the work; raises UserError, ContractBroken, or FerrymanError where workers keep dying."""
     began_s = time.monotonic()
     journal = Journal(work.folder, work.identity, again=settings.again)
     try:
+        if settings.again and work.file is not None:
+            work.file.unlink(missing_ok=True)
         if (finished := read_finished(journal, work.file)) is not None:
+            drop_parts(journal)
             return Scored(finished, work.folder, work.file, 0.0, int(str(finished["rows"])), 0, {})
-        resumed = sum(counts.rows for counts in journal.done.values())
+        if work.file is not None and work.file.exists():
+            raise UserError(f"{work.file} is there, and not of this work", hint="--again replaces it; or name another")
+        resumed = journal.rows
         if resumed:
             progress("scoring", note=f"{resumed:,} rows are there already")
         with Records(settings.monitor, work.bundle, work.name) as records:
@@ -119,6 +131,8 @@ def score(work: Work, settings: ScoreSettings, *, progress: Progress = silent) -
         if work.file is not None:
             join_parts(journal, work.file)
         write_synced(journal.folder / FIGURES, json.dumps(figures, indent=1) + "\n", journal.unfinished)
+        if work.file is not None:
+            drop_parts(journal)
         seconds = time.monotonic() - began_s
         return Scored(figures, work.folder, work.file, seconds, resumed, deaths, losses)
     finally:
@@ -133,7 +147,7 @@ def _score_rest(work: Work, settings: ScoreSettings, journal: Journal, records: 
     )  # fmt: skip
     total = work.source.total or 0
     total = min(total, settings.limit) if settings.limit and total else settings.limit or total
-    pace = _Pace(progress, total, sum(counts.rows for counts in journal.done.values()))
+    pace = _Pace(progress, total, journal.rows)
     with Pool(opening, settings.workers, settings.patience_s) as pool:
         for found in pool.run(_todo(work, settings, journal)):
             records.tick()
@@ -178,8 +192,7 @@ def _safe(named: dict[str, JsonValue]) -> dict[str, JsonValue]:
 
 def _hold_to_share(journal: Journal, share: float, least: int) -> None:
     """Raise DataError once more than a share is refused, of all rows or of so many as there will be."""
-    counts = journal.done.values()
-    rows, refused = sum(one.rows for one in counts), sum(one.refused for one in counts)
+    rows, refused = journal.rows, journal.refused
     if refused <= share * max(rows, least) or not refused:
         return
     write_refused(journal)
