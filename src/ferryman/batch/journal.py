@@ -102,7 +102,8 @@ class Journal:
         return number, last.start + last.rows
 
     def close(self) -> None:
-        """Let another process write."""
+        """Let another process write; workers that outlive their run find no place any more."""
+        shutil.rmtree(self.unfinished, ignore_errors=True)
         os.close(self._lock)
 
     def _begin(self, plan: Entry, *, again: bool) -> None:

@@ -143,7 +143,7 @@ class Pool:
                 found = self._hear(busy[link])  # type: ignore[index]  # they are what was given: Connections
                 if found is not None:
                     yield found
-            for worker in [one for one in self._workers if one.is_late]:
+            for worker in [one for one in self._workers if one.is_late and not one.link.poll()]:
                 if worker.order is None:
                     worker.greet()  # it is too late for that, and says so
                 else:

@@ -22,8 +22,9 @@ from ferryman.batch.table import is_table, open_table
 from ferryman.batch.worker import Done, Opening
 from ferryman.bundle.read import load_bundle
 from ferryman.core.bundle import Bundle
-from ferryman.core.errors import ConfigError, ContractBroken, DataError, InputError, UserError
+from ferryman.core.errors import ConfigError, ContractBroken, DataError, InputError, MissingExtra, UserError
 from ferryman.core.progress import Progress, silent
+from ferryman.monitor.store.engine import is_installed
 
 SUFFIXES = (".parquet", ".csv", ".jsonl")
 _OTHERS = (".json", ".tsv", ".gz", ".txt", ".xlsx", ".arrow", ".feather", ".ferry")
@@ -70,6 +71,10 @@ class Scored:
 
 def plan_work(bundle: Path, given: str, out: Path, settings: ScoreSettings) -> Work:
     """Look at bundle, input and place; writes nothing. Raises UserError, ContractBroken."""
+    if not is_installed():
+        raise MissingExtra(
+            "answers are written by DuckDB, which is not installed", hint="pip install 'ferryman[records]'"
+        )
     opened = load_bundle(bundle)
     if not opened.proof.holds and not settings.allow_broken:
         raise ContractBroken(
