@@ -30,7 +30,7 @@ _LARGEST_SHARE = 0.05
 
 
 def false_alarm_share(policy: DriftPolicy) -> float:
-    """Give how many batches of a hundred hundredths may be called drifted by mistake: as if one came a day."""
+    """Give the share of batches that may be called drifted by mistake: as if one came a day, and 5 % at most."""
     return min(_LARGEST_SHARE, _DAY_S / policy.interval_s)
 
 
