@@ -11,6 +11,9 @@ from ferryman.api._infer import infer_each as infer_each
 from ferryman.api._infer import is_url as is_url
 from ferryman.api._records import check_records, count_records, export_records, records
 from ferryman.api._report import report, report_html
+from ferryman.api._score import plan_score, score
+from ferryman.batch.run import Scored
+from ferryman.batch.settings import ScoreChoices as ScoreChoices
 from ferryman.build.cache import Cache
 from ferryman.build.foreign import Examined, examine_file
 from ferryman.build.init import InitChoices, Initialised, InitSettings, write_deployment
@@ -69,6 +72,7 @@ __all__ = [
     "Planned",
     "Plugin",
     "Samples",
+    "Scored",
     "Signed",
     "Verified",
     "accept",
@@ -93,6 +97,7 @@ __all__ = [
     "parity",
     "plan",
     "plan_package",
+    "plan_score",
     "pull",
     "push",
     "records",
@@ -100,6 +105,7 @@ __all__ = [
     "report",
     "report_html",
     "schema",
+    "score",
     "serve",
     "sign",
     "sign_keyless",

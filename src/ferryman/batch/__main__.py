@@ -1,0 +1,5 @@
+"""Be a worker: `python -m ferryman.batch SOCKET`."""
+
+from ferryman.batch.worker import main
+
+main()
