@@ -1,8 +1,8 @@
 """How the watch is part of a server: what it hears, what /metrics tells of it, and what can be asked of it."""
 
 import asyncio
-from collections import Counter
 import time
+from collections import Counter
 from functools import partial
 from pathlib import Path
 
