@@ -19,7 +19,7 @@ from ferryman.monitor.signals.read import Signals
 from ferryman.tasks.classify import ClassifySpec
 from ferryman.tasks.image import ImageInput
 
-SIGNALS = ("brightness", "contrast", "sharpness", "noise", "red", "blue", "blocked", "aspect")
+SIGNALS = ("brightness", "contrast", "sharpness", "noise", "faint", "red", "blue", "blocked", "aspect")
 SETS = {"coco128_val": ("coco128_val/images/*.jpg", 416), "DeepPCB": ("deeppcb/test/images/*.png", 320)}
 COST = ((224, 224), (416, 416), (640, 640), (1280, 1280))
 

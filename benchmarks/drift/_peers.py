@@ -11,7 +11,6 @@ import numpy as np  # noqa: E402
 import pandas as pd  # noqa: E402, TID253 - of the peers' own environment
 
 CHUNK = 100
-MOST_CLEAN, MOST_AFTER = 1000, 600  # rows that Evidently is asked about: it takes about a second for each window
 CONFIDENCE = "answer.confidence"
 
 
@@ -34,21 +33,23 @@ def main() -> None:
 
 
 def evidently(reference: pd.DataFrame, rows: pd.DataFrame, change: int | None) -> dict[str, Any]:
-    """Compare each hundred rows with the reference by the drift preset: its default is half of the columns."""
+    """Compare each hundred rows with the reference as the drift preset does: its default is half of the columns.
+
+    This is the preset's count of columns, without its plots of each, which take 25 times as long.
+    """
     from evidently import DataDefinition, Dataset, Report
-    from evidently.presets import DataDriftPreset
+    from evidently.metrics import DriftedColumnsCount
 
     numbers = [name for name in rows if rows[name].dtype != object]
     kinds = DataDefinition(numerical_columns=numbers, categorical_columns=[n for n in rows if n not in numbers])
     before = Dataset.from_pandas(reference, data_definition=kinds)
     shares = []
-    last = MOST_CLEAN if change is None else change + MOST_AFTER
-    for start in range(0, min(len(rows), last) - CHUNK + 1, CHUNK):
-        if change is not None and start + CHUNK <= change:
-            shares.append(0.0)  # windows are compared one by one: those before the change tell nothing of the delay
+    for start in range(0, len(rows) - CHUNK + 1, CHUNK):
+        if change is not None and start + CHUNK <= change - CHUNK:
+            shares.append(0.0)  # windows are compared one by one: the last before the change tells what was on
             continue
         now = Dataset.from_pandas(rows[start : start + CHUNK].reset_index(drop=True), data_definition=kinds)
-        shares.append(Report([DataDriftPreset()]).run(now, before).dict()["metrics"][0]["value"]["share"])
+        shares.append(Report([DriftedColumnsCount()]).run(now, before).dict()["metrics"][0]["value"]["share"])
         if shares[-1] >= 0.5 and change is not None:
             break
     return {

@@ -15,7 +15,7 @@ Table = dict[str, list[Value]]
 BEFORE = 300  # clean rows before a change, and a random part of a hundred more
 AFTER = 1500
 RAMP = 400  # rows over which a gradual change comes
-BASELINE_ROWS = 100
+BASELINE_ROWS = {"coco128": 100, "deeppcb": 100, "elec2": 100, "elec2-1000": 1000}
 INTERVAL_ROWS = 2000
 CHUNK = 100
 PICTURES = ("brightness", "blur", "noise", "jpeg", "lens shift", "occlusion", "class mix")
@@ -41,8 +41,8 @@ class Source:
 
     def __init__(self, name: str, data: Path, cache: Path) -> None:
         self.name = name
-        self.changes = ROWS if name == "elec2" else PICTURES
-        if name == "elec2":
+        self.changes = ROWS if name.startswith("elec2") else PICTURES
+        if name.startswith("elec2"):
             elec = read_elec(data)
             rows, rng = elec.rows[: elec.fitted], np.random.default_rng(0)
             self._tables = {"clean": _elec(elec, rows)}
@@ -57,7 +57,7 @@ class Source:
             self._tables = signals_of(name, data, cache)
         self._tables = {change: _settled(table, self._tables["clean"]) for change, table in self._tables.items()}
         self.size = len(next(iter(self._tables["clean"].values())))
-        self._mix = None if name == "elec2" else mix_of(name, self._tables["clean"])
+        self._mix = None if name.startswith("elec2") else mix_of(name, self._tables["clean"])
 
     def clean(self, rows: int, seed: int) -> Stream:
         """Draw a baseline and rows of the same distribution, independent of each other."""
@@ -83,7 +83,7 @@ class Source:
         return [("clean", before), ("clean", AFTER), (change, AFTER)]
 
     def _reference(self, rng: np.random.Generator) -> Table:
-        return self._draw("clean", BASELINE_ROWS, rng)
+        return self._draw("clean", BASELINE_ROWS[self.name], rng)
 
     def _draw(self, change: str, rows: int, rng: np.random.Generator) -> Table:
         chances: NDArray[np.float64] | None = None

@@ -14,15 +14,18 @@ def write_table(results: Rows) -> str:
     """Write false alarms and delays of every tool, then delays of each change."""
     tools = list(dict.fromkeys(row["tool"] for row in results))
     lines = [
-        f"| tool | false alarms in {INTERVAL_ROWS:,} clean rows | clean rows | median delay, sudden | 90 % | missed |"
+        f"| tool | false alarms in {INTERVAL_ROWS:,} clean rows | clean rows | by chance | median delay, sudden | 90 % | missed |"
         " median delay, gradual | 90 % | missed |",
-        "|---|---|---|---|---|---|---|---|---|",
+        "|---|---|---|---|---|---|---|---|---|---|",
     ]
     for tool in tools:
         own = [row for row in results if row["tool"] == tool]
         clean = [row for row in own if row["how"] == "clean"]
         rows = sum(row["rows"] for row in clean)
-        cells = [tool, f"{sum(row['false_alarms'] for row in clean) / max(rows, 1) * INTERVAL_ROWS:.2f}", f"{rows:,}"]
+        alarms = sum(row["false_alarms"] for row in clean)
+        # The median of what an alarm clock of that rate would take: how soon a tool is right by being always loud.
+        chance = f"{np.log(2) * rows / alarms:,.0f}" if alarms else "never"
+        cells = [tool, f"{alarms / max(rows, 1) * INTERVAL_ROWS:.2f}", f"{rows:,}", chance]
         if on := [row["windows_in_alarm"] for row in clean if "windows_in_alarm" in row]:
             cells[1] += f" (in alarm {float(np.mean(on)):.0%} of the time)"
         for how in ("sudden", "gradual"):

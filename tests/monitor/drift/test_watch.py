@@ -12,7 +12,11 @@ from ferryman.core.contract import DriftPolicy
 from ferryman.core.record import Columns, Value
 from ferryman.monitor.baseline import Baseline, make_baseline
 from ferryman.monitor.drift.change import DriftChange
+from ferryman.monitor.drift.components import readers_of
+from ferryman.monitor.drift.scores import Scoring
+from ferryman.monitor.drift.threshold import expected_alarms, weight_of
 from ferryman.monitor.drift.watch import DriftWatch
+from ferryman.monitor.drift.windows import Windows
 
 Floats = NDArray[np.float64]
 START_S = 1.8e9
@@ -235,8 +239,45 @@ def test_the_rhythm_of_the_day_is_learnt_and_a_change_beside_it_is_still_found()
     assert sum(alarms[4:]) <= 2, alarms
     assert watch.state()["season"] == "day"
     ignorant = DriftWatch(make_baseline({"signal": whole.tolist()}), policy.model_copy(update={"season": "none"}))
-    assert ignorant.state()["season"] == "none, not yet learnt"
+    assert ignorant.state()["season"] == "none"
     assert watch.is_drifted or any(began(day(number, shift=1.5)) for number in (12, 13))
+
+
+def test_before_two_days_are_known_a_change_that_an_hour_could_make_is_told_as_such() -> None:
+    rng = np.random.default_rng(0)
+    light = 100 + 60 * np.sin(2 * np.pi * np.arange(400) / 400) + rng.normal(0, 15, 400)  # of a whole day
+    baseline = make_baseline({"brightness": light.tolist(), "objects": rng.poisson(4, 400).astype(float).tolist()})
+    midnight = 1.8e9 // 86400 * 86400
+
+    def night(watch: DriftWatch, brightness: float, objects: float) -> DriftChange:
+        for row in range(600):
+            values = {"brightness": [brightness + rng.normal(0, 15)], "objects": [objects + float(rng.poisson(4))]}
+            for change in watch.add(values, midnight + row * 20):
+                return change
+        raise AssertionError("nothing was found")
+
+    dark = night(DriftWatch(baseline, DAILY), 45, 0)
+    assert dark.signals[0].may_be_hour and dark.signals[0].text.endswith("(or it is the hour: 1 of 24 hours seen)")
+    crowd = night(DriftWatch(baseline, DAILY), 100, 50)  # more than there ever was: no hour of the baseline's
+    assert crowd.signals[0].signal == "objects" and not crowd.signals[0].may_be_hour
+    steady = night(DriftWatch(baseline, DAILY.model_copy(update={"season": "none"})), 45, 0)
+    assert not steady.signals[0].may_be_hour and "hour" not in steady.signals[0].text
+
+
+def test_values_outside_the_range_are_believed_no_sooner_than_chance_has_them() -> None:
+    streams, blocks, limit = 1024, 400, 3.5
+    for rows in (20, 100):
+        baseline = make_baseline({"signal": np.random.default_rng(0).normal(size=rows).tolist()})
+        component = readers_of(baseline, 1)["signal"].components[2]
+        rng = np.random.default_rng(rows)
+        outside = rng.beta(2, rows - 1, streams)  # how likely it is beyond the ends, over all baselines of that size
+        scoring, windows, ones = Scoring([component] * streams, 0.0), Windows(streams, 9), np.ones(streams)
+        highest = np.zeros(streams)
+        for block in range(blocks):
+            ended = windows.add(ones, (rng.random(streams) < outside).astype(np.float64), float(block))
+            for spans in windows.spans(ended):
+                highest = np.maximum(highest, scoring.score(spans.counts, spans.sums, ones).max(axis=0))
+        assert (highest > limit).mean() <= expected_alarms(weight_of([component]), blocks, limit)
 
 
 def test_more_traffic_makes_larger_blocks_and_the_same_promise() -> None:

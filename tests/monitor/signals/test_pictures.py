@@ -68,7 +68,7 @@ def shifts(pictures: list[Picture]) -> Mapping[str, Mapping[str, float]]:
     [
         ("dark", "brightness", -0.45), ("fog", "contrast", -0.45), ("blur", "sharpness", -0.45),
         ("noise", "noise", 0.4), ("tint", "blue", -0.35), ("tint", "red", 0.2), ("cover", "blocked", 0.4),
-        ("jpeg", "noise", -0.4), ("turned", "aspect", -0.2),
+        ("jpeg", "noise", -0.4), ("jpeg", "faint", -0.4), ("turned", "aspect", -0.2),
     ],
 )  # fmt: skip
 def test_a_signal_moves_under_its_own_corruption(
@@ -85,6 +85,7 @@ def test_a_signal_moves_under_its_own_corruption(
         ("contrast", ("dark", "blur", "noise", "tint", "jpeg", "turned")),
         ("sharpness", ("dark", "fog", "noise", "tint", "jpeg", "turned")),
         ("noise", ("tint", "cover", "turned")),
+        ("faint", ("dark", "blur", "tint", "turned")),
         ("blue", ("dark", "fog", "blur", "noise", "cover", "jpeg", "turned")),
         ("red", ("dark", "fog", "blur", "noise", "cover", "jpeg", "turned")),
         ("blocked", ("blur", "noise", "tint", "jpeg", "turned")),
@@ -96,6 +97,17 @@ def test_a_signal_hardly_moves_under_others(
 ) -> None:
     found = {other: shifts[other][f"picture.{signal}"] for other in others}
     assert {other: shift for other, shift in found.items() if abs(shift) > 0.18} == {}
+
+
+def test_compression_shows_on_pictures_of_one_bit(shared_data: Path) -> None:
+    files = sorted((shared_data / "deeppcb" / "test" / "images").glob("*.png"))[::25]
+    boards = [np.asarray(cv2.imread(str(file)), np.uint8) for file in files]
+    spec, port = spec_of(channels="BGR"), signature(320)
+    clean = read(boards, spec, port)["picture.faint"]
+    for quality in (12, 50, 85):
+        saved = [cv2.imencode(".jpg", board, [cv2.IMWRITE_JPEG_QUALITY, quality])[1] for board in boards]
+        spoiled = [np.asarray(cv2.imdecode(one, cv2.IMREAD_COLOR), np.uint8) for one in saved]
+        assert moved(clean, read(spoiled, spec, port)["picture.faint"]) > 0.45  # type: ignore[arg-type]  # numbers
 
 
 def test_the_padding_of_a_letterbox_is_left_out(pictures: list[Picture]) -> None:

@@ -13,7 +13,8 @@ class Moved:
     `kind` is what changed of it: "level", "spread", "outside" (of the baseline's range), "missing", "share" (of the
     category `category`), "mix" (of its categories). `before` and `after` are in the signal's own unit (medians; for a
     spread the width of the middle half; else shares); None where too few values are there. `score` over `threshold`
-    is an alarm. `rows` is how many rows told it, the first of which came at `since_s` (Unix time).
+    is an alarm. `rows` is how many rows told it, the first of which came at `since_s` (Unix time). `may_be_hour`: it is
+    of a kind that the hour of the day could make, and the season is not yet learnt.
     """
 
     signal: str
@@ -26,6 +27,7 @@ class Moved:
     after: float | None
     category: str = ""
     text: str = ""
+    may_be_hour: bool = False
 
     def to_json(self) -> dict[str, JsonValue]:
         """Give the same as JSON."""

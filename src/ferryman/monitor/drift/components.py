@@ -45,7 +45,7 @@ class NumberReader:
         self.components = (
             Component(name, "level", present),
             Component(name, "spread", present),
-            Component(name, "outside", max(present // 2, 1), outside),
+            Component(name, "outside", present, outside),
             Component(name, "missing", baseline.count, baseline.missing),
         )
 

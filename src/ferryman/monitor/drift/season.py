@@ -36,6 +36,14 @@ class Season:
         """Tell whether the shape is used."""
         return self._shape is not None
 
+    @property
+    def told(self) -> str:
+        """Say how much of the period was seen, while that is too little to know its shape; else nothing."""
+        if not self.hours or self.is_learnt:
+            return ""
+        seen = int(((self.counts + self.now_counts) > 0).any(axis=1).sum())
+        return f"{seen} of {self.hours} hours seen"
+
     def add(self, at_s: float, count: Floats, total: Floats) -> None:
         """Learn from a block at Unix time `at_s`: rows [C] and their sums [C]."""
         if not self.hours:

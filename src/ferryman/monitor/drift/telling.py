@@ -7,14 +7,21 @@ from ferryman.monitor.drift.components import CategoryReader, Component, NumberR
 from ferryman.monitor.drift.episode import Sight
 
 
-def tell(component: Component, reader: Reader, sight: Sight, limit: float) -> Moved:
-    """Describe one component that moved."""
+OF_HOURS = ("level", "spread", "share", "mix")
+"""Kinds of change to what the baseline has, too, but not as often: an hour of it may be so."""
+
+
+def tell(component: Component, reader: Reader, sight: Sight, limit: float, *, season: str = "") -> Moved:
+    """Describe one component that moved; `season` says how much of the season is known where that is too little."""
     if component.kind in ("level", "spread") and isinstance(reader, NumberReader):
         before, after, text = _number(component, reader, sight)
     elif component.kind == "mix":
         before, after, text = None, None, f"{component.signal}: other categories than in the baseline"
     else:
         before, after, text = _share(component, reader, sight)
+    may_be_hour = bool(season) and component.kind in OF_HOURS
+    if may_be_hour:
+        text += f" (or it is the hour: {season})"
     return Moved(
         signal=component.signal,
         kind=component.kind,
@@ -26,6 +33,7 @@ def tell(component: Component, reader: Reader, sight: Sight, limit: float) -> Mo
         after=after,
         category=component.category,
         text=text,
+        may_be_hour=may_be_hour,
     )
 
 

@@ -19,7 +19,7 @@ from ferryman.monitor.drift.likeness import Likeness
 from ferryman.monitor.drift.packed import pack, unpack
 from ferryman.monitor.drift.scores import Scoring
 from ferryman.monitor.drift.season import PERIODS_S, Season
-from ferryman.monitor.drift.telling import strongest, tell
+from ferryman.monitor.drift.telling import OF_HOURS, strongest, tell
 from ferryman.monitor.drift.threshold import expected_alarms, threshold, weight_of
 from ferryman.monitor.drift.traffic import Traffic
 from ferryman.monitor.drift.windows import Windows
@@ -134,6 +134,7 @@ class DriftWatch:
             signals[name] = max(signals.get(name, 0.0), round(score, 3))
         blocks = self._traffic.blocks_in(self._policy.interval_s)
         settled = self._blocks >= SETTLED_BLOCKS
+        unknown = self._season.told
         return {
             "drifted": self.is_drifted,
             "since_s": self._episode.began_s if self.is_drifted else None,
@@ -147,7 +148,7 @@ class DriftWatch:
             "false_alarms": self._policy.false_alarms,
             "expected_false_alarms": round(expected_alarms(self._weight, blocks, self._limit), 4),
             "alike": round(float(self._factor.max(initial=1.0)), 2),
-            "season": self._policy.season if self._season.is_learnt else f"{self._policy.season}, not yet learnt",
+            "season": f"{self._policy.season}, not yet learnt: {unknown}" if unknown else self._policy.season,
             "ready": settled,
             "unknown_signals": len(self._unknown),
             "unwatched_signals": self._left_out,
@@ -258,9 +259,13 @@ class DriftWatch:
         return None
 
     def _moved(self) -> tuple[Moved, ...]:
-        told = []
+        told, season = [], self._season.told
+        # What the baseline never had is no hour of it, whatever else the same signal does.
+        beyond = {self._places[at] for at in self._episode.moved if self._components[at].kind not in OF_HOURS}
         for place, sight in self._episode.moved.items():
-            told.append(tell(self._components[place], self._readers[self._places[place]], sight, self._limit))
+            name = self._places[place]
+            unsure = "" if name in beyond else season
+            told.append(tell(self._components[place], self._readers[name], sight, self._limit, season=unsure))
         return strongest(told)
 
     def _read(self, values: Mapping[str, list[Value]], rows: int, *, is_live: bool) -> Floats:

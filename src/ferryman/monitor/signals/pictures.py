@@ -20,12 +20,13 @@ _LEAST_SIDE = 8
 _TILE_ROWS, _TILE_COLUMNS = 3, 16
 _REMEMBERED = 64
 _SKIPPED = 16
+_SAME, _FAINT = 0.5, 6.0  # differences of neighbours, of 255: below the first none, up to the second a faint one
 _LIGHT = {"RED": 0.299, "GREEN": 0.587, "BLUE": 0.114}  # ITU-R BT.601, as grey pictures are made
 _ORDERS = {"RGB": ("RED", "GREEN", "BLUE"), "BGR": ("BLUE", "GREEN", "RED")}
 
 
 class PictureReader:
-    """Read brightness, contrast, sharpness, noise, colour cast, structure, repetition and shape.
+    """Read brightness, contrast, sharpness, noise, faint differences, colour cast, structure, repetition and shape.
 
     All but the last come from rows of the input tensor, evenly spread over the picture and brought back to pixels of
     0..255; what a letterbox put around it is left out. Figures are made so that each follows its own change only:
@@ -36,6 +37,8 @@ class PictureReader:
       lower quartile is taken instead of the mean: edges and texture fill the upper ones.
     - sharpness: log2 of the variance of the Laplacian (Pech-Pacheco et al. 2000), less the noise's own part, over the
       variance of grey.
+    - faint: share of pixels that differ from their right neighbour, but by less than 6 of 255. Strong compression
+      takes such differences out of textures, and puts them around edges that were clean.
     - red, blue: log2 of the mean of the channel over that of green, as a white balance has it.
     - blocked: share of tiles of 16 columns and three of the rows that are read whose deviation is under 1 + 2 % of
       brightness, noise taken off.
@@ -101,6 +104,7 @@ class PictureReader:
             "contrast": math.sqrt(variance) / (abs(brightness) + 5),
             "sharpness": math.log2((sharp + 1) / (variance + 1)),
             "noise": noise,
+            "faint": _faint(middle),
             "blocked": _blocked(middle, noise**2, (1 + 0.02 * abs(brightness)) ** 2),
             "repeated": float(repeated),
         }
@@ -124,6 +128,11 @@ def _noise(down: Floats) -> float:
     mask = np.abs(down[:, :-2] - 2 * down[:, 1:-1] + down[:, 2:]).ravel()[::3]
     quarter = len(mask) // 4
     return float(np.partition(mask, quarter)[quarter]) / 0.318639 / 6  # a normal's quartile; the mask's root of squares
+
+
+def _faint(grey: Floats) -> float:
+    apart = np.abs(grey[:, 1:] - grey[:, :-1])
+    return float(np.count_nonzero((apart > _SAME) & (apart < _FAINT)) / apart.size)
 
 
 def _blocked(grey: Floats, noise: float, limit: float) -> float:
