@@ -107,11 +107,12 @@ def _alerts(report: Report) -> str:
         state = "no" if alert.get("state") == "firing" else "yes"
         about = " ".join(str(alert.get(key, "")) for key in ("model", "version")).strip() or "the machine"
         muted = f" <small>muted: {text(alert['muted'])}</small>" if alert.get("muted") else ""
+        what = alert.get("description") or alert.get("summary", "")
         rows.append(
             f"<tr><td>{text(began)}</td><td class=left>{text(lasted)}</td>"
             f'<td class="left"><span class="pill {state}">{text(alert.get("state", ""))}</span></td>'
             f"<td class=left>{text(alert.get('rule', ''))}</td><td class=left>{text(alert.get('severity', ''))}</td>"
-            f'<td class=left>{text(about)}</td><td class="left text">{text(alert.get("description") or alert.get("summary", ""))}{muted}</td></tr>'
+            f'<td class=left>{text(about)}</td><td class="left text">{text(what)}{muted}</td></tr>'
         )
     if not rows:
         return ""
