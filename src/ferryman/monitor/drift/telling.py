@@ -6,7 +6,6 @@ from ferryman.monitor.drift.change import Moved
 from ferryman.monitor.drift.components import CategoryReader, Component, NumberReader, Reader
 from ferryman.monitor.drift.episode import Sight
 
-
 OF_HOURS = ("level", "spread", "share", "mix")
 """Kinds of change to what the baseline has, too, but not as often: an hour of it may be so."""
 
