@@ -15,7 +15,7 @@ from typing import Any
 
 import orjson
 
-from ferryman.core.errors import NotReady, UserError
+from ferryman.core.errors import FerrymanError, NotFound, NotReady, Overloaded, UserError
 from ferryman.server.data.lane import Looks
 from ferryman.server.data.look import Look
 from ferryman.server.data.signals.processes import tree
@@ -31,6 +31,7 @@ _FIRST_S, _LONGEST_S = 0.5, 30.0
 _STEADY_S = 60.0
 _MOST_MESSAGE_BYTES = 212_992
 _STATES = {"pending": 1.0, "firing": 2.0}
+_REFUSALS: dict[str, type[FerrymanError]] = {kind.__name__: kind for kind in (UserError, NotFound, Overloaded)}
 _log = logging.getLogger("ferryman.server")
 
 Labels = tuple[str, ...]
@@ -244,7 +245,7 @@ class Watcher:
 
 def _settle(answered: asyncio.Future[Any], told: Mapping[str, Any]) -> None:  # JSON
     if "error" in told:
-        kind = UserError if told["is_callers"] else NotReady
+        kind = _REFUSALS.get(told["kind"], NotReady)
         answered.set_exception(kind(told["error"], hint=told["hint"]))
     else:
         answered.set_result(told["value"])

@@ -15,6 +15,7 @@ from ferryman.server.control.admin_json import answer, read, told
 from ferryman.server.control.forever import forever
 from ferryman.server.control.live_figures import read_live
 from ferryman.server.control.monitor_openapi import describe_monitor
+from ferryman.server.control.silence_admin import silence_routes
 from ferryman.server.control.watch_figures import read_figures
 from ferryman.server.control.watcher import Watcher
 from ferryman.server.data.dataplane import Dataplane
@@ -71,6 +72,7 @@ class Watching:
             ("GET", "/v1/monitor/alerts", told(partial(self._answer, "alerts"))),
             ("GET", "/v1/monitor/performance", told(partial(self._answer, "performance"))),
             ("POST", "/v1/monitor/feedback", told(self._feedback)),
+            *silence_routes(self._watcher),
         ]
 
     async def close(self) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 from ferryman.bundle.read import load_bundle
 from ferryman.core.alerting import AlertsSection
-from ferryman.core.errors import FerrymanError, UserError
+from ferryman.core.errors import FerrymanError, NotReady, UserError
 from ferryman.core.record import Record
 from ferryman.core.recording import RecordsSection
 from ferryman.monitor.alerts.rules import Rule, rules_of, rules_of_machine
@@ -143,6 +143,23 @@ class House:
         """Give what is pending, fires, or was over within the hour."""
         return [alert.to_json() for alert in self._desk.alerts(self._clock())] if self._desk is not None else []
 
+    def silences(self) -> dict[str, Any]:  # JSON
+        """Give what mutes alerts: silences, and maintenance windows."""
+        return self._open_silences().silences(self._clock())
+
+    def silence(self, asked: Mapping[str, Any]) -> dict[str, Any]:  # JSON
+        """Mute alerts for `for_s` seconds, over a restart, too; raises InputError, Overloaded or NotReady."""
+        now_s = self._clock()
+        made = self._open_silences().silence(
+            asked["matchers"], until_s=now_s + asked["for_s"], author=asked["author"], comment=asked["comment"],
+            now_s=now_s,
+        )  # fmt: skip
+        return made.to_json()
+
+    def unsilence(self, silence_id: str) -> dict[str, Any]:  # JSON
+        """End a silence; raises NotFound or NotReady."""
+        return self._open_silences().unsilence(silence_id, self._clock()).to_json()
+
     def take_feedback(self, rows: Sequence[Any]) -> dict[str, int]:  # JSON
         """Keep what was true of items, on the disk; raises UserError or NotReady."""
         now_s = self._clock()
@@ -219,6 +236,11 @@ class House:
         except FerrymanError as error:
             self._no_performance = error
             _log.warning("no feedback is taken: %s; %s", error, error.hint)
+
+    def _open_silences(self) -> AlertDesk:
+        if self._desk is None:
+            raise NotReady("no alerts are raised yet", hint="it begins a second after the first model is served")
+        return self._desk
 
     def _watched_performance(self) -> PerformanceWatch:
         if self._performance is not None:

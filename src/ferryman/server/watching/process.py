@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 
 import orjson
 
-from ferryman.core.errors import FerrymanError, UserError
+from ferryman.core.errors import FerrymanError, NotFound, NotReady, Overloaded, UserError
 from ferryman.core.log_lines import VARIABLE, log_handler
 from ferryman.server.watching.house import House
 from ferryman.server.watching.orders import read_orders, read_watched
@@ -22,6 +22,7 @@ from ferryman.server.watching.progress import Progress
 
 MOST_MESSAGE_BYTES = 212_992
 _TICK_S = 1.0
+_TOLD_AS = (UserError, NotFound, Overloaded)  # others are no caller's business
 _MOST_ALERTS = 200
 _MOST_SCORES = 50  # of a version, strongest first
 _NICE = 5  # serving goes first
@@ -111,13 +112,16 @@ class _Watch:
         house = self._house
         answers: dict[str, Callable[[], Any]] = {  # JSON
             "status": self._status, "drift": house.drift, "alerts": house.alerts, "performance": house.performance,
-            "feedback": lambda: house.take_feedback(question["content"]),
+            "feedback": lambda: house.take_feedback(question["content"]), "silences": house.silences,
+            "silence": lambda: house.silence(question["content"]),
+            "unsilence": lambda: house.unsilence(question["content"]),
         }  # fmt: skip
         told: dict[str, Any] = {"number": question["number"]}  # JSON
         try:
             told["value"] = answers[question["about"]]()
         except FerrymanError as error:
-            told |= {"error": str(error), "hint": error.hint, "is_callers": isinstance(error, UserError)}
+            kind = next((one for one in _TOLD_AS if isinstance(error, one)), NotReady)
+            told |= {"error": str(error), "hint": error.hint, "kind": kind.__name__}
         self._tell({"answer": told})
 
     def _status(self) -> dict[str, Any]:  # JSON
