@@ -132,7 +132,7 @@ def test_an_id_in_a_calls_metadata_stands_for_one_in_its_message(
 
 
 def _metadata(call: Any) -> str:  # of grpc
-    return dict(call.trailing_metadata())["x-request-id"]
+    return str(dict(call.trailing_metadata())["x-request-id"])
 
 
 def test_a_call_without_an_id_is_given_one_in_its_trailing_metadata(logged: tuple[Running, Path]) -> None:

@@ -22,8 +22,8 @@ EXAMPLE = "ferryman monitor http://127.0.0.1:8081"
 _RULES = "rules"
 _WORDS = (
     "the server's admin address, as it said when it was ready; or: rules BUNDLE (write rules and tests of them for "
-    "Prometheus, and a dashboard for Grafana, from the contract of a bundle, a project's folder or its ferryman.toml); or: "
-    "silence URL (mute alerts), silences URL (what mutes them), unsilence URL ID"
+    "Prometheus, and a dashboard for Grafana, from the contract of a bundle, a project's folder or its ferryman.toml); "
+    "or: silence URL (mute alerts), silences URL (what mutes them), unsilence URL ID"
 )
 _LOOK_TIMEOUT_S = 5.0
 

@@ -23,7 +23,7 @@ def silence_routes(watcher: Watcher) -> list[Route]:
         matchers, for_s = asked.get("matchers"), asked.get("for_s")
         if not isinstance(matchers, dict) or not all(isinstance(pattern, str) for pattern in matchers.values()):
             raise InputError("key 'matchers' must be an object of texts", hint=_FORM)
-        if type(for_s) not in (int, float) or not math.isfinite(for_s):
+        if not isinstance(for_s, int | float) or isinstance(for_s, bool) or not math.isfinite(for_s):
             raise InputError("key 'for_s' must be a number of seconds", hint=_FORM)
         author = text(asked, "author") or (request.caller.id if request.caller is not None else "")
         comment = text(asked, "comment")
