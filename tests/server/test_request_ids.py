@@ -1,14 +1,16 @@
-"""The caller's own name for a request: echoed and logged, whatever kind of request it is."""
+"""A request's id: the caller's own, or one that the server gives it; answered and logged, whatever kind it is."""
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import grpc
 import pytest
+from websockets.sync.client import connect
 
-from ferryman.server.data.grpc.messages import INFERENCE, InferRequest, InferResponse
+from ferryman.server.data.grpc.messages import INFERENCE, InferRequest, InferResponse, StreamResponse
 from tests.bundle.making import plain_picture
 from tests.server.running import Running, running, wait_until
 
@@ -16,6 +18,7 @@ _ROWS = {"rows": [{"width": 1, "height": 2, "weight": 0.5}]}
 _TENSORS = {"inputs": [{"name": "values", "shape": [1, 3], "datatype": "FP32", "data": [1, 2, 3]}]}
 _JSON = {"Content-Type": "application/json"}
 _PICTURE = plain_picture(1, 2, 3)
+_OWN = re.compile("[0-9a-f]{12}-[0-9a-f]+")
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +64,27 @@ def test_an_id_in_the_header_stands_for_one_in_the_body(
     assert (status, answer["id"], told["x-request-id"]) == (200, f"header {model}", f"header {model}")
     wait_until(lambda: _is_logged(log, f"header {model}", 200))
     _, without, told = server.ask("POST", path, body, {"Content-Type": content_type})  # the form is known by now
-    assert "id" not in without and "x-request-id" not in told
+    given = told["x-request-id"]  # the server's own, which the body of an answer never has
+    assert "id" not in without and _OWN.fullmatch(given)
+    wait_until(lambda: _is_logged(log, given, 200))
+
+
+def test_no_two_requests_are_given_the_same_id(logged: tuple[Running, Path]) -> None:
+    server, _ = logged
+    body = json.dumps(_TENSORS).encode()
+    given = [server.ask("POST", "/v2/models/affine/infer", body, _JSON)[2]["x-request-id"] for _ in range(20)]
+    given += [server.ask("GET", path)[2]["x-request-id"] for path in ("/v2", "/nothing", "/metrics")]
+    assert len(set(given)) == 23 and all(map(_OWN.fullmatch, given))
+
+
+def test_the_id_in_a_body_is_answered_in_the_header(logged: tuple[Running, Path]) -> None:
+    server, _ = logged
+    for given, answered in {"of the body": "of the body", "zwei\nZeilen \xe4": None, "": None}.items():
+        _, answer, told = server.ask(
+            "POST", "/v2/models/affine/infer", json.dumps({"id": given, **_TENSORS}).encode(), _JSON
+        )
+        assert answer["id"] == given
+        assert told.get("x-request-id") == answered or (not given and _OWN.fullmatch(told["x-request-id"]))
 
 
 def test_the_body_goes_before_the_header(logged: tuple[Running, Path]) -> None:
@@ -86,7 +109,7 @@ def test_an_id_that_is_not_fit_for_a_log_is_ignored(logged: tuple[Running, Path]
     server, _ = logged
     headers = {**_JSON, "X-Request-Id": given}
     status, answer, told = server.ask("POST", "/v2/models/affine/infer", json.dumps(_TENSORS).encode(), headers)
-    assert status == 200 and "id" not in answer and "x-request-id" not in told
+    assert status == 200 and "id" not in answer and _OWN.fullmatch(told["x-request-id"])
 
 
 @pytest.mark.parametrize(("own", "expected"), [("", "of the metadata"), ("of the message", "of the message")])
@@ -106,3 +129,53 @@ def test_an_id_in_a_calls_metadata_stands_for_one_in_its_message(
         with pytest.raises(grpc.RpcError):
             ask(request, metadata=[("x-request-id", f"wrong, {expected}")], timeout=20)
         wait_until(lambda: _is_logged(log, own or f"wrong, {expected}", 3))
+
+
+def _metadata(call: Any) -> str:  # of grpc
+    return str(dict(call.trailing_metadata())["x-request-id"])
+
+
+def test_a_call_without_an_id_is_given_one_in_its_trailing_metadata(logged: tuple[Running, Path]) -> None:
+    server, log = logged
+    request = InferRequest(model_name="affine")
+    request.inputs.add(name="values", datatype="FP32", shape=[1, 3]).contents.fp32_contents.extend([1, 2, 3])
+    with grpc.insecure_channel(server.address) as opened:
+        channel: Any = opened  # its stubs know no calls of plain messages
+        ask = channel.unary_unary(f"/{INFERENCE}/ModelInfer", InferRequest.SerializeToString, InferResponse.FromString)
+        answer, call = ask.with_call(request, timeout=20)
+        given = _metadata(call)
+        assert answer.id == "" and _OWN.fullmatch(given)
+        wait_until(lambda: _is_logged(log, given, 0))
+        request.inputs[0].name = "other"
+        with pytest.raises(grpc.RpcError) as refused:
+            ask(request, timeout=20)
+        refusal = _metadata(refused.value)
+        assert _OWN.fullmatch(refusal) and refusal != given
+        wait_until(lambda: _is_logged(log, refusal, 3))
+        request.inputs[0].name, request.id = "values", "not fit for a header: \xe4"
+        answer, call = ask.with_call(request, timeout=20)
+        assert answer.id == request.id and "x-request-id" not in dict(call.trailing_metadata())
+
+
+def test_each_request_of_a_stream_is_given_an_id(logged: tuple[Running, Path]) -> None:
+    server, _ = logged
+    requests = [InferRequest(model_name="affine", id=given) for given in ("", "mine", "")]
+    for request in requests:
+        request.inputs.add(name="values", datatype="FP32", shape=[1, 3]).contents.fp32_contents.extend([1, 2, 3])
+    with grpc.insecure_channel(server.address) as opened:
+        channel: Any = opened
+        path = f"/{INFERENCE}/ModelStreamInfer"
+        ask = channel.stream_stream(path, InferRequest.SerializeToString, StreamResponse.FromString)
+        first, own, last = [answer.infer_response.id for answer in ask(iter(requests), timeout=20)]
+    assert own == "mine" and first != last and _OWN.fullmatch(first) and _OWN.fullmatch(last)
+
+
+def test_each_frame_has_an_id_of_its_own(logged: tuple[Running, Path]) -> None:
+    server, _ = logged
+    host, port = server.host_and_port
+    with connect(f"ws://{host}:{port}/v2/models/affine/stream", proxy=None, close_timeout=5) as client:
+        for given in ({}, {"id": "mine"}, {}):
+            client.send(json.dumps({**_TENSORS, **given}))
+        first, own, last = [json.loads(client.recv(timeout=20))["id"] for _ in range(3)]
+    start = first.removesuffix("-0")
+    assert (own, last) == ("mine", f"{start}-2") and _OWN.fullmatch(start)

@@ -96,6 +96,7 @@ def test_a_traced_request_arrives_at_a_collector_with_its_stages(bundles: dict[s
         assert request.name == "POST /v2/models/{model}/infer"
         assert attributes(request) == {
             "http.response.status_code": 200, "ferryman.model.name": "affine", "ferryman.model.version": version,
+            "ferryman.request.id": "seven",
         }  # fmt: skip
         assert attributes(stages["infer"]) == {"ferryman.batch.requests": 1, "ferryman.batch.rows": 1}
 

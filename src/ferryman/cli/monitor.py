@@ -1,4 +1,4 @@
-"""`ferryman monitor`: look at a server live; or write what Prometheus and Grafana watch a model by."""
+"""`ferryman monitor`: look at a server live, silence its alerts, or write what Prometheus and Grafana watch by."""
 
 import argparse
 import json
@@ -8,6 +8,7 @@ from typing import Any
 from ferryman import api
 from ferryman.cli.access_options import add_access, read_access
 from ferryman.cli.monitor_live import look_on, look_once
+from ferryman.cli.monitor_silences import SILENCING, add_silencing, run_silencing
 from ferryman.cli.options import add_json
 from ferryman.cli.output import write_file, write_json, write_text
 from ferryman.cli.talk import say
@@ -21,25 +22,29 @@ EXAMPLE = "ferryman monitor http://127.0.0.1:8081"
 _RULES = "rules"
 _WORDS = (
     "the server's admin address, as it said when it was ready; or: rules BUNDLE (write rules and tests of them for "
-    "Prometheus, and a dashboard for Grafana, from the contract of a bundle, a project's folder or its ferryman.toml)"
+    "Prometheus, and a dashboard for Grafana, from the contract of a bundle, a project's folder or its ferryman.toml); "
+    "or: silence URL (mute alerts), silences URL (what mutes them), unsilence URL ID"
 )
 _LOOK_TIMEOUT_S = 5.0
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Take the server, or the bundle whose rules are written."""
-    parser.add_argument("words", nargs="+", metavar="URL | rules [BUNDLE]", help=_WORDS)
+    parser.add_argument("words", nargs="+", metavar="URL | rules [BUNDLE] | silence URL", help=_WORDS)
     parser.add_argument("--once", action="store_true", help="look for one second, show it, and end")
     parser.add_argument(
         "-o", "--output", type=Path, default=Path("monitoring"), metavar="DIR", help="with rules: into this folder"
     )
+    add_silencing(parser)
     add_access(parser)
     add_json(parser)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Look on until Ctrl-C, or write the rules."""
+    """Look on until Ctrl-C, silence alerts, or write the rules."""
     first, *rest = args.words
+    if first in SILENCING:
+        return run_silencing(first, rest, args)
     if len(rest) > (first == _RULES):
         raise UserError(f"what is '{rest[-1]}'?", hint="ferryman monitor URL, or ferryman monitor rules BUNDLE")
     if first == _RULES:

@@ -20,6 +20,7 @@ _ERRORS: dict[int, type[FerrymanError]] = {
 }
 _FORM = "http://HOST:PORT, as ferryman serve tells it"
 _LIST = "/admin/rollouts"
+_SILENCES = "/v1/monitor/silences"
 _JSON = {"Content-Type": "application/json"}
 
 
@@ -67,6 +68,19 @@ class Admin:
     def load(self, model: str) -> None:
         """Have a model looked for on the disk again, and its version of choice made the active one without a gap."""
         self._ask("POST", f"/v2/repository/models/{quote(model, safe='')}/load", {})
+
+    def silences(self) -> dict[str, Any]:  # JSON
+        """Give what mutes alerts: `silences`, and `maintenance` windows of the contract."""
+        return self._ask("GET", _SILENCES)
+
+    def silence(self, matchers: Mapping[str, str], *, for_s: float, author: str, comment: str) -> dict[str, Any]:
+        """Mute the alerts that fit all matchers, for so many seconds; gives the silence (JSON) with its `id`."""
+        asked = {"matchers": dict(matchers), "for_s": for_s, "author": author, "comment": comment}
+        return self._ask("POST", _SILENCES, asked)
+
+    def unsilence(self, silence_id: str) -> dict[str, Any]:  # JSON
+        """End a silence; raises NotFound where there is none of that id."""
+        return self._ask("DELETE", f"{_SILENCES}/{quote(silence_id, safe='')}")
 
     def live(self) -> dict[str, Any]:  # JSON
         """Give figures of now: /v1/monitor/live, as docs/monitoring/report.md describes it."""

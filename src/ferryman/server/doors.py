@@ -164,7 +164,7 @@ def _note(journal: Journal, call: Call) -> None:
 
 def _note_streamed(journal: Journal, answered: Answered) -> None:
     """Count one request of a gRPC stream."""
-    about = About(answered.model, answered.version, span=answered.span)
+    about = About(answered.model, answered.version, answered.request_id, span=answered.span)
     journal.streamed(about, answered.status, answered.error, time.monotonic() - answered.arrived_s)
 
 

@@ -156,3 +156,13 @@ def test_the_verb_joins_a_file_with_a_folder(tmp_path: Path, capsys: pytest.Capt
     assert "holds no records" in capsys.readouterr().err
     with pytest.raises(InputError, match="row 0"):
         api.feedback([{"id": "a", "truth": None}], tmp_path / "kept")
+
+
+def test_a_request_without_a_name_is_told_about_by_the_id_that_it_was_given(tmp_path: Path) -> None:
+    with serving(tmp_path, monitor=tmp_path / "kept") as server:
+        body = json.dumps({"rows": make_rows(1, seed=5)}).encode()
+        headers = {"Content-Type": "application/json"}
+        given = [server.ask("POST", "/v2/models/table/infer", body, headers)[2]["x-request-id"] for _ in range(3)]
+        wait_until(lambda: ask(server, "/v1/monitor")[1]["records"] >= 3)
+        assert post(server, {"feedback": [{"id": each, "right": True} for each in given]})[0] == 202
+        wait_until(lambda: ask(server, "/v1/monitor/performance")[1]["feedback"].get("joined") == 3)

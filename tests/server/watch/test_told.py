@@ -74,7 +74,8 @@ def served(folder: Path, kept: Path, admin_port: int = 0) -> Iterator[Running]:
 def check_description(server: Running) -> None:
     """Hold each answer against what the description says of it."""
     described = ask(server, "/v1/monitor/openapi.json")[1]
-    for path, methods in described["paths"].items():
+    for path in (path for path, methods in described["paths"].items() if "get" in methods):
+        methods = described["paths"][path]
         status, answer = ask(server, path)
         schema = methods["get"]["responses"]["200"]["content"]["application/json"]["schema"]
         assert status == 200

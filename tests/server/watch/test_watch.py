@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from ferryman.monitor.store.payloads import payloads
 from ferryman.monitor.store.query import counts, latest
 from tests.server.running import Running, read_answer, running, wait_until
 from tests.server.watch.making import Row, bundle_watched, make_rows
@@ -103,6 +104,7 @@ def test_every_answered_request_leaves_a_record_with_its_signals(tmp_path: Path)
         assert one["total_s"] >= one["infer_s"] > 0
         server.stop()
     assert requests_in(tmp_path / "kept" / "records") == 31
+    assert payloads(tmp_path / "kept" / "records") == []  # nobody asked for them
 
 
 def test_serving_goes_on_when_the_watch_is_killed_and_every_record_is_accounted_for(tmp_path: Path) -> None:

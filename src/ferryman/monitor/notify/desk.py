@@ -64,6 +64,14 @@ class AlertDesk:
         """Give all that is pending, fires, or was over within the hour."""
         return self.engine.alerts(now_s)
 
+    def silences(self, now_s: float) -> dict[str, Any]:  # JSON
+        """Give the silences that have not ended, and the contract's maintenance windows: who is told nothing, when."""
+        windows = [
+            {**window.model_dump(mode="json", by_alias=True), "active": window.covers(now_s)}
+            for window in self._section.maintenance
+        ]
+        return {"silences": [one.to_json() for one in self.engine.silences(now_s)], "maintenance": windows}
+
     def silence(
         self, matchers: Mapping[str, str], *, until_s: float, author: str, comment: str, now_s: float
     ) -> Silence:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from ferryman.core.record import Record
-from ferryman.core.recording import RecordsSection
+from ferryman.core.recording import PayloadsSection, RecordsSection
 from ferryman.monitor.store.claim import Claim
 from ferryman.monitor.store.clock import SteadyClock
 from ferryman.monitor.store.journal import Journal
@@ -136,6 +136,16 @@ class RecordKeeper:
     def losses(self) -> Mapping[str, int]:
         """Count what was not kept, or not as it came, by reason; only ever grows while this process runs."""
         return self._tally.seen()
+
+    @property
+    def payload_rules(self) -> PayloadsSection:
+        """Give by what rules payloads are redacted and kept."""
+        return self._section.payloads
+
+    @property
+    def payloads_kept(self) -> int:
+        """Count the payloads that were kept while this process runs."""
+        return self._payloads.kept
 
     def figures(self) -> dict[str, object]:
         """Say how it stands, for /metrics and people: counts, bytes, what waits and why, each sink."""

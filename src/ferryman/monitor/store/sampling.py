@@ -2,8 +2,12 @@
 
 import math
 import zlib
+from struct import Struct
 
 from ferryman.core.recording import PayloadsSection
+
+LENGTHS = Struct(">LL")
+"""What a payload begins with on its way here: how many bytes say what it is (JSON), and how many it has."""
 
 
 class PayloadRules:

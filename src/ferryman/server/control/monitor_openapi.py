@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from ferryman.monitor.alerts.silences import MATCHED
+
 Json = dict[str, Any]  # an OpenAPI document's parts
 _TEXT: Json = {"type": "string"}
 _NUMBER: Json = {"type": "number"}
@@ -62,13 +64,36 @@ _ALERT = _object({
     "description": _TEXT, "value": _maybe(_NUMBER), "limit": _maybe(_NUMBER), "since": _NUMBER,
     "ended": _maybe(_NUMBER), "episode": _COUNT, "muted": _TEXT,
 })  # fmt: skip
+_SILENCE = _object({
+    "id": _TEXT, "matchers": {"type": "object", "additionalProperties": _TEXT}, "until_s": _NUMBER, "author": _TEXT,
+    "comment": _TEXT, "made_s": _NUMBER,
+})  # fmt: skip
+_WINDOW = _object({
+    "from": _TEXT, "to": _TEXT, "days": _list(_TEXT), "zone": _TEXT, "models": _list(_TEXT), "why": _TEXT,
+    "active": _FLAG,
+})  # fmt: skip
+_SILENCES = _object({"silences": _list(_ref("Silence")), "maintenance": _list(_WINDOW)})
+_ASKED = _object(
+    {
+        "matchers": {
+            "type": "object", "minProperties": 1, "propertyNames": {"enum": list(MATCHED)},
+            "additionalProperties": {"type": "string", "minLength": 1, "maxLength": 200},
+        },
+        "for_s": {"type": "number", "exclusiveMinimum": 0},
+        "comment": {"type": "string", "minLength": 1, "maxLength": 200},
+        "author": {"type": "string", "minLength": 1, "maxLength": 200},
+    },
+    optional=("author",),
+)  # fmt: skip
 _PATHS: dict[str, tuple[str, Json]] = {
     "/v1/monitor": ("What the watch took, lost and cost, and what it found in brief.", _STATUS),
     "/v1/monitor/live": ("Counters of every loaded version, and what the watch said last; two make a rate.", _LIVE),
     "/v1/monitor/drift": ("The drift of each version, with every signal.", _list(_DRIFT)),
     "/v1/monitor/alerts": ("What is pending, fires, or was over within the hour.", _list(_ALERT)),
+    "/v1/monitor/silences": ("What mutes alerts: silences, and the contract's maintenance windows.", _SILENCES),
     "/v1/monitor/openapi.json": ("This description.", {"type": "object"}),
 }
+_SILENCED = "/v1/monitor/silences"
 _NO_WATCH = {"/v1/monitor/live", "/v1/monitor/openapi.json"}  # answered while the watch doesn't
 
 
@@ -77,15 +102,31 @@ def describe_monitor(version: str) -> Json:
     return {
         "openapi": "3.1.0",
         "info": {"title": "Ferryman: what is watched (admin listener)", "version": version},
-        "paths": {path: {"get": _get(path, summary, schema)} for path, (summary, schema) in _PATHS.items()},
+        "paths": _paths(),
         "components": {
             "schemas": {
                 "Brief": _BRIEF,
                 "ShortAlert": _SHORT,
+                "Silence": _SILENCE,
                 "Error": _object({"error": _TEXT, "hint": _TEXT}, optional=("hint",)),
             }
         },
     }
+
+
+def _paths() -> Json:
+    paths: Json = {path: {"get": _get(path, summary, schema)} for path, (summary, schema) in _PATHS.items()}
+    made = _get(_SILENCED, "Mute the alerts whose labels fit all matchers (* and ? in them) for a time.", {})
+    made["requestBody"] = {"required": True, "content": {"application/json": {"schema": _ASKED}}}
+    made["responses"]["400"] = _answer("The silence would mute nothing, for ever, or nobody says why.", _ref("Error"))
+    made["responses"]["201"] = _answer("The silence.", _ref("Silence"))
+    del made["responses"]["200"]
+    paths[_SILENCED]["post"] = made
+    ended = _get(_SILENCED, "End a silence.", _ref("Silence"))
+    ended["parameters"] = [{"name": "id", "in": "path", "required": True, "schema": _TEXT}]
+    ended["responses"]["404"] = _answer("There is no such silence.", _ref("Error"))
+    paths[f"{_SILENCED}/{{id}}"] = {"delete": ended}
+    return paths
 
 
 def _get(path: str, summary: str, schema: Json) -> Json:

@@ -15,22 +15,25 @@ from typing import Any
 
 import orjson
 
-from ferryman.core.errors import NotReady, UserError
+from ferryman.core.errors import FerrymanError, NotFound, NotReady, Overloaded, UserError
 from ferryman.server.data.lane import Looks
 from ferryman.server.data.look import Look
 from ferryman.server.data.signals.processes import tree
 from ferryman.server.data.watch.post import Post
 from ferryman.server.data.watch.sampler import Sampler
+from ferryman.server.data.watch.samples import Samples
 from ferryman.server.data.worker.zygote import Child, Role, Zygote
 from ferryman.server.watching.orders import Orders, Watched, write_orders
 
 _WATCH = Role("ferryman-watch", "ferryman.server.watching.process:live")
 _ANSWERED_S = 10.0
 _SAVED_S = 5.0
+_SENT_S = 2.0
 _FIRST_S, _LONGEST_S = 0.5, 30.0
 _STEADY_S = 60.0
 _MOST_MESSAGE_BYTES = 212_992
 _STATES = {"pending": 1.0, "firing": 2.0}
+_REFUSALS: dict[str, type[FerrymanError]] = {kind.__name__: kind for kind in (UserError, NotFound, Overloaded)}
 _log = logging.getLogger("ferryman.server")
 
 Labels = tuple[str, ...]
@@ -51,6 +54,8 @@ class Watcher:
         self._ours.setblocking(False)
         self._progress = os.memfd_create("progress")
         self.post = Post(self._loop, self._ours)
+        self.samples = Samples(self._loop)
+        self.samples.drifted = self._drifted
         self._samplers: weakref.WeakSet[Sampler] = weakref.WeakSet()
         self._watched: tuple[Watched, ...] = ()
         self._child: Child | None = None
@@ -174,12 +179,13 @@ class Watcher:
 
     def lost(self) -> dict[Labels, float]:
         """Give the records that were lost on their way, by reason."""
-        lost = self.post.lost + self._lost_before + Counter(self.status.get("lost", {}))
+        lost = self.post.lost + self.samples.lost + self._lost_before + Counter(self.status.get("lost", {}))
         return {(reason,): float(count) for reason, count in lost.items()}
 
     async def close(self) -> None:
         """Let the watch finish what it has; it ends with the socket, and has a few seconds to save what it knows."""
         self._is_closed = True
+        await self.samples.finish(_SENT_S)
         self.post.close()
         if self._child is not None:
             self._loop.remove_reader(self._ours.fileno())
@@ -191,6 +197,13 @@ class Watcher:
                 async with asyncio.timeout(_SAVED_S):
                     await self._ended.wait()
 
+    def payloads(self) -> float:
+        """Give how many payloads are kept that this watch was sent."""
+        return float(self.status.get("payloads", {}).get("kept", 0))
+
+    def _drifted(self) -> set[tuple[str, str]]:
+        return {key for key, brief in self._briefs() if brief["drifted"]}
+
     def _briefs(self) -> Iterator[tuple[tuple[str, str], Mapping[str, Any]]]:  # JSON
         for brief in self.status.get("drift", ()):
             yield (brief["model"], brief["version"]), brief
@@ -198,13 +211,16 @@ class Watcher:
     def _start(self) -> None:
         self._begun_s = time.monotonic()
         orders = os.memfd_create("orders")
+        ours, theirs = socket.socketpair()
         try:
             told = Orders(str(self._folder.absolute()) if self._folder is not None else "", self._watched)
             os.write(orders, json.dumps(write_orders(told)).encode())
-            given = [self._theirs.fileno(), orders, self._progress]
+            given = [self._theirs.fileno(), orders, self._progress, theirs.fileno()]
             self._child = self._zygote.fork(given, self._exited, role=_WATCH)
         finally:
             os.close(orders)
+            theirs.close()
+        self.samples.open(ours)
 
     def _exited(self, reason: str) -> None:
         self._watch_cpu_s = 0.0
@@ -212,6 +228,10 @@ class Watcher:
             self._ended.set()
             return
         self._restarts += 1
+        self.samples.lost["payload_killed"] += max(
+            0, self.samples.sent - self.status.get("payloads", {}).get("taken", 0)
+        )
+        self.samples.close()
         self._taken_before += self.status.get("records", 0)
         self._lost_before.update({**self.status.get("lost", {}), "killed": 0})  # which the next one counts on
         self.status = {}
@@ -244,7 +264,7 @@ class Watcher:
 
 def _settle(answered: asyncio.Future[Any], told: Mapping[str, Any]) -> None:  # JSON
     if "error" in told:
-        kind = UserError if told["is_callers"] else NotReady
+        kind = _REFUSALS.get(told["kind"], NotReady)
         answered.set_exception(kind(told["error"], hint=told["hint"]))
     else:
         answered.set_result(told["value"])

@@ -3,23 +3,28 @@
 import asyncio
 import time
 from collections import Counter
+from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
 
 from ferryman import __version__
 from ferryman.core.bundle import Bundle
 from ferryman.core.errors import InputError
+from ferryman.core.recording import PayloadsSection
 from ferryman.monitor.baseline import Baseline
 from ferryman.monitor.performance.feedback import read_feedback, write_feedback
+from ferryman.monitor.store.sampling import PayloadRules
 from ferryman.server.control.admin_json import answer, read, told
 from ferryman.server.control.forever import forever
 from ferryman.server.control.live_figures import read_live
 from ferryman.server.control.monitor_openapi import describe_monitor
+from ferryman.server.control.silence_admin import silence_routes
 from ferryman.server.control.watch_figures import read_figures
 from ferryman.server.control.watcher import Watcher
 from ferryman.server.data.dataplane import Dataplane
 from ferryman.server.data.http.request import Request, Response
 from ferryman.server.data.lane import Lane
+from ferryman.server.data.models import Served
 from ferryman.server.data.signals.metrics import Metrics
 from ferryman.server.data.signals.processes import tree
 from ferryman.server.data.signals.served import ServedMetrics
@@ -44,7 +49,8 @@ class Watching:
         self._metrics = metrics
         self._watched: dict[tuple[str, ...], Watched] = {}
         self._watcher = Watcher(zygote, folder)
-        plane.observers.append(self._watcher.post.heard)
+        plane.observers += [self._watcher.post.heard, self._watcher.samples.heard]
+        self._keeps = folder is not None
         self._lost: Counter[str] = Counter()  # of which the watch was told
         self._show(metrics)
 
@@ -71,6 +77,7 @@ class Watching:
             ("GET", "/v1/monitor/alerts", told(partial(self._answer, "alerts"))),
             ("GET", "/v1/monitor/performance", told(partial(self._answer, "performance"))),
             ("POST", "/v1/monitor/feedback", told(self._feedback)),
+            *silence_routes(self._watcher),
         ]
 
     async def close(self) -> None:
@@ -86,6 +93,8 @@ class Watching:
         # A version whose workers are all lost is watched on: that it is down is what somebody has to hear.
         self._watched = {key: each for key, each in self._watched.items() if key in readiness}
         self._watcher.watch([each for _, each in sorted(self._watched.items())])
+        if self._keeps:
+            self._watcher.samples.use(_payload_rules(self._plane.models()))
         await self._watcher.balance()
         if self._watcher.is_watching:
             figures = await asyncio.to_thread(read_figures, self._metrics.served(), readiness)
@@ -118,6 +127,12 @@ class Watching:
             "ferryman_records_lost_total", "Records that were lost on their way, by reason.", watcher.lost,
             labels=("reason",), kind="counter",
         )  # fmt: skip
+        metrics.watch(
+            "ferryman_payloads_total",
+            "Payloads that were kept since the watch began.",
+            watcher.payloads,
+            kind="counter",
+        )
         metrics.watch(
             "ferryman_watch_restarts_total", "Starts of the watch after it ended.", watcher.restarts, kind="counter"
         )
@@ -152,3 +167,9 @@ class Watching:
             "ferryman_notices_total", "What was told to receivers, by what became of it.",
             watcher.notices, labels=("receiver", "result"), kind="counter",
         )  # fmt: skip
+
+
+def _payload_rules(models: Iterable[Served]) -> dict[tuple[str, str], PayloadsSection]:
+    """Give the rules of versions that keep any payload: those of all others cost nothing."""
+    sections = {(served.name, served.version): served.bundle.deployment.monitor.records.payloads for served in models}
+    return {key: section for key, section in sections.items() if PayloadRules(section).keep_any}

@@ -12,9 +12,9 @@ from typing import Any
 
 from ferryman.bundle.read import load_bundle
 from ferryman.core.alerting import AlertsSection
-from ferryman.core.errors import FerrymanError, UserError
+from ferryman.core.errors import FerrymanError, NotReady, UserError
 from ferryman.core.record import Record
-from ferryman.core.recording import RecordsSection
+from ferryman.core.recording import PayloadsSection, RecordsSection
 from ferryman.monitor.alerts.rules import Rule, rules_of, rules_of_machine
 from ferryman.monitor.baseline import Baseline
 from ferryman.monitor.drift.change import DriftChange
@@ -66,6 +66,7 @@ class House:
         self._performance: PerformanceWatch | None = None
         self._no_performance: FerrymanError | None = None  # why it couldn't be opened
         self._known: dict[Key, Known] = {}
+        self._payloads: dict[Key, PayloadsSection] = {}
         self.watch(orders.watched)
 
     def watch(self, versions: Sequence[Watched]) -> None:
@@ -143,6 +144,38 @@ class House:
         """Give what is pending, fires, or was over within the hour."""
         return [alert.to_json() for alert in self._desk.alerts(self._clock())] if self._desk is not None else []
 
+    def keep_payload(self, about: Mapping[str, Any], payload: bytes) -> None:  # JSON
+        """Keep a payload, redacted; a version whose rules are not those of the store (the first bundle's) has none."""
+        if self._keeper is None:
+            self.lost["payload_unkept"] += 1
+        elif self._payloads.get((about["model"], about["version"])) != self._keeper.payload_rules:
+            self.lost["payload_other_rules"] += 1
+        else:
+            self._keeper.add_payload(
+                about["id"], about["model"], about["version"], about["kind"], payload, about["why"]
+            )
+
+    def payloads_kept(self) -> int:
+        """Give how many payloads were kept here."""
+        return self._keeper.payloads_kept if self._keeper is not None else 0
+
+    def silences(self) -> dict[str, Any]:  # JSON
+        """Give what mutes alerts: silences, and maintenance windows."""
+        return self._open_silences().silences(self._clock())
+
+    def silence(self, asked: Mapping[str, Any]) -> dict[str, Any]:  # JSON
+        """Mute alerts for `for_s` seconds, over a restart, too; raises InputError, Overloaded or NotReady."""
+        now_s = self._clock()
+        made = self._open_silences().silence(
+            asked["matchers"], until_s=now_s + asked["for_s"], author=asked["author"], comment=asked["comment"],
+            now_s=now_s,
+        )  # fmt: skip
+        return made.to_json()
+
+    def unsilence(self, silence_id: str) -> dict[str, Any]:  # JSON
+        """End a silence; raises NotFound or NotReady."""
+        return self._open_silences().unsilence(silence_id, self._clock()).to_json()
+
     def take_feedback(self, rows: Sequence[Any]) -> dict[str, int]:  # JSON
         """Keep what was true of items, on the disk; raises UserError or NotReady."""
         now_s = self._clock()
@@ -191,6 +224,7 @@ class House:
             return
         self.diary.served(key, bundle)
         self._open_keeper(bundle.deployment.monitor.records)
+        self._payloads[key] = bundle.deployment.monitor.records.payloads
         self._rules[key] = rules_of(bundle.deployment, version=each.version)
         self._open_desk(bundle.deployment.monitor.alerts)
         baseline = Baseline.from_json(bundle.baseline) if bundle.manifest.digest == each.digest else None
@@ -219,6 +253,11 @@ class House:
         except FerrymanError as error:
             self._no_performance = error
             _log.warning("no feedback is taken: %s; %s", error, error.hint)
+
+    def _open_silences(self) -> AlertDesk:
+        if self._desk is None:
+            raise NotReady("no alerts are raised yet", hint="it begins a second after the first model is served")
+        return self._desk
 
     def _watched_performance(self) -> PerformanceWatch:
         if self._performance is not None:

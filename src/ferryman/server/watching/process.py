@@ -14,14 +14,16 @@ from typing import Any, NoReturn
 
 import orjson
 
-from ferryman.core.errors import FerrymanError, UserError
+from ferryman.core.errors import FerrymanError, NotFound, NotReady, Overloaded, UserError
 from ferryman.core.log_lines import VARIABLE, log_handler
 from ferryman.server.watching.house import House
 from ferryman.server.watching.orders import read_orders, read_watched
 from ferryman.server.watching.progress import Progress
+from ferryman.server.watching.shelf import Shelf
 
 MOST_MESSAGE_BYTES = 212_992
 _TICK_S = 1.0
+_TOLD_AS = (UserError, NotFound, Overloaded)  # others are no caller's business
 _MOST_ALERTS = 200
 _MOST_SCORES = 50  # of a version, strongest first
 _NICE = 5  # serving goes first
@@ -29,8 +31,11 @@ _FORMAT = "%(asctime)s %(levelname)s %(message)s"
 _log = logging.getLogger("ferryman.watch")
 
 
-def live(link: int, orders: int, progress: int) -> NoReturn:
-    """Watch until the front's end of `link` closes; `orders` is a file that says what, `progress` one of `Progress`."""
+def live(link: int, orders: int, progress: int, payloads: int) -> NoReturn:
+    """Watch until the front's end of `link` closes.
+
+    `orders` is a file that says what, `progress` one of `Progress`, and through `payloads` come payloads to keep.
+    """
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     logging.root.addHandler(log_handler(os.environ.get(VARIABLE, "text"), text=_FORMAT, stream=sys.stderr))
@@ -40,7 +45,9 @@ def live(link: int, orders: int, progress: int) -> NoReturn:
             stream.seek(0)
             told = json.loads(stream.read())
         with socket.socket(fileno=link) as ours:
-            _Watch(ours, House(read_orders(told)), Progress(progress)).live()
+            house = House(read_orders(told))
+            shelf = Shelf(socket.socket(fileno=payloads), house)
+            _Watch(ours, house, Progress(progress), shelf).live()
     except BaseException:  # noqa: BLE001 - the boundary of a process
         traceback.print_exc()
         os._exit(70)
@@ -48,7 +55,8 @@ def live(link: int, orders: int, progress: int) -> NoReturn:
 
 
 class _Watch:
-    def __init__(self, link: socket.socket, house: House, progress: Progress) -> None:
+    def __init__(self, link: socket.socket, house: House, progress: Progress, shelf: Shelf) -> None:
+        self._shelf = shelf
         self._link = link
         self._house = house
         self._progress = progress
@@ -58,6 +66,7 @@ class _Watch:
     def live(self) -> None:
         tidying = threading.Thread(target=self._tidy, name="tidy", daemon=True)
         tidying.start()
+        self._shelf.start()
         due_s = time.monotonic()
         while True:
             self._link.settimeout(max(0.01, due_s - time.monotonic()))
@@ -73,6 +82,7 @@ class _Watch:
                 due_s = time.monotonic() + _TICK_S
                 self._tick()
         self._ended.set()
+        self._shelf.close()
         self._house.close()
 
     def _tick(self) -> None:
@@ -111,13 +121,16 @@ class _Watch:
         house = self._house
         answers: dict[str, Callable[[], Any]] = {  # JSON
             "status": self._status, "drift": house.drift, "alerts": house.alerts, "performance": house.performance,
-            "feedback": lambda: house.take_feedback(question["content"]),
+            "feedback": lambda: house.take_feedback(question["content"]), "silences": house.silences,
+            "silence": lambda: house.silence(question["content"]),
+            "unsilence": lambda: house.unsilence(question["content"]),
         }  # fmt: skip
         told: dict[str, Any] = {"number": question["number"]}  # JSON
         try:
             told["value"] = answers[question["about"]]()
         except FerrymanError as error:
-            told |= {"error": str(error), "hint": error.hint, "is_callers": isinstance(error, UserError)}
+            kind = next((one for one in _TOLD_AS if isinstance(error, one)), NotReady)
+            told |= {"error": str(error), "hint": error.hint, "kind": kind.__name__}
         self._tell({"answer": told})
 
     def _status(self) -> dict[str, Any]:  # JSON
@@ -131,6 +144,7 @@ class _Watch:
             "alerts": [_short(alert) for alert in house.alerts()[:_MOST_ALERTS]],
             "notices": house.notices(),
             "machine": house.machine(),
+            "payloads": {"taken": self._shelf.taken, "kept": house.payloads_kept()},
             "drift": [_brief(state) for state in house.drift()],
             "performance": house.performance_brief(),
         }

@@ -11,21 +11,13 @@ from typing import Any, Final, Protocol
 from ferryman.core.errors import FerrymanError, InputError, TooLarge
 from ferryman.server.data.ask import Gone
 from ferryman.server.data.gate.caller import Action
-from ferryman.server.data.grpc.frames import END_HEADERS, HEADERS, frame
+from ferryman.server.data.grpc.frames import END_HEADERS, END_STREAM, HEADERS, frame
 from ferryman.server.data.grpc.head import Head
 from ferryman.server.data.grpc.inflate import ENCODINGS, inflate
 from ferryman.server.data.grpc.outbox import Outbox, Part
 from ferryman.server.data.grpc.peer import Peer
 from ferryman.server.data.grpc.settings import GrpcSettings
-from ferryman.server.data.grpc.status import (
-    CANCELLED,
-    FINE,
-    OK,
-    START,
-    Unimplemented,
-    explain,
-    trailers,
-)
+from ferryman.server.data.grpc.status import CANCELLED, FINE, OK, START, Unimplemented, explain, named, trailers
 from ferryman.server.data.http.head import REQUEST_ID, read_request_id
 from ferryman.server.data.signals.spans import OpenSpan
 from ferryman.server.data.telling import retry_after_s
@@ -33,7 +25,7 @@ from ferryman.server.data.telling import retry_after_s
 _PREFIX: Final = Struct(">BL")
 _INLINE_BYTES: Final = 4096  # compressed; more are unpacked beside the loop
 _HEADERS_AHEAD: Final = frame(HEADERS, END_HEADERS, 0, START)[:5]
-_TRAILERS_AHEAD: Final = frame(HEADERS, 5, 0, FINE)[:5]
+_LAST: Final = END_HEADERS | END_STREAM
 _DATA_AHEAD: Final = Struct(">HBH4sBL")  # a DATA frame's header, then a message's prefix
 
 
@@ -211,10 +203,11 @@ class Call:
             return
         stream = self.id.to_bytes(4, "big")
         ahead = _DATA_AHEAD.pack(size >> 8, size & 255, 0, stream, 0, size - 5)
+        ending = frame(HEADERS, _LAST, self.id, FINE + named(self.request_id))
         outbox.window -= size
         self.bytes_out += size
         self.status = OK
-        outbox.put(b"".join((_HEADERS_AHEAD, stream, START, ahead, message, _TRAILERS_AHEAD, stream, FINE)))
+        outbox.put(b"".join((_HEADERS_AHEAD, stream, START, ahead, message, ending)))
         self.close()
 
     def send(self, *parts: Part) -> None:
@@ -241,6 +234,7 @@ class Call:
             return
         self.status = status
         block = FINE if status == OK and not message else trailers(status, message, retry_s)
+        block += named(self.request_id)
         self.last_block = block if self.has_started else START + block
         if status != OK:
             self._tell_gone()

@@ -17,6 +17,7 @@ from ferryman.server.data.grpc.outbox import Part
 from ferryman.server.data.grpc.status import OK, explain
 from ferryman.server.data.grpc.tensors import InferenceRequest, decode_request, encode_reply, parse_request
 from ferryman.server.data.grpc.wire import sized_field
+from ferryman.server.data.request_ids import RequestIds
 from ferryman.server.data.signals.spans import OpenSpan
 
 _STICKY: Final = b"x-ferryman-key"
@@ -42,6 +43,7 @@ class Answered:
 
     model: str
     version: str
+    request_id: str
     arrived_s: float
     span: OpenSpan | None
     status: int
@@ -73,13 +75,15 @@ class Inference:
         self._max_asks = ways.max_asks_per_stream
         self._begin = ways.begin
         self.answered = ways.answered
+        self.ids = RequestIds()
 
     def answer(self, call: Call, message: Part) -> None:
         """Answer one request; raises FerrymanError for what can't be asked."""
         request, raw = self.parse(call, message)
-        call.request_id = request.id or call.request_id
+        given = request.id or call.request_id
+        call.request_id = given or self.ids.new()
         asked, ask = self.read(call, request, raw)
-        asked.id = call.request_id
+        ask.id, asked.id = call.request_id, given
         call.span = ask.trace
 
         def done(reply: Reply | None, error: FerrymanError | None) -> None:
@@ -139,7 +143,7 @@ class Inference:
             key = header(_STICKY)
             ask.sticky = key.decode("latin-1") if key is not None else sticky_name(caller)
         ask.trace, call.trace_id = self._begin(header(b"traceparent"), ask.arrived_s)
-        ask.id, ask.trace_id, ask.transport = request.id or call.request_id, call.trace_id, "grpc"
+        ask.trace_id, ask.transport = call.trace_id, "grpc"
         return asked, ask
 
 
@@ -161,11 +165,12 @@ class InferenceStream:
         self._turns.append(turn)
         try:
             request, raw = self._inference.parse(call, message)
-            turn.request_id = request.id
+            turn.request_id = request.id or self._inference.ids.new()
             turn.asked, ask = self._inference.read(call, request, raw)
+            ask.id = turn.asked.id = turn.request_id
         except Exception as error:  # noqa: BLE001 - the boundary of a request
             status, words = explain(error)
-            self._inference.answered(Answered(call.model, call.version, now_s, None, status, error))
+            self._inference.answered(Answered(call.model, call.version, turn.request_id, now_s, None, status, error))
             turn.settle([_failure(turn.request_id, words)])
             return
         turn.ask, turn.version = ask, call.version
@@ -218,7 +223,7 @@ class InferenceStream:
         ask = turn.ask
         if ask is not None:
             version = ask.version_asked or turn.version
-            self._inference.answered(Answered(ask.model, version, ask.arrived_s, ask.trace, status, error))
+            self._inference.answered(Answered(ask.model, version, ask.id, ask.arrived_s, ask.trace, status, error))
 
 
 class _Turn:

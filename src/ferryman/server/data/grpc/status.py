@@ -6,6 +6,7 @@ from typing import Final
 from urllib.parse import quote
 
 from ferryman.core.errors import FerrymanError
+from ferryman.server.data.http.head import REQUEST_ID
 from ferryman.server.data.signals.outcomes import told_as
 from ferryman.server.data.telling import incident_of, words_of
 
@@ -73,3 +74,11 @@ START: Final = (
     b"\x88" + literal(b"content-type", b"application/grpc") + literal(b"grpc-accept-encoding", b"identity,gzip")
 )
 FINE: Final = trailers(OK, "")
+_LONGEST_ID: Final = 126  # what one byte says
+_REQUEST_ID: Final = b"\x00" + _sized(REQUEST_ID)
+
+
+def named(request_id: str) -> bytes:
+    """Give the header that says a request's id; nothing where it has none, or one that is not fit for a header."""
+    is_fit = 0 < len(request_id) <= _LONGEST_ID and request_id.isascii() and request_id.isprintable()
+    return b"%b%c%b" % (_REQUEST_ID, len(request_id), request_id.encode()) if is_fit else b""

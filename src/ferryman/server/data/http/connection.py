@@ -25,13 +25,14 @@ _KEEP = b"connection: keep-alive\r\n"
 class HttpConnection(Wire):
     """Speak HTTP/1.1 with one client."""
 
-    __slots__ = ("_body", "_head", "_held", "_request")
+    __slots__ = ("_body", "_head", "_held", "_request", "_request_id")
 
     def __init__(self, house: Connections) -> None:
         super().__init__(house)
         self._head: Head
         self._request: Request | None = None  # admitted, and neither answered nor forgotten
         self._body: Chunks | SizedBody | None = None
+        self._request_id = ""  # of the request that is answered next
         self._held = 0  # bytes counted by the intake
 
     def data_received(self, data: bytes) -> None:
@@ -102,6 +103,7 @@ class HttpConnection(Wire):
         arrived_s = time.monotonic()  # the loop's own clock has milliseconds only
         bytes_in = head.size_bytes + (head.length or 0)
         request = self._request = Request(head, self._peer, b"", arrived_s, bytes_in, self._certificate)
+        self._request_id = request.id = head.request_id or self._house.ids.new()
         refused = self._admit(head, request)
         if refused is not None:
             self._request = None
@@ -304,7 +306,8 @@ class HttpConnection(Wire):
             self._finish(_internal(error) if error is not None else packing.result())
 
     def _finish(self, response: Response) -> None:
-        self._request = None
+        if self._request is not None:
+            self._request_id, self._request = self._request.id, None
         if self._held:
             self._house.intake.give_back(self._held)
             self._held = 0
@@ -316,8 +319,8 @@ class HttpConnection(Wire):
         head = self._head
         closes = closes or not head.keeps_alive or self._house.is_draining
         connection = CLOSE if closes else _KEEP if head.is_http_10 else b""
-        if head.request_id:
-            connection += b"x-request-id: %b\r\n" % head.request_id.encode()
+        if self._request_id:
+            connection += b"x-request-id: %b\r\n" % self._request_id.encode()
         if head.origin is not None:
             connection += lines_of(self._house.origins.headers(head))
         try:

@@ -12,6 +12,7 @@ from ferryman.server.data.http.limits import Limits
 from ferryman.server.data.http.refused import Refused
 from ferryman.server.data.http.reply import Renderer
 from ferryman.server.data.http.request import Application
+from ferryman.server.data.request_ids import RequestIds
 
 _KNOWN_HEADS = 512
 _KNOWN_HEAD_BYTES = 2 * 1024
@@ -46,6 +47,7 @@ class Connections:
         self.refused: Counter[str] = Counter()  # by kind
         self.on_refused: Callable[[Refused], None] = lambda refused: None
         self.is_draining = False
+        self.ids = RequestIds()
         self._heads: dict[bytes, Head] = {}
         self._timer: asyncio.TimerHandle | None = None
 

@@ -20,6 +20,7 @@ class Request:
     caller: Any = None  # who it is (the gate's Caller), set when the request is admitted
     reach: Any = None  # the models that it may know of (the gate's Models), set where pages are read
     note: Any = None  # the application's own, from `admit` to `answer`
+    id: str = ""  # the caller's own name for it, or one that it was given here; its answer has it as X-Request-Id
 
     @property
     def method(self) -> str:

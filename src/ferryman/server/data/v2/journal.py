@@ -40,7 +40,7 @@ class CallFacts:
 
 @dataclass(slots=True, eq=False)
 class About:
-    """Say who was asked: the version that answered (or would have), and the caller's own names for the request."""
+    """Say who was asked: the version that answered (or would have), and the request's id and trace."""
 
     model: str = ""
     version: str = ""
@@ -92,7 +92,7 @@ class Journal:
                 (
                     time.time(), head.method, head.path, response.status, seconds, request.bytes_in, bytes_out,
                     asked.model, asked.version, caller, request.peer,
-                    asked.request_id or request.head.request_id, asked.trace_id,
+                    asked.request_id or request.id, asked.trace_id,
                 )
             )  # fmt: skip
 
@@ -125,7 +125,7 @@ class Journal:
         elif error is not None and (call.is_inference or not isinstance(error, Gone)):
             # Streams and watches have no other end than that their client leaves.
             self._metrics.rejected(outcome_of(error))
-        self._end_call(About(call.model, call.version, span=call.span), call.status)
+        self._end_call(About(call.model, call.version, call.request_id, span=call.span), call.status)
         if self._access_log is not None:
             self._access_log.note(
                 (
@@ -153,6 +153,7 @@ class Journal:
         if self._tracing is not None and asked.span is not None:
             attributes: dict[str, Value] = {
                 "rpc.grpc.status_code": status,
+                "ferryman.request.id": asked.request_id,
                 "ferryman.model.name": asked.model,
                 "ferryman.model.version": asked.version,
             }
@@ -163,6 +164,7 @@ class Journal:
         if self._tracing is not None and asked.span is not None:
             attributes: dict[str, Value] = {
                 "http.response.status_code": status,
+                "ferryman.request.id": asked.request_id,
                 "ferryman.model.name": asked.model,
                 "ferryman.model.version": asked.version,
             }

@@ -8,6 +8,7 @@ from ferryman.core.errors import FerrymanError
 from ferryman.server.data.ask import Ask, Reply
 from ferryman.server.data.dataplane import Dataplane
 from ferryman.server.data.gate.caller import sticky_name
+from ferryman.server.data.http.head import read_request_id
 from ferryman.server.data.http.request import Request, Respond, Response
 from ferryman.server.data.shares import Share
 from ferryman.server.data.v2.addresses import Address
@@ -92,8 +93,11 @@ class Question:
 
     def _submit(self, asked: Asked) -> None:
         address, request, desk = self._address, self._request, self._desk
-        if asked.id is None and request.head.request_id:
-            asked = replace(asked, id=request.head.request_id)  # a copy: the decoder may know it as a form
+        if asked.id is None:
+            if request.head.request_id:
+                asked = replace(asked, id=request.id)  # a copy: the decoder may know it as a form
+        elif asked.id and not request.head.request_id:
+            request.id = read_request_id(asked.id.encode())
         self._asked = asked
         arrived_s = request.arrived_s
         self.ask = ask = Ask(
@@ -111,7 +115,7 @@ class Question:
         if desk.dataplane.is_split(address.model):
             ask.sticky = sticky_of(request)
         ask.trace, self._trace_id = desk.journal.begin(request.header(b"traceparent"), arrived_s)
-        ask.id, ask.trace_id = asked.id or "", self._trace_id
+        ask.id, ask.trace_id = asked.id or request.id, self._trace_id
         desk.dataplane.submit(ask)
 
     def _done(self, reply: Reply | None, error: FerrymanError | None) -> None:
@@ -155,7 +159,7 @@ class Question:
 
     def _about(self) -> About:
         asked, ask, model = self._asked, self.ask, self._address.model
-        request_id = asked.id or "" if asked is not None else ""
+        request_id = asked.id or self._request.id if asked is not None else self._request.id
         version, span = (ask.version_asked, ask.trace) if ask is not None else ("", None)
         version = version or self._address.version or self._desk.dataplane.active(model) or ""
         return About(model, version, request_id, self._trace_id, span)

@@ -54,6 +54,7 @@ class FrameStream:
         self._drops = policy == "latest"
         self._ways = ways
         self._sticky = sticky_of(request)
+        self._id = request.id
         self._served = served
         self._address = address
         self._stream = stream
@@ -116,6 +117,7 @@ class FrameStream:
             asked = decode(_JSON if isinstance(payload, str) else _PICTURE, body, self._served)
             ask = Ask(self._address.model, self._address.version, done, arrived_s=started_s, priority=asked.priority)
             ask.deadline_s = started_s + min(asked.timeout_s, self._ways.request_s)
+            ask.id = asked.id = asked.id or f"{self._id}-{number}"
             ask.sticky, ask.transport = self._sticky, "websocket"
             if isinstance(asked, TensorRequest):
                 ask.tensors, ask.outputs = asked.inputs, asked.outputs
