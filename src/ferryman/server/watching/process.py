@@ -100,6 +100,8 @@ class _Watch:
             self._house.watch(read_watched(letter["watched"]))
         elif "figures" in letter:
             self._house.figures = letter["figures"]
+        elif "acted" in letter:
+            self._house.actions.answered(letter["acted"])
         elif "lost" in letter:
             self._house.diary.lose(letter["lost"])
         elif "question" in letter:
@@ -111,6 +113,7 @@ class _Watch:
         house = self._house
         answers: dict[str, Callable[[], Any]] = {  # JSON
             "status": self._status, "drift": house.drift, "alerts": house.alerts, "performance": house.performance,
+            "actions": house.actions.state,
             "feedback": lambda: house.take_feedback(question["content"]),
         }  # fmt: skip
         told: dict[str, Any] = {"number": question["number"]}  # JSON
@@ -133,6 +136,9 @@ class _Watch:
             "machine": house.machine(),
             "drift": [_brief(state) for state in house.drift()],
             "performance": house.performance_brief(),
+            "actions": house.actions.counts(),
+            "stopped": [[each.model, each.version, each.value] for each in house.actions.readings()],
+            "orders": house.actions.orders(),
         }
 
     def _tell(self, told: dict[str, Any]) -> None:  # JSON
