@@ -49,10 +49,12 @@ class Action:
     def to_json(self) -> dict[str, Any]:  # JSON
         """Give it as JSON: `/v1/monitor/actions`."""
         told = asdict(self)
-        return {**told, "began": told.pop("began_s"), "ended": told.pop("ended_s")}
+        began_s, ended_s = told.pop("began_s"), told.pop("ended_s")
+        return {**told, "began": began_s, "ended": ended_s}
 
     @classmethod
     def from_json(cls, stored: Mapping[str, Any]) -> Self:
         """Read what `to_json` gave; raises KeyError or TypeError for something else."""
         known = {**stored, "cause": Cause(**stored["cause"])}
-        return cls(**{**known, "began_s": known.pop("began"), "ended_s": known.pop("ended")})
+        began_s, ended_s = known.pop("began"), known.pop("ended")
+        return cls(**known, began_s=began_s, ended_s=ended_s)

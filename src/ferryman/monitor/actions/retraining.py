@@ -1,5 +1,6 @@
 """A retraining as the watch sees it: a folder with the order, the output, and in the end how it ended."""
 
+import contextlib
 import json
 import os
 import subprocess
@@ -54,6 +55,9 @@ class Retraining:
             self.keeper.poll()  # else it would stay a zombie
         try:
             end: Any = json.loads((self.folder / END).read_bytes())  # JSON
+            if self.keeper is not None:
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    self.keeper.wait(1.0)  # writing the end was its last deed
             return ("done" if end["is_done"] else "failed"), str(end["said"])
         except FileNotFoundError:
             pass
