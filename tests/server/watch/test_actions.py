@@ -1,16 +1,15 @@
 import json
 import os
 import signal
-import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from ferryman.cli.main import main
 from ferryman.client.admin import Admin
 from tests.server.running import Running, running, wait_until
 from tests.server.watch.making import Row, bundle_watched, make_rows
@@ -112,3 +111,45 @@ def test_a_rollout_that_an_alert_speaks_against_ends_or_stays_where_it_is(tmp_pa
         wait_until(lambda: admin.rollout("table")["phase"] == "canary")
         assert admin.rollout("table")["is_paused"]
         assert admin.move_rollout("table", "resume")["is_paused"] is False
+
+
+def test_a_retraining_outlives_its_watch_and_its_server_and_runs_once(tmp_path: Path) -> None:
+    mark = tmp_path / "ran"
+    program = f"import time, pathlib; pathlib.Path({str(mark)!r}).open('a').write('x'); time.sleep(4); print('learnt')"
+    learn = {"learn": {"do": "retrain", "on": ["drift"], "command": [sys.executable, "-c", program]}}
+    with served(tmp_path, ["1"], learn) as server:
+        drift(server)
+        wait_until(mark.exists)
+        os.kill(find_watch(server), signal.SIGKILL)
+        wait_until(lambda: len(actions(server)) == 1)
+        server.process.kill()
+        server.process.wait(10)
+    with served(tmp_path, ["1"], learn) as server:
+        wait_until(lambda: ended(server))
+        [action] = actions(server)
+        assert (action["outcome"], action["cause"]["rule"]) == ("done", "drift"), action
+        assert mark.read_text() == "x"
+        output = tmp_path / "kept" / "actions" / "retrain" / action["id"] / "output.log"
+        assert "learnt" in output.read_text().splitlines()
+        assert [event["outcome"] for event in events(tmp_path, "action")] == ["", "done"]
+
+
+def test_a_training_that_fails_and_a_model_that_is_not_served_are_refused_before_anything_changes(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with served(tmp_path, ["1"], {}) as server:
+        for name, code, said in (
+            ("table", 1, "the training ended with exit code 7"), ("other", 2, "the server has no model 'other'"),
+        ):  # fmt: skip
+            project = tmp_path / name
+            project.mkdir()
+            columns = '["a", "b"]'
+            (project / "ferryman.toml").write_text(
+                f'[model]\nname = "{name}"\nsource = "model.onnx"\n[task]\nkind = "tabular"\ncolumns = {columns}\n'
+            )
+            train = f'{sys.executable} -c "raise SystemExit(7)"'
+            words = ["retrain", str(project), "--train", train, "--repository", str(tmp_path / "models")]
+            assert main([*words, "--admin", server.admin_url]) == code
+            assert said in capsys.readouterr().err
+        assert not (tmp_path / "models" / "table" / "2").exists()
+        assert active(server) == "1"

@@ -96,6 +96,7 @@ def _run(command: tuple[str, ...], environment: Mapping[str, str], output: Path,
             os.killpg(process.pid, signal.SIGKILL)  # what it left running, too
         process.wait()
         reading.join(5.0)
+        process.stdout.close()
     if code != 0:
         ended = f"exit code {code}" if code > 0 else f"signal {signal.Signals(-code).name}"
         raise Undelivered(f"{command[0]} ended with {ended}: {_last_line(output)}; output: {output}")
