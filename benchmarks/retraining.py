@@ -13,7 +13,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.client import HTTPConnection
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from benchmarks.drift.tables import FEATURES, Floats, read_elec
@@ -234,7 +233,9 @@ def main() -> None:
     print(f"five points were lost at row {lost} by the model that stays")
     for name, each in (("stays", still), ("retrains", right)):
         parts = " ".join(f"{part.mean():.3f}" for part in np.split(each, ends))
-        print(f"{name}: {each.mean():.3f} in all; by 4,000 rows: {parts}; least of four weeks {rolling(each).min():.3f}")
+        print(
+            f"{name}: {each.mean():.3f} in all; by 4,000 rows: {parts}; least of four weeks {rolling(each).min():.3f}"
+        )
     if sys.argv[1:]:
         Path(sys.argv[1]).write_text(draw(rolling(still), rolling(right), told))
 
@@ -264,7 +265,9 @@ def draw(still: Floats, served: Floats, told: Told) -> str:
     for line, color in ((still, "#c0392b"), (served, "#1a56c4")):
         points = " ".join(place(at + _WINDOW, float(line[at])) for at in range(0, len(line), 60))
         parts.append(f'<polyline points="{points}" fill="none" stroke="{color}" stroke-width="1.5"/>')
-    title = "Elec2, accuracy over four weeks: a model that stays (red), one that retrains itself (blue, at each green line)"
+    title = (
+        "Elec2, accuracy over four weeks: a model that stays (red), one that retrains itself (blue, at each green line)"
+    )
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{left + width + 16}" height="{top + height + 40}" '
         f'font-family="sans-serif" font-size="12"><rect width="100%" height="100%" fill="#fff"/>'

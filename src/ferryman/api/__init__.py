@@ -11,7 +11,7 @@ from ferryman.api._infer import infer_each as infer_each
 from ferryman.api._infer import is_url as is_url
 from ferryman.api._records import check_records, count_records, export_records, records
 from ferryman.api._report import report, report_html
-from ferryman.api._retrain import Retrained, bring_in
+from ferryman.api._retrain import RetrainChoices, Retrained, bring_in
 from ferryman.api._score import plan_score, score
 from ferryman.batch.run import Scored
 from ferryman.batch.settings import ScoreChoices as ScoreChoices
@@ -26,6 +26,7 @@ from ferryman.build.toolchain import remove_toolchain as free_toolchain
 from ferryman.bundle.pack import pack as pack_bundle
 from ferryman.bundle.read import load_bundle
 from ferryman.client.access import NOBODY, Access
+from ferryman.client.admin import Admin
 from ferryman.container.settings import ImageSettings, VerifyImageChoices
 from ferryman.container.source import is_image as looks_like_image
 from ferryman.container.source import refuse_unnamed
@@ -178,10 +179,9 @@ def retrain(
     repository: str | Path,
     server: str,
     *,
-    train: Sequence[str] = (),
-    plan: Mapping[str, object] | None = None,
     access: Access = NOBODY,
     progress: Progress = silent,
+    **choices: Unpack[RetrainChoices],
 ) -> Retrained:
     """Train, build, and bring the bundle in as the next version of a served model; returns once it is promoted.
 
@@ -194,7 +194,7 @@ def retrain(
     def make(output: Path) -> Built:
         return build(project, output=output, progress=progress)
 
-    return bring_in(project, make, repository, server, train=train, plan=plan, access=access, progress=progress)
+    return bring_in(project, make, repository, Admin(server, access=access), progress, choices)
 
 
 def pack(bundle: str | Path, file: str | Path | None = None) -> Path:

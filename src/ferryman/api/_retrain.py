@@ -6,14 +6,13 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 from ferryman.build.run import Built
-from ferryman.client.access import NOBODY, Access
 from ferryman.client.admin import Admin
 from ferryman.core.deployment import load_project
 from ferryman.core.errors import ContractBroken, FerrymanError, NotFound, NotReady, UserError
-from ferryman.core.progress import Progress, silent
+from ferryman.core.progress import Progress
 
 _LOOK_S, _AWAY_S = 0.5, 300.0
 _ENDED = ("promoted", "rolled back", "aborted")
@@ -30,20 +29,20 @@ class Retrained:
     rollout: Mapping[str, Any]  # JSON
 
 
+class RetrainChoices(TypedDict, total=False):
+    """Take the command that trains, and the rollout's plan."""
+
+    train: Sequence[str]
+    plan: Mapping[str, object]
+
+
 def bring_in(
-    project: str | Path,
-    make: Callable[[Path], Built],
-    repository: str | Path,
-    server: str,
-    *,
-    train: Sequence[str] = (),
-    plan: Mapping[str, object] | None = None,
-    access: Access = NOBODY,
-    progress: Progress = silent,
-) -> Retrained:
+    project: str | Path, make: Callable[[Path], Built], repository: str | Path, admin: Admin, progress: Progress,
+    choices: RetrainChoices,
+) -> Retrained:  # fmt: skip
     """Train, have a bundle made in a folder, and roll it out: `api.retrain` says all of it."""
     loaded = load_project(Path(project))
-    admin, model = Admin(server, access=access), loaded.deployment.model.name
+    train, model = choices.get("train", ()), loaded.deployment.model.name
     before = _serving(admin, model)
     if train:
         _train(train, loaded.folder, progress)
@@ -63,11 +62,13 @@ def bring_in(
     path = shelf / version
     incoming.rename(path)
     try:
-        admin.start_rollout(model, version, {"agreement": {}, **(plan or {})})
+        admin.start_rollout(model, version, {"agreement": {}, **choices.get("plan", {})})
         ended = _follow(admin, model, version, progress)
     except FerrymanError as error:
         kept = _set_aside(path, f"refused-{version}")
-        raise FerrymanError(f"version {version} of '{model}' is not served: {error}", hint=f"it lies in {kept}") from None
+        raise FerrymanError(
+            f"version {version} of '{model}' is not served: {error}", hint=f"it lies in {kept}"
+        ) from None
     return Retrained(model, version, path, digest, ended)
 
 

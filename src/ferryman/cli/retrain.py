@@ -22,7 +22,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--train", default="", metavar="COMMAND", help="what trains, run in the project's folder; no shell reads it"
     )
     parser.add_argument(
-        "--repository", type=Path, required=True, metavar="DIR", help="what the server was given to serve: MODEL/VERSION"
+        "--repository",
+        type=Path,
+        required=True,
+        metavar="DIR",
+        help="what the server was given to serve: MODEL/VERSION",
     )
     parser.add_argument(
         "--plan", type=Path, metavar="FILE", help='the rollout\'s plan as JSON, as {"step_s": 30}; answers may differ'

@@ -51,7 +51,7 @@ def test_a_command_hears_why_and_its_output_is_kept(tmp_path: Path) -> None:
     run = begun(tmp_path, sys.executable, "-c", told)
     outcome, said = end_of(run)
     assert (outcome, str(run.folder / OUTPUT) in said) == ("done", True)
-    heard = eval((run.folder / OUTPUT).read_text())  # noqa: S307  its own output
+    heard = eval((run.folder / OUTPUT).read_text())
     assert (heard["MODEL"], heard["VERSION"], heard["RULE"], heard["VALUE"]) == ("street", "2", "performance", "0.1")
     assert (heard["CAUSE"], heard["MONITOR"]) == ("street 2: it fell", str(tmp_path / "kept"))
 
@@ -63,13 +63,15 @@ def test_a_command_that_fails_says_its_last_line(tmp_path: Path) -> None:
 
 def test_a_command_that_hangs_is_ended_with_all_that_it_started(tmp_path: Path) -> None:
     pid_file = tmp_path / "pid"
-    program = f"import subprocess as s; p = s.Popen(['sleep', '600']); open({str(pid_file)!r}, 'w').write(str(p.pid)); p.wait()"
+    program = "import subprocess as s; p = s.Popen(['sleep', '600']); "
+    program += f"open({str(pid_file)!r}, 'w').write(str(p.pid)); p.wait()"
     outcome, said = end_of(begun(tmp_path, sys.executable, "-c", program, timeout_s=2.0))
     assert (outcome, "took longer than 2 s" in said) == ("failed", True), said
     until_s = time.monotonic() + 10
-    while Path(f"/proc/{pid_file.read_text()}/cmdline").exists() and b"sleep" in Path(
-        f"/proc/{pid_file.read_text()}/cmdline"
-    ).read_bytes():
+    while (
+        Path(f"/proc/{pid_file.read_text()}/cmdline").exists()
+        and b"sleep" in Path(f"/proc/{pid_file.read_text()}/cmdline").read_bytes()
+    ):
         assert time.monotonic() < until_s
         time.sleep(0.02)
 

@@ -26,8 +26,9 @@ class Reading:
     """Hold one figure as it is now; NaN where it is not known, which changes no alert.
 
     By kind: `golden`, `ready`, `drift` and `actions` (1: a person must look) are 1 or 0; `performance` is the least
-    drop of the metric that its interval leaves possible; `memory` the bytes of the largest worker; `disk` the share that is free; `temperature` degrees
-    Celsius; `records_lost` a count since the start. `detail` says more, in words, for those who are told.
+    drop of the metric that its interval leaves possible; `memory` the bytes of the largest worker; `disk` the share
+    that is free; `temperature` degrees Celsius; `records_lost` a count since the start. `detail` says more, in words,
+    for those who are told.
     """
 
     kind: Kind
