@@ -102,7 +102,7 @@ def _stream(
 
 
 def _look(admin: Admin, row: int, told: Told, known: set[str]) -> bool:
-    """Note what happened; the stream stands still while a model is trained and built. Tells whether one is rolled out."""
+    """Note what happened; wait while a model is trained and built. Tells whether one is rolled out."""
     while True:
         is_busy = False
         for action in admin.actions()["actions"]:
