@@ -91,10 +91,10 @@ def _stream(
         if day >= LATE:
             late = slice((day - LATE) * DAY, (day - LATE + 1) * DAY)
             _learn(project, rows[late], truth[late])
-            admin.feedback(
+            admin.feedback([
                 {"id": f"{day - LATE}-{start}", "truth": [_LABELS[true] for true in truth[late][start : start + _ROWS]]}
                 for start in range(0, DAY, _ROWS)
-            )
+            ])  # fmt: skip
         is_rolling = _look(admin, (day + 1) * DAY, told, known)
         wait_s = _DAY_S if is_rolling else week_s / 7
         time.sleep(max(0.0, wait_s - (time.monotonic() - begun_s)))

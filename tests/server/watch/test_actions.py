@@ -51,7 +51,7 @@ def actions(server: Running) -> list[dict[str, Any]]:
 
 
 def ended(server: Running, count: int = 1) -> bool:
-    return sum(each["outcome"] != "" for each in actions(server)) >= count
+    return len([each for each in actions(server) if each["outcome"]]) >= count
 
 
 def active(server: Running) -> str:
