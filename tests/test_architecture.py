@@ -43,10 +43,11 @@ PROTOCOLS = {
 API = {
     "Accepted", "Access", "Answer", "Bom", "Built", "Bundle", "Compared", "Destination", "Examined",
     "ExaminedImage", "FerrymanError", "Initialised", "Made", "Moved", "PackageChoices", "Packaged", "Plan",
-    "Planned", "Plugin", "Samples", "Scored", "Signed", "Verified", "accept", "accept_keyless", "add_toolchains",
-    "bom", "broken", "build", "check_records", "config", "count_records", "draw", "export_records", "feedback",
+    "Planned", "Plugin", "Retrained", "Samples", "Scored", "Signed", "Verified", "accept", "accept_keyless",
+    "add_toolchains", "bom", "broken", "build", "check_records", "config", "count_records", "draw", "export_records",
+    "feedback",
     "infer", "init", "installed", "load", "make_key", "pack", "package", "parity", "plan", "plan_package",
-    "plan_score", "pull", "push", "records", "remove_toolchain", "report", "report_html", "schema", "score",
+    "plan_score", "pull", "push", "records", "remove_toolchain", "report", "report_html", "retrain", "schema", "score",
     "serve", "sign", "sign_keyless", "toolchains", "verify", "verify_candidate", "verify_image",
 }  # fmt: skip
 

@@ -11,6 +11,7 @@ from ferryman.api._infer import infer_each as infer_each
 from ferryman.api._infer import is_url as is_url
 from ferryman.api._records import check_records, count_records, export_records, records
 from ferryman.api._report import report, report_html
+from ferryman.api._retrain import RetrainChoices, Retrained, bring_in
 from ferryman.api._score import plan_score, score
 from ferryman.batch.run import Scored
 from ferryman.batch.settings import ScoreChoices as ScoreChoices
@@ -24,7 +25,8 @@ from ferryman.build.toolchain import Made, add_toolchain, describe, list_toolcha
 from ferryman.build.toolchain import remove_toolchain as free_toolchain
 from ferryman.bundle.pack import pack as pack_bundle
 from ferryman.bundle.read import load_bundle
-from ferryman.client.access import Access
+from ferryman.client.access import NOBODY, Access
+from ferryman.client.admin import Admin
 from ferryman.container.settings import ImageSettings, VerifyImageChoices
 from ferryman.container.source import is_image as looks_like_image
 from ferryman.container.source import refuse_unnamed
@@ -71,6 +73,7 @@ __all__ = [
     "Plan",
     "Planned",
     "Plugin",
+    "Retrained",
     "Samples",
     "Scored",
     "Signed",
@@ -104,6 +107,7 @@ __all__ = [
     "remove_toolchain",
     "report",
     "report_html",
+    "retrain",
     "schema",
     "score",
     "serve",
@@ -168,6 +172,29 @@ def build(
 def _cache(project: Project, *, fresh: bool) -> Cache:
     folder = config()["FERRYMAN_CACHE"]
     return Cache(Path(folder) if folder else project.folder / ".ferryman", fresh=fresh)
+
+
+def retrain(
+    project: str | Path,
+    repository: str | Path,
+    server: str,
+    *,
+    access: Access = NOBODY,
+    progress: Progress = silent,
+    **choices: Unpack[RetrainChoices],
+) -> Retrained:
+    """Train, build, and bring the bundle in as the next version of a served model; returns once it is promoted.
+
+    `train` runs in the project's folder. The bundle goes to `repository`/MODEL/N, where the `server` (its admin
+    address) looks for it. By default the plan lets answers differ: another model is meant to answer otherwise. Raises
+    FerrymanError where the training or the rollout fails, ContractBroken where no candidate keeps the contract,
+    UserError for a bundle that serves already, or that an alert had rolled back.
+    """
+
+    def make(output: Path) -> Built:
+        return build(project, output=output, progress=progress)
+
+    return bring_in(project, make, repository, Admin(server, access=access), progress, choices)
 
 
 def pack(bundle: str | Path, file: str | Path | None = None) -> Path:

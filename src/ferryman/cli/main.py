@@ -29,6 +29,7 @@ VERBS = {
     "serve": "answer over HTTP and gRPC with bundles, or a repository of them",
     "tune": "find the threads, instances and batch that serve a bundle best here",
     "rollout": "bring a new version into service step by step, or take it back",
+    "retrain": "train, build and roll out the next version of a served model",
     "records": "ask what became of requests, and check what is kept of them",
     "feedback": "tell what turned out to be true, and see how good answers are",
     "report": "write what became of requests, what drifted and who was alerted, on one page",
@@ -64,6 +65,7 @@ _STOPPED = {
     "pull": "stopped; run it again to go on",
     "deploy": "stopped waiting; what was begun goes on without this",
     "rollout": "stopped looking; the rollout goes on without this",
+    "retrain": "stopped; a rollout that has begun goes on without this",
 }
 _RIGHTS = "look at who may write there, or name another place"
 _ROOM = "make room on that disk, or name another place"

@@ -68,7 +68,10 @@ def add_plan(parser: argparse.ArgumentParser) -> None:
 
 def read_plan_options(args: argparse.Namespace) -> dict[str, Any]:  # JSON
     """Give the plan as asked; raises UserError where it is asked for and not wanted, or the other way round."""
-    plan = {**_read(args.plan), **{name: getattr(args, name) for name in _PLAIN if getattr(args, name) is not None}}
+    plan = {
+        **read_plan_file(args.plan),
+        **{name: getattr(args, name) for name in _PLAIN if getattr(args, name) is not None},
+    }
     if args.steps is not None:
         plan["steps"] = args.steps
     if args.agreement is not None:
@@ -82,7 +85,8 @@ def read_plan_options(args: argparse.Namespace) -> dict[str, Any]:  # JSON
     return plan
 
 
-def _read(file: Path | None) -> dict[str, Any]:  # JSON
+def read_plan_file(file: Path | None) -> dict[str, Any]:  # JSON
+    """Read a JSON object of the plan's keys, {} without a file; raises UserError."""
     if file is None:
         return {}
     try:

@@ -57,6 +57,18 @@ class Admin:
         """Have a rollout promoted, taken back, paused or resumed."""
         return self._ask("POST", f"{_path(model)}/{move}", {})
 
+    def status(self) -> dict[str, Any]:  # JSON
+        """Describe every model with its versions, their bundles and their workers."""
+        return self._ask("GET", "/admin/status")
+
+    def activate(self, model: str, version: str) -> None:
+        """Have a version be the active one, now, after a restart, and when a higher one comes."""
+        self._ask("POST", f"/admin/models/{quote(model, safe='')}/activate", {"version": version})
+
+    def actions(self) -> dict[str, Any]:  # JSON
+        """Give what was done because of alerts (`actions`), and digests that nothing returns to (`rolled_back`)."""
+        return self._ask("GET", "/v1/monitor/actions")
+
     def feedback(self, rows: Sequence[Mapping[str, object]]) -> dict[str, int]:
         """Tell what was true of items; gives how many were taken and replaced."""
         return self._ask("POST", "/v1/monitor/feedback", {"feedback": list(rows)})

@@ -4,6 +4,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from ferryman.core.acting import ActionName, ActionSection
 from ferryman.core.alerting import AlertsSection
 from ferryman.core.recording import RecordsSection
 
@@ -18,3 +19,6 @@ class MonitorSection(BaseModel):
     )
     records: RecordsSection = RecordsSection()
     alerts: AlertsSection = AlertsSection()
+    actions: dict[ActionName, ActionSection] = Field(
+        default_factory=dict, description="What alerts do by themselves: [monitor.actions.NAME]."
+    )

@@ -21,6 +21,7 @@ from ferryman.core.engine_cache import engines_folder
 from ferryman.core.errors import ConfigError, FerrymanError
 from ferryman.core.scratch import choose_temporary_folder
 from ferryman.core.service_manager import HANDED, NOT_READY, notify, watchdog_s
+from ferryman.server.control.actor import Actor
 from ferryman.server.control.admin import admin_routes, repository_routes
 from ferryman.server.control.crew import ControlSettings, Crew, NoMemory
 from ferryman.server.control.extension import Extension
@@ -135,7 +136,7 @@ class Server:
         self._are_large = False  # what was in work lately
         self._intake = Intake(limit_bytes=settings.max_body_bytes, total_bytes=settings.max_in_flight_bytes)
         self._zygote = zygote
-        self._watching = Watching(self._plane, self._metrics, zygote, settings.monitor) if settings.watches else None
+        self._watching = self._make_watching() if settings.watches else None
         zygote.modules = tuple(self._repository.modules())
 
     @property
@@ -176,6 +177,10 @@ class Server:
         if (every_s := watchdog_s()) is not None:
             self._begin(forever(_beat, "telling the service manager", every_s=every_s))
         self._begin(self._load(on_ready))
+
+    def _make_watching(self) -> Watching:
+        actor = Actor(self._rollouts, self._repository, self._plane)
+        return Watching(self._plane, self._metrics, self._zygote, self._settings.monitor, actor)
 
     async def _open_port(self) -> None:
         await self._open()

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-Kind = Literal["golden", "ready", "drift", "performance", "memory", "disk", "temperature", "records_lost"]
+Kind = Literal["golden", "ready", "drift", "performance", "memory", "disk", "temperature", "records_lost", "actions"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,9 +25,10 @@ class Traffic:
 class Reading:
     """Hold one figure as it is now; NaN where it is not known, which changes no alert.
 
-    By kind: `golden`, `ready` and `drift` are 1 or 0; `performance` is the least drop of the metric that its interval
-    leaves possible; `memory` the bytes of the largest worker; `disk` the share that is free; `temperature` degrees
-    Celsius; `records_lost` a count since the start. `detail` says more, in words, for those who are told.
+    By kind: `golden`, `ready`, `drift` and `actions` (1: a person must look) are 1 or 0; `performance` is the least
+    drop of the metric that its interval leaves possible; `memory` the bytes of the largest worker; `disk` the share
+    that is free; `temperature` degrees Celsius; `records_lost` a count since the start. `detail` says more, in words,
+    for those who are told.
     """
 
     kind: Kind

@@ -64,6 +64,8 @@ def rules_of(deployment: Deployment, section: AlertsSection | None = None, *, ve
         Rule("performance", "above", "performance", "critical", limit=contract.max_drop, for_s=300, clear_s=300),
         Rule("silence", "silence", "requests", "warning"),
     ]
+    if deployment.monitor.actions:
+        rules.append(Rule("actions", "above", "actions", "critical"))
     if contract.p99_ms is not None:
         late = Rule(
             "latency", "burn", "slow", "critical", limit=contract.p99_ms, windows=URGENT,

@@ -10,6 +10,7 @@ READINGS = {
     "golden": "ferryman_golden_ok",
     "drift": "ferryman_drifted",
     "performance": "ferryman_metric_drop",
+    "actions": "ferryman_actions_stopped",
     "disk": "ferryman_disk_free_share",
     "temperature": "ferryman_temperature_celsius",
 }

@@ -20,6 +20,7 @@ _SAID = {
     "golden": f"{_WHO}: golden samples are answered wrong",
     "drift": f"{_WHO}: drift",
     "performance": f"{_WHO}: the metric is down by at least {{{{ $value | humanize }}}}",
+    "actions": f"{_WHO}: a person must look",
     "memory": f"{_WHO}: a worker takes {{{{ $value | humanize }}}}B",
     "silence": "{{ $labels.model }}: no request for longer than is usual",
     "disk": "{{ $labels.instance }}: {{ $value | humanizePercentage }} of the disk is free",

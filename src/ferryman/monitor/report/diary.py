@@ -10,7 +10,7 @@ from typing import Any, Literal
 from ferryman.core.errors import BundleError
 from ferryman.monitor.baseline import Baseline
 
-Kind = Literal["served", "left", "traffic", "drift", "alert", "lost"]
+Kind = Literal["served", "left", "traffic", "drift", "alert", "action", "lost"]
 Event = Mapping[str, Any]  # JSON
 """One line: `kind`, `at` (Unix time), and what docs/monitoring/report.md lists for its kind."""
 

@@ -49,7 +49,8 @@ _LIVE = _object({
 _STATUS = _object({
     "cpu_s": _NUMBER, "looking_s": _NUMBER, "records": _COUNT, "rows": _COUNT, "lost": _COUNTS,
     "drift": _list(_ref("Brief")), "alerts": _list(_ref("ShortAlert")), "machine": _MACHINE,
-    "notices": _list({"type": "array"}),
+    "notices": _list({"type": "array"}), "actions": _list({"type": "array"}), "stopped": _list({"type": "array"}),
+    "orders": _list({"type": "object"}),
 })  # fmt: skip
 _MOVED = _object({
     "signal": _TEXT, "kind": _TEXT, "score": _NUMBER, "threshold": _NUMBER, "since_s": _NUMBER, "rows": _COUNT,
@@ -85,12 +86,25 @@ _ASKED = _object(
     },
     optional=("author",),
 )  # fmt: skip
+_CAUSE = _object({
+    "alert": _TEXT, "rule": _TEXT, "episode": _COUNT, "summary": _TEXT, "value": _maybe(_NUMBER),
+    "limit": _maybe(_NUMBER),
+})  # fmt: skip
+_ACTION = _object({
+    "id": _TEXT, "name": _TEXT, "do": _TEXT, "model": _TEXT, "version": _TEXT, "digest": _TEXT, "cause": _CAUSE,
+    "began": _NUMBER, "ended": _maybe(_NUMBER), "outcome": _TEXT, "said": _TEXT,
+})  # fmt: skip
+_ACTIONS = _object({"actions": _list(_ACTION), "rolled_back": _list(_TEXT)})
 _PATHS: dict[str, tuple[str, Json]] = {
     "/v1/monitor": ("What the watch took, lost and cost, and what it found in brief.", _STATUS),
     "/v1/monitor/live": ("Counters of every loaded version, and what the watch said last; two make a rate.", _LIVE),
     "/v1/monitor/drift": ("The drift of each version, with every signal.", _list(_DRIFT)),
     "/v1/monitor/alerts": ("What is pending, fires, or was over within the hour.", _list(_ALERT)),
     "/v1/monitor/silences": ("What mutes alerts: silences, and the contract's maintenance windows.", _SILENCES),
+    "/v1/monitor/actions": (
+        "What was done because of alerts, and bundles that nothing returns to.",
+        _ACTIONS,
+    ),
     "/v1/monitor/openapi.json": ("This description.", {"type": "object"}),
 }
 _SILENCED = "/v1/monitor/silences"

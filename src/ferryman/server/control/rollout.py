@@ -105,26 +105,26 @@ class Rollouts:
                 raise NotReady(run.record.events[-1].reason)
             return run.record
 
-    async def back(self, model: str) -> Record:
+    async def back(self, model: str, why: str = "asked for") -> Record:
         """Go back to the version from before: end a running rollout, or undo a promotion."""
         async with self._moves.lock(model):
             run = self._run(model)
             if run.record.is_running:
-                self._moves.back(run, "asked for")
+                self._moves.back(run, why)
             elif run.record.phase == "promoted":
-                await self._moves.undo(run, "asked for")
+                await self._moves.undo(run, why)
             else:
                 raise Conflict(f"the rollout of '{model}' is {run.record.phase} already")
             await self._moves.save(run)
             return run.record
 
-    async def pause(self, model: str) -> Record:
+    async def pause(self, model: str, why: str = "asked for") -> Record:
         """Stay at the present step; harm still ends the rollout."""
-        return await self._set_paused(model, True)
+        return await self._set_paused(model, True, why)
 
     async def unpause(self, model: str) -> Record:
         """Go on from the present step, with figures that start anew."""
-        return await self._set_paused(model, False)
+        return await self._set_paused(model, False, "asked for")
 
     def status(self, model: str | None = None) -> list[dict[str, Any]]:  # JSON
         """Describe one model's rollout, or all; raises NotFound."""
@@ -189,7 +189,7 @@ class Rollouts:
         elif verdict.action == "advance":
             await self._moves.next_step(run, reason)
 
-    async def _set_paused(self, model: str, is_paused: bool) -> Record:
+    async def _set_paused(self, model: str, is_paused: bool, why: str) -> Record:
         async with self._moves.lock(model):
             run = self._judged(model)
             if run.record.is_paused == is_paused:
@@ -197,7 +197,7 @@ class Rollouts:
             run.pause(is_paused)
             if not is_paused:
                 run.restart_window()
-            self._moves.tell(run, "paused" if is_paused else "resumed", "asked for")
+            self._moves.tell(run, "paused" if is_paused else "resumed", why)
             await self._moves.save(run)
             return run.record
 

@@ -168,6 +168,14 @@ class Watcher:
             if alert["state"] in _STATES
         }
 
+    def actions(self) -> dict[Labels, float]:
+        """Give how many actions ended, by what was done and how it ended."""
+        return {(do, outcome): float(count) for do, outcome, count in self.status.get("actions", ())}
+
+    def stopped(self) -> dict[Labels, float]:
+        """Give 1 for each version of which more is asked for than may be done by itself."""
+        return {(model, version): value for model, version, value in self.status.get("stopped", ())}
+
     def of_machine(self, figure: str) -> float | None:
         """Give a figure of the machine; None where it isn't known."""
         found = self.status.get("machine", {}).get(figure)

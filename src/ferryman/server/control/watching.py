@@ -3,9 +3,10 @@
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from ferryman import __version__
 from ferryman.core.bundle import Bundle
@@ -14,6 +15,7 @@ from ferryman.core.recording import PayloadsSection
 from ferryman.monitor.baseline import Baseline
 from ferryman.monitor.performance.feedback import read_feedback, write_feedback
 from ferryman.monitor.store.sampling import PayloadRules
+from ferryman.server.control.actor import Actor
 from ferryman.server.control.admin_json import answer, read, told
 from ferryman.server.control.forever import forever
 from ferryman.server.control.live_figures import read_live
@@ -44,8 +46,9 @@ _PERFORMANCE = (
 class Watching:
     """Keep a watch beside a dataplane; `run` goes on until it is cancelled."""
 
-    def __init__(self, plane: Dataplane, metrics: Metrics, zygote: Zygote, folder: Path | None) -> None:
+    def __init__(self, plane: Dataplane, metrics: Metrics, zygote: Zygote, folder: Path | None, actor: Actor) -> None:
         self._plane = plane
+        self._actor = actor
         self._metrics = metrics
         self._watched: dict[tuple[str, ...], Watched] = {}
         self._watcher = Watcher(zygote, folder)
@@ -75,6 +78,7 @@ class Watching:
             ("GET", "/v1/monitor/openapi.json", told(self._describe)),
             ("GET", "/v1/monitor/drift", told(partial(self._answer, "drift"))),
             ("GET", "/v1/monitor/alerts", told(partial(self._answer, "alerts"))),
+            ("GET", "/v1/monitor/actions", told(partial(self._answer, "actions"))),
             ("GET", "/v1/monitor/performance", told(partial(self._answer, "performance"))),
             ("POST", "/v1/monitor/feedback", told(self._feedback)),
             *silence_routes(self._watcher),
@@ -82,6 +86,7 @@ class Watching:
 
     async def close(self) -> None:
         """End the watch."""
+        await self._actor.close()
         await self._watcher.close()
 
     async def _turn(self) -> None:
@@ -98,10 +103,18 @@ class Watching:
         await self._watcher.balance()
         if self._watcher.is_watching:
             figures = await asyncio.to_thread(read_figures, self._metrics.served(), readiness)
+            for each in figures:
+                each["active"] = self._plane.active(each["model"]) == each["version"]
             self._watcher.post.tell("figures", figures)
+            self._act(self._watcher.status.get("orders", ()))
             if more := self._watcher.post.lost - self._lost:
                 self._lost.update(more)
                 self._watcher.post.tell("lost", dict(more))
+
+    def _act(self, orders: Sequence[Mapping[str, Any]]) -> None:  # JSON
+        """Have orders of the watch done, and tell it again what became of those that it goes on giving."""
+        for end in self._actor.take(orders):
+            self._watcher.post.tell("acted", end)
 
     async def _answer(self, about: str, _: Request, __: dict[str, str]) -> Response:
         return answer(await self._watcher.ask(about))
@@ -166,6 +179,14 @@ class Watching:
         metrics.watch(
             "ferryman_notices_total", "What was told to receivers, by what became of it.",
             watcher.notices, labels=("receiver", "result"), kind="counter",
+        )  # fmt: skip
+        metrics.watch(
+            "ferryman_actions_total", "What was done because of alerts, by how it ended.",
+            watcher.actions, labels=("action", "outcome"), kind="counter",
+        )  # fmt: skip
+        metrics.watch(
+            "ferryman_actions_stopped", "1 where a person must look: too much was done by itself within a day.",
+            watcher.stopped, labels=by_version,
         )  # fmt: skip
 
 

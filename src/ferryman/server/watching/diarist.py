@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ferryman.core.bundle import Bundle
+from ferryman.monitor.actions.action import Action
 from ferryman.monitor.drift.change import DriftChange
 from ferryman.monitor.report.diary import Diary, last_totals
 
@@ -52,6 +53,11 @@ class Diarist:
         """Write that an alert fires, or is over."""
         if self._diary is not None:
             self._diary.add("alert", self._clock(), **alert)
+
+    def acted(self, action: Action) -> None:
+        """Write that an action began, or ended."""
+        if self._diary is not None:
+            self._diary.add("action", self._clock(), **action.to_json())
 
     def count(self, figures: Sequence[Mapping[str, Any]], losses: Mapping[str, int]) -> None:  # JSON: watch_figures
         """Write once a minute what all requests came to since the last time, and what this watch lost."""

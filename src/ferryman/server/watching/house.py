@@ -24,6 +24,7 @@ from ferryman.monitor.performance.feedback import read_feedback
 from ferryman.monitor.performance.promise import promise_of
 from ferryman.monitor.performance.watch import Known, PerformanceWatch
 from ferryman.monitor.store.keeper import RecordKeeper
+from ferryman.server.watching.acts import Acts
 from ferryman.server.watching.diarist import Diarist
 from ferryman.server.watching.facts import free_share, hottest_c, of_drift, of_machine, of_versions
 from ferryman.server.watching.letters import Seen, read_looks, read_records
@@ -54,6 +55,7 @@ class House:
         folder = Path(orders.folder) if orders.folder else None
         self._states = States(folder / "states") if folder is not None else None
         self.diary = Diarist(folder / "diary" if folder is not None else None, clock)
+        self.actions = Acts(folder / "actions" if folder is not None else None, self.diary, clock)
         self._keeper: RecordKeeper | None = None
         self._section: AlertsSection | None = None
         self._passing = tempfile.TemporaryDirectory(prefix="ferryman-watch-")  # where nothing is to be kept
@@ -79,6 +81,7 @@ class House:
             self._rows.pop(key, None)
             self._rules.pop(key, None)
             self._known.pop(key, None)
+            self.actions.forget(key)
             del self._watched[key]
         for key, each in wanted.items():
             if key not in self._watched:
@@ -110,8 +113,10 @@ class House:
             lost = sum(self.losses().values())
             facts = [*of_versions(self.figures), *of_drift(self.drift()), *of_machine(self._folder, lost)]
             facts += self._performance.readings() if self._performance is not None else ()
+            facts += self.actions.readings()
             self._desk.observe(facts, self._clock())
             self._log_alerts()
+            self.actions.step(self._desk.alerts(self._clock()), self.figures)
         self.diary.count(self.figures, self.losses())
         now_s = time.monotonic()
         if now_s - self._saved_s > _SAVE_S:
@@ -223,6 +228,7 @@ class House:
             _log.warning("model '%s' version %s is not watched: %s", each.model, each.version, error)
             return
         self.diary.served(key, bundle)
+        self.actions.use(key, each.digest, bundle.deployment.monitor.actions)
         self._open_keeper(bundle.deployment.monitor.records)
         self._payloads[key] = bundle.deployment.monitor.records.payloads
         self._rules[key] = rules_of(bundle.deployment, version=each.version)

@@ -110,6 +110,8 @@ class _Watch:
             self._house.watch(read_watched(letter["watched"]))
         elif "figures" in letter:
             self._house.figures = letter["figures"]
+        elif "acted" in letter:
+            self._house.actions.answered(letter["acted"])
         elif "lost" in letter:
             self._house.diary.lose(letter["lost"])
         elif "question" in letter:
@@ -124,6 +126,7 @@ class _Watch:
             "feedback": lambda: house.take_feedback(question["content"]), "silences": house.silences,
             "silence": lambda: house.silence(question["content"]),
             "unsilence": lambda: house.unsilence(question["content"]),
+            "actions": house.actions.state,
         }  # fmt: skip
         told: dict[str, Any] = {"number": question["number"]}  # JSON
         try:
@@ -147,6 +150,9 @@ class _Watch:
             "payloads": {"taken": self._shelf.taken, "kept": house.payloads_kept()},
             "drift": [_brief(state) for state in house.drift()],
             "performance": house.performance_brief(),
+            "actions": house.actions.counts(),
+            "stopped": [[each.model, each.version, each.value] for each in house.actions.readings()],
+            "orders": house.actions.orders(),
         }
 
     def _tell(self, told: dict[str, Any]) -> None:  # JSON
