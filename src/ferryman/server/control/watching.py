@@ -3,8 +3,10 @@
 import asyncio
 import time
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from ferryman import __version__
 from ferryman.core.bundle import Bundle
@@ -46,6 +48,7 @@ class Watching:
         self._watcher = Watcher(zygote, folder)
         plane.observers.append(self._watcher.post.heard)
         self._lost: Counter[str] = Counter()  # of which the watch was told
+        self._spent_s = 0.0  # CPU time of turns
         self._show(metrics)
 
     def look_into(self, bundle: Bundle, lane: Lane, figures: ServedMetrics) -> None:
@@ -78,6 +81,7 @@ class Watching:
         await self._watcher.close()
 
     async def _turn(self) -> None:
+        began_s = time.thread_time()
         readiness = self._plane.readiness()
         for served in self._plane.models():
             path = str(served.bundle.path.absolute())
@@ -86,13 +90,16 @@ class Watching:
         # A version whose workers are all lost is watched on: that it is down is what somebody has to hear.
         self._watched = {key: each for key, each in self._watched.items() if key in readiness}
         self._watcher.watch([each for _, each in sorted(self._watched.items())])
-        await self._watcher.balance()
+        self._spent_s += time.thread_time() - began_s
+        cpu_s, figures, looked_s = await asyncio.to_thread(_look, self._metrics.served(), readiness)
+        began_s = time.thread_time()
+        self._watcher.balance(cpu_s, self._spent_s)
         if self._watcher.is_watching:
-            figures = await asyncio.to_thread(read_figures, self._metrics.served(), readiness)
-            self._watcher.post.tell("figures", figures)
             if more := self._watcher.post.lost - self._lost:
                 self._lost.update(more)
                 self._watcher.post.tell("lost", dict(more))
+            self._watcher.post.tell("figures", figures)  # at which the watch takes its turn, too
+        self._spent_s += time.thread_time() - began_s + looked_s
 
     async def _answer(self, about: str, _: Request, __: dict[str, str]) -> Response:
         return answer(await self._watcher.ask(about))
@@ -117,6 +124,10 @@ class Watching:
         metrics.watch(
             "ferryman_records_lost_total", "Records that were lost on their way, by reason.", watcher.lost,
             labels=("reason",), kind="counter",
+        )  # fmt: skip
+        metrics.watch(
+            "ferryman_records_left_out_total", "Answered requests without a record: their calls were not looked into.",
+            watcher.left_out, kind="counter",
         )  # fmt: skip
         metrics.watch(
             "ferryman_watch_restarts_total", "Starts of the watch after it ended.", watcher.restarts, kind="counter"
@@ -152,3 +163,12 @@ class Watching:
             "ferryman_notices_total", "What was told to receivers, by what became of it.",
             watcher.notices, labels=("receiver", "result"), kind="counter",
         )  # fmt: skip
+
+
+def _look(
+    served: Sequence[ServedMetrics], readiness: Mapping[tuple[str, ...], float]
+) -> tuple[float, list[dict[str, Any]], float]:  # JSON: watch_figures
+    """Give the CPU time of all processes, the figures of each version, and the CPU time that this took."""
+    began_s = time.thread_time()
+    cpu_s, figures = tree().cpu_s, read_figures(served, readiness)
+    return cpu_s, figures, time.thread_time() - began_s
