@@ -57,6 +57,7 @@ class _Link(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None
+        self._caller.left(self)
         self._end(0)
 
     def close(self) -> None:
@@ -76,7 +77,7 @@ class Caller:
         self.tally = Tally()
         self._address = host_and_port
         self._requests = requests
-        self._free: list[_Link] = []
+        self._free: deque[_Link] = deque()  # the one that is idle longest goes first: none idles until it is closed
         self._links: list[_Link] = []
         self._late: deque[float] = deque()
 
@@ -98,11 +99,17 @@ class Caller:
         self.tally.statuses[status] += 1
         self.tally.seconds.append(asyncio.get_running_loop().time() - due_s)
         if not status:
-            self._links.remove(link)
-        elif self._late:
+            return
+        if self._late:
             link.send(self._next(), self._late.popleft())
         else:
             self._free.append(link)
+
+    def left(self, link: _Link) -> None:
+        """Hear that a connection has ended."""
+        self._links.remove(link)
+        if link in self._free:
+            self._free.remove(link)
 
     def close(self) -> None:
         """End all connections."""
@@ -118,7 +125,7 @@ class Caller:
             self._late.append(due_s)
             return
         if self._free:
-            link = self._free.pop()
+            link = self._free.popleft()
         else:
             loop = asyncio.get_running_loop()
             _, link = await loop.create_connection(lambda: _Link(self), *self._address)
@@ -134,11 +141,12 @@ def post(path: str, body: bytes, kind: str) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """Hold what a process has taken: CPU seconds by the scheduler's count, and resident bytes."""
+    """Hold what a process has taken: CPU seconds by the scheduler's count, resident bytes, and those that are its own."""
 
     name: str
     cpu_s: float
     resident_bytes: int
+    own_bytes: int
 
 
 def taken(root: int) -> dict[int, Taken]:
@@ -150,11 +158,11 @@ def taken(root: int) -> dict[int, Taken]:
         try:
             threads = list((folder / "task").iterdir())
             spent = sum(int((thread / "schedstat").read_text().split()[0]) for thread in threads)
-            pages = int((folder / "statm").read_text().split()[1])
+            resident, shared = (int(pages) * _PAGE_BYTES for pages in (folder / "statm").read_text().split()[1:3])
             name = (folder / "comm").read_text().strip()
             waiting += [int(child) for thread in threads for child in (thread / "children").read_text().split()]
         except (OSError, IndexError):
             continue  # it ended while we looked
-        found[pid] = Taken(name, spent / _NANOSECONDS, pages * _PAGE_BYTES)
+        found[pid] = Taken(name, spent / _NANOSECONDS, resident, resident - shared)
     return found
 

@@ -151,8 +151,7 @@ class _Watch:
             print(f"ferryman: the watch can't tell the server: {error}", file=sys.stderr)  # noqa: T201 - its log
 
     def _tidy(self) -> None:
-        while not self._ended.is_set():
-            self._ticked.wait()  # right after a tick, while this process is awake
+        while self._ticked.wait() and not self._ended.is_set():  # right after a tick, while this process is awake
             self._ticked.clear()
             try:
                 self._house.tidy()
