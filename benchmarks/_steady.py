@@ -141,7 +141,7 @@ def post(path: str, body: bytes, kind: str) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """Hold what a process has taken: CPU seconds by the scheduler's count, resident bytes, and those that are its own."""
+    """Hold what a process has taken: CPU seconds by the scheduler's count, resident bytes, its own of these."""
 
     name: str
     cpu_s: float
@@ -165,4 +165,3 @@ def taken(root: int) -> dict[int, Taken]:
             continue  # it ended while we looked
         found[pid] = Taken(name, spent / _NANOSECONDS, resident, resident - shared)
     return found
-

@@ -17,10 +17,10 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
+from benchmarks._steady import Caller, Taken, post, taken
 from tests.server.running import Running, running
 from tests.server.watch.making import bundle_watched, make_rows
 
-from benchmarks._steady import Caller, Taken, post, taken
 from ferryman.monitor.store.query import counts
 
 _EVERY_S = 10.0
@@ -37,7 +37,10 @@ async def soak(server: Running, caller: Caller, rate: float, seconds: float) -> 
         await asyncio.wait([asking], timeout=_EVERY_S)
         at_s, ended = time.monotonic() - began_s, caller.tally.ended
         seen.append((at_s, taken(server.process.pid)))
-        sizes = "  ".join(f"{each.name} {each.resident_bytes / 1e6:.1f} ({each.own_bytes / 1e6:.1f}) MB" for each in seen[-1][1].values())
+        sizes = "  ".join(
+            f"{each.name} {each.resident_bytes / 1e6:.1f} ({each.own_bytes / 1e6:.1f}) MB"
+            for each in seen[-1][1].values()
+        )
         print(f"{at_s:6.0f} s  {caller.tally.sent} sent  {ended} ended  {sizes}", flush=True)
     await asking
     caller.close()
@@ -95,7 +98,9 @@ def main() -> int:
     found = slopes(seen)
     for name, slope in found.items():
         print(f"{name}: {slope:+.3f} MB a minute")
-    print(f"{tally.ended} answered = {records:.0f} records + {left_out:.0f} not looked into + {lost(counters):.0f} lost")
+    print(
+        f"{tally.ended} answered = {records:.0f} records + {left_out:.0f} not looked into + {lost(counters):.0f} lost"
+    )
     print(f"{on_disk} records on the disk")
     are_equal = tally.sent == tally.ended == tally.statuses[200] == records + left_out + lost(counters)
     is_flat = max(found.values()) < _MOST_MB_A_MINUTE

@@ -18,10 +18,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from benchmarks._steady import Caller, Taken, post, taken
 from tests.server.running import Running, running
 from tests.server.watch.making import bundle_watched, make_rows
 
-from benchmarks._steady import Caller, Taken, post, taken
 from ferryman import api
 from ferryman.demo.run import make_project
 

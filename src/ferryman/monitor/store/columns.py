@@ -28,9 +28,7 @@ _MOST_SECONDS = 1e11
 _MOST_COUNT = 2**31 - 1
 
 
-def parts(
-    raws: Iterable[Raw], most: int, *, today: str, known: Collection[Part] = ()
-) -> dict[Part, list[Raw]]:
+def parts(raws: Iterable[Raw], most: int, *, today: str, known: Collection[Part] = ()) -> dict[Part, list[Raw]]:
     """Sort records by (model, version, day), `today` without a time; what is beyond `most` goes under ("", "", "").
 
     `known` are those that there are already.

@@ -129,7 +129,7 @@ def days(folder: Path) -> list[Path]:
 
 
 def _sealed_in(day: Path) -> list[SealedFile]:
-    """List a day's files. What was merged is named before its merged file is there, and deleted after: none is twice."""
+    """List a day's files. What was merged is named before the merged file is there, and deleted after: none twice."""
     found = [sealed for path in _files(day) if (sealed := sealed_file(path)) is not None]
     gone = {name for sealed in found if sealed.is_merged for name in replaced(sealed)}
     return [sealed for sealed in found if sealed.path.name not in gone]

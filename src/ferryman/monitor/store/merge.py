@@ -71,7 +71,9 @@ class Merger:
             unfinished, crc = write_unfinished(self._folder, small[-1].segment, connection, f"{query} ORDER BY at_s")
         finally:
             connection.close()
-        final = SealedFile(day / f"{small[-1].segment}.{crc:08x}.merged.parquet", small[-1].segment, crc, is_merged=True)
+        final = SealedFile(
+            day / f"{small[-1].segment}.{crc:08x}.merged.parquet", small[-1].segment, crc, is_merged=True
+        )
         try:
             # What those replaced that are merged again may still be there, and must not come back.
             gone = [one.path.name for one in small] + [name for one in small if one.is_merged for name in replaced(one)]

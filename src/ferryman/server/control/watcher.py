@@ -36,7 +36,7 @@ Labels = tuple[str, ...]
 
 
 class Spent(NamedTuple):
-    """Hold CPU seconds until a moment: of all processes, of the watch, of looks, of these in the watch, of the front."""
+    """Hold CPU seconds until a moment: of all processes, the watch, looks, what of these is in the watch, the front."""
 
     at_s: float = 0.0
     tree_s: float = 0.0

@@ -17,7 +17,7 @@ _ALWAYS = 0.001  # of one core: where little is asked, all of it can be looked i
 class Sampler:
     """Draw calls; `share` of them is set by what looking has cost.
 
-    `budget` is the largest part of the server's CPU time that watching may take: in workers, in the front, in the watch.
+    `budget` is the largest part of the server's CPU time that watching may take: in workers, front and watch.
     What the watch takes by itself goes off first. With 1 every call is looked into, whatever it costs.
     """
 
