@@ -14,6 +14,7 @@ import pytest
 
 from ferryman import api
 from ferryman.core.errors import UserError
+from ferryman.monitor.baseline import make_baseline
 from ferryman.monitor.report.gather import Asked, gather
 from tests.monitor.report.making import DAY_S, DIGEST, NOW_S, WEEK_S, Week, darker_week, record
 
@@ -268,6 +269,21 @@ def test_hostile_names_stay_text(tmp_path: Path) -> None:
     assert "<script>alert(1)</script>" in seen.text
     assert "\x1b" not in page
     assert "\u202e" not in page
+
+
+def test_a_short_life_fills_the_page_and_a_short_drift_is_marked(tmp_path: Path) -> None:
+    week = Week(tmp_path)
+    usual = {"brightness": [float(value) for value in range(100, 120)] * 20}
+    week.diary.keep_baseline(DIGEST, make_baseline(usual).to_json())
+    week.diary.add("served", NOW_S - 1800, model="street", version="2", digest=DIGEST, p99_s=None)
+    week.keep([record(n, NOW_S - 1700 + n, columns={"brightness": [100.0 + n % 20]}) for n in range(400)])
+    moved = [{"signal": "brightness", "text": "brightness 110 -> 60"}]
+    for change, at_s in (("began", NOW_S - 900), ("ended", NOW_S - 800)):
+        week.diary.add("drift", at_s, model="street", version="2", change=change, moved=moved)
+    made = gather(tmp_path, asked())
+    assert (made.since_s, made.slot_s) == (NOW_S - 1800, 60.0)
+    assert not made.versions[0].signals[0].has_moved
+    assert "drifted for a time" in see(api.report_html(made)).text
 
 
 @pytest.mark.slow

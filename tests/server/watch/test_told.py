@@ -105,9 +105,9 @@ def test_a_server_is_shown_live_goes_away_comes_back_and_is_told_of_in_a_report(
         check_description(server)
         server.stop()
         screen.read_until("nobody listens", "figures of", "table")
-    with served(tmp_path / "again", kept, port) as again:
+    with served(tmp_path / "again", kept, port) as server:
         screen.read_until("ready", "table", "watch: ")
-        again.stop()
+        server.stop()
     assert screen.interrupt() == 0
     assert screen.text.endswith("\x1b[?25h\x1b[?1049l")
     assert "Traceback" not in screen.text

@@ -47,10 +47,10 @@ def gather(folder: Path, asked: Asked) -> Report:
     if not asked.since_s < asked.until_s <= asked.since_s + _LONGEST_S:
         raise UserError("the range ends before it begins, or is longer than a century", hint="--since 7d")
     records, diary = _places(folder)
-    within = make_range(asked.since_s, asked.until_s)
     every = [event for event in read_events(diary) if _is_asked(event, asked)]
-    events = [event for event in every if within.since_s <= event["at"] < within.until_s]
-    with Reader(records, Scope(asked.model, asked.version, since_s=within.since_s)) as reader:
+    with Reader(records, Scope(asked.model, asked.version, since_s=asked.since_s)) as reader:
+        within = make_range(_first_s(reader, every, asked), asked.until_s)
+        events = [event for event in every if within.since_s <= event["at"] < within.until_s]
         totals, is_exact = read_totals(reader, within)
         counted = count_traffic(events, within)
         totals |= {key: _unrecorded(of) for key, of in counted.items() if key not in totals}
@@ -73,6 +73,15 @@ def gather(folder: Path, asked: Asked) -> Report:
         losses=_losses(events), samples=samples, payloads=payloads, skipped=skipped,
         notes=_notes(has_diary=bool(every), is_exact=is_exact, versions=versions),
     )  # fmt: skip
+
+
+def _first_s(reader: Reader, every: Iterable[Event], asked: Asked) -> float:
+    """Give when the first thing of the range was told: a server of an hour's age fills a page about a week."""
+    [(record_s,)] = reader.select("SELECT min(at_s) FROM records WHERE at_s < $1", [asked.until_s]).rows
+    times = [event["at"] for event in every if asked.since_s <= event["at"] < asked.until_s]
+    is_served = any(event["at"] < asked.since_s for event in every)  # and so from the range's beginning on
+    told = [record_s] * (record_s is not None) + times
+    return max(asked.since_s, min(told)) if told and not is_served else asked.since_s
 
 
 def _weight(key: Key, totals: Mapping[Key, Totals], counted: Mapping[Key, Counted]) -> int:

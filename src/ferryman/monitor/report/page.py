@@ -13,6 +13,7 @@ from ferryman.monitor.report.words import (
     LOSS_WORDS,
     alert_line,
     availability,
+    drifted_signals,
     has_drifted,
     headline,
     is_late,
@@ -84,8 +85,7 @@ def _key_figures(report: Report) -> list[tuple[str, str, str]]:
         total = {word: sum(of.get(word, 0) for of in known) for of in known for word in of}
         share = availability(total)
         keys.append(("requests", figure(sum(total.values())), f"{figure(records)} of them recorded"))
-        answered = f"{share:.3%}" if share is not None else figure(None)
-        keys.append(("answered", answered, "of those that the caller got right"))
+        keys.append(("answered", _share(share), "of those that the caller got right"))
     else:
         keys.append(("records", figure(records), "of requests"))
     slowest = max((one for one in versions if one.p99_s is not None), key=lambda one: one.p99_s or 0.0, default=None)
@@ -107,17 +107,22 @@ def _alerts(report: Report) -> str:
         state = "no" if alert.get("state") == "firing" else "yes"
         about = " ".join(str(alert.get(key, "")) for key in ("model", "version")).strip() or "the machine"
         muted = f" <small>muted: {text(alert['muted'])}</small>" if alert.get("muted") else ""
+        what = alert.get("description") or alert.get("summary", "")
         rows.append(
             f"<tr><td>{text(began)}</td><td class=left>{text(lasted)}</td>"
             f'<td class="left"><span class="pill {state}">{text(alert.get("state", ""))}</span></td>'
             f"<td class=left>{text(alert.get('rule', ''))}</td><td class=left>{text(alert.get('severity', ''))}</td>"
-            f'<td class=left>{text(about)}</td><td class="left text">{text(alert.get("summary", ""))}{muted}</td></tr>'
+            f'<td class=left>{text(about)}</td><td class="left text">{text(what)}{muted}</td></tr>'
         )
     if not rows:
         return ""
     titles = ("fired (UTC)", "for", "state", "rule", "severity", "of", "what")
     more = f'<p class="note">and {len(report.alerts) - len(rows)} more</p>' if len(report.alerts) > len(rows) else ""
     return _table(titles, rows) + more
+
+
+def _share(share: float | None) -> str:
+    return figure(None) if share is None else "100%" if share == 1 else f"{min(share, 0.99999):.3%}"
 
 
 def _table(titles: Sequence[str], rows: Sequence[str], *, texts: int = 99) -> str:
@@ -135,10 +140,11 @@ def _model(name: str, versions: Sequence[VersionReport], report: Report) -> str:
 
 def _version_row(one: VersionReport) -> str:
     share = availability(one.requests)
-    digest = f" <small>{text(one.digest.removeprefix('sha256:')[:12])}</small>" if one.digest else ""
+    digest = one.digest.removeprefix("sha256:")[:12]
+    digest = f" <small>{text(digest)}</small>" if digest != one.version else ""
     cells = [
         figure(sum(one.requests.values())) if one.requests is not None else figure(None),
-        f"{share:.3%}" if share is not None else figure(None),
+        _share(share),
         figure(one.records),
         figure(one.looked_into),
         *(figure(1000 * value if value is not None else None) for value in (one.p50_s, one.p90_s)),
@@ -168,7 +174,7 @@ def _version(one: VersionReport, report: Report, *, is_alone: bool) -> str:
     )
     kind = "all requests, as the server counted them" if one.requests is not None else "records of requests"
     stages = ", ".join(
-        f"{name.removesuffix('_s')} {figure(1000 * value)} ms"
+        f"{name.removesuffix('_s')} {figure(round(1000 * value, 2))} ms"
         for name, value in one.stages.items()
         if value is not None
     )
@@ -187,7 +193,10 @@ def _version(one: VersionReport, report: Report, *, is_alone: bool) -> str:
 def _signals(one: VersionReport, report: Report, axis: Axis) -> str:
     if not one.signals:
         return ""
-    cards = "".join(_signal(signal, report, axis) for signal in one.signals[:_MOST_SIGNALS])
+    drifted = drifted_signals(one)
+    cards = "".join(
+        _signal(signal, report, axis, has_drifted=signal.name in drifted) for signal in one.signals[:_MOST_SIGNALS]
+    )
     rest = one.signals[_MOST_SIGNALS : _MOST_SIGNALS + _MOST_LISTED]
     rows = [
         f"<tr><td>{text(signal.name)}</td><td>{figure(signal.distance)}</td><td>{figure(signal.chance)}</td>"
@@ -204,8 +213,10 @@ def _signals(one: VersionReport, report: Report, axis: Axis) -> str:
     return f'<h2>Signals</h2>{items}<div class="grid">{cards}</div>{table}{legend}'
 
 
-def _signal(signal: SignalReport, report: Report, axis: Axis) -> str:
-    state = ("no", "moved") if signal.has_moved else ("yes", "as before")
+def _signal(signal: SignalReport, report: Report, axis: Axis, *, has_drifted: bool) -> str:
+    state = (
+        ("no", "moved") if signal.has_moved else ("no", "drifted for a time") if has_drifted else ("yes", "as before")
+    )
     missing = f", {signal.missing:.1%} missing" if signal.missing else ""
     return (
         f'<div class="card signal"><h3>{text(signal.name)} <span class="pill {state[0]}">{state[1]}</span></h3>'

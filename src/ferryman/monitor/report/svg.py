@@ -251,12 +251,13 @@ def _grid(axis: Axis, low: float, high: float) -> list[str]:
     ]
     for at_s in _times(axis):
         shown = clock(at_s)
-        told = shown[5:] if axis.until_s - axis.since_s <= 2 * 86400 else shown[5:10]
+        span_s = axis.until_s - axis.since_s
+        told = shown[11:] if span_s <= 43200 else shown[5:] if span_s <= 2 * 86400 else shown[5:10]
         parts.append(
             f'<text class="tick" x="{axis.x(at_s):.1f}" y="{_BOTTOM + 14}" text-anchor="middle">{told}</text>'
             f'<line class="grid" x1="{axis.x(at_s):.1f}" x2="{axis.x(at_s):.1f}" y1="{_BOTTOM}" y2="{_BOTTOM + 3}"/>'
         )
-    return [*parts, f'<text class="axis" x="{_LEFT}" y="{HEIGHT - 2}">{text(axis.unit)}</text>'] if axis.unit else parts
+    return [*parts, f'<text class="axis" x="{_LEFT}" y="10">{text(axis.unit)}</text>'] if axis.unit else parts
 
 
 def _times(axis: Axis) -> list[float]:

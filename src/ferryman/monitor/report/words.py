@@ -72,6 +72,12 @@ def moves(one: VersionReport) -> list[str]:
     return told
 
 
+def drifted_signals(one: VersionReport) -> set[str]:
+    """Name the signals that the watch saw drift in the range, for however short a time."""
+    moved = [each for change in one.drift for each in change.get("moved", ())]
+    return {str(each.get("signal", "")) for each in moved if isinstance(each, Mapping)}
+
+
 def served(one: VersionReport) -> str:
     """Say when a version was served."""
     if not one.served:
