@@ -77,7 +77,7 @@ def test_of_what_nobody_looked_into_only_errors_are_kept() -> None:
         pair.post.heard(ask(1), "street", "1", None, Overloaded("too many"), 0.5)
         pair.post.flush()
         [(_, count, letter)] = pair.letters()
-        assert count == 1
+        assert (count, pair.post.left_out) == (1, 1)
         assert [(record.id, record.outcome) for record in read_records(letter["records"])] == [("r1", "overloaded")]
         pair.close()
 

@@ -46,3 +46,26 @@ def test_however_little_is_looked_into_it_is_never_nothing_for_long() -> None:
 def test_without_a_budget_nothing_is_looked_into() -> None:
     sampler = Sampler(0.0)
     assert not any(sampler.draw(float(second)) for second in range(60))
+
+
+def test_what_the_watch_takes_by_itself_goes_off_the_budget_but_looking_never_ends() -> None:
+    shares = []
+    for fixed_s in (0.0, 0.01, 0.5):
+        sampler = Sampler(0.03)
+        for second in range(120):
+            drawn = sampler.drawn
+            for call in range(1000):
+                sampler.draw(second + call / 1000)
+            sampler.spent((sampler.drawn - drawn) * 1e-4, 1.0, fixed_s=fixed_s, passed_s=1.0)
+        shares.append(sampler.share)
+    assert shares[0] == pytest.approx(0.225, rel=0.3)
+    assert shares[1] == pytest.approx(0.125, rel=0.3)
+    assert shares[2] == pytest.approx(0.075, rel=0.3)
+
+
+def test_of_a_server_that_is_seldom_asked_every_call_is_looked_into() -> None:
+    sampler = Sampler(0.03)
+    for second in range(600):
+        looked = sampler.draw(float(second))
+        sampler.spent(5e-4 * looked, 1.4e-3, fixed_s=2e-3, passed_s=1.0)
+    assert (sampler.share, sampler.left_out) == (1.0, 0)

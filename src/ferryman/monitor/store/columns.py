@@ -1,7 +1,7 @@
 """Records as columns: what DuckDB takes in one piece, one row for each item."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,8 @@ from ferryman.monitor.store.rows import Raw, value_of
 
 Table = dict[str, NDArray[Any]]
 """Columns by name, all of one length: float64, int32 or object (texts and None)."""
+Part = tuple[str, str, str]
+"""What records of one file have in common: model, version, date."""
 TEXTS = ("id", "model", "version", "outcome", "transport", "trace")
 NUMBERS = ("at_s", "total_s", "queue_s", "prepare_s", "infer_s", "finish_s")
 COUNTS = ("asks", "rows")
@@ -26,17 +28,24 @@ _MOST_SECONDS = 1e11
 _MOST_COUNT = 2**31 - 1
 
 
-def parts(raws: Iterable[Raw], most: int, *, today: str) -> dict[tuple[str, str, str], list[Raw]]:
-    """Sort records by (model, version, day), `today` without a time; what is beyond `most` goes under ("", "", "")."""
-    sorted_: dict[tuple[str, str, str], list[Raw]] = {}
+def parts(raws: Iterable[Raw], most: int, *, today: str, known: Collection[Part] = ()) -> dict[Part, list[Raw]]:
+    """Sort records by (model, version, day), `today` without a time; what is beyond `most` goes under ("", "", "").
+
+    `known` are those that there are already.
+    """
+    sorted_: dict[Part, list[Raw]] = {}
     days: dict[int, str] = {}
+    fresh = 0
     for raw in raws:
         at_s = float("nan") if raw[3] is None else raw[3]
         hour = int(at_s // 3600) if 0 <= at_s < _MOST_SECONDS else -1
         day = days.get(hour) or days.setdefault(hour, day_of(at_s) if hour >= 0 else today)
         key = (str(raw[1]), str(raw[2]), day)
-        if key not in sorted_ and len(sorted_) >= most:
-            key = ("", "", "")
+        if key not in sorted_ and key not in known:
+            if len(known) + fresh >= most:
+                key = ("", "", "")
+            else:
+                fresh += 1
         sorted_.setdefault(key, []).append(raw)
     return sorted_
 

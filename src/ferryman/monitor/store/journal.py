@@ -1,7 +1,7 @@
 """The journal: where a record goes first, in the kernel's hands before `append` returns."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -66,26 +66,37 @@ class Journal:
 class Segment:
     """Hold what could be read of one journal."""
 
-    raws: list[Raw]
-    end: int
+    raws: list[Raw] = field(default_factory=list)
+    end: int = 0
+    records: int = 0
     damage: Damage = field(default_factory=Damage)
     undecodable: int = 0
 
 
 def read_segment(path: Path, *, start: int = 0) -> Segment:
     """Read a journal's good records from an offset on; raises OSError where it can't be opened."""
+    segment = Segment([], start)
+    segment.raws = list(each_of(path, segment, start=start))
+    return segment
+
+
+def each_of(path: Path, segment: Segment, *, start: int = 0) -> Iterator[Raw]:
+    """Give a journal's good records one by one; counts the rest into `segment`. Raises OSError."""
     held = path.read_bytes() if not start else _from(path, start)
     position = len(HEADER) if not start and held.startswith(HEADER) else 0
     if not start and HEADER.startswith(held):  # its writer was killed, or found no room, before its first record
-        return Segment([], start + len(held))
-    segment = Segment([], start + position)
+        segment.end = len(held)
+        return
+    segment.end = start + position
     for end, payload in scan(held, segment.damage, start=position):
         segment.end = start + end
         try:
-            segment.raws.append(_checked(decode(payload)))
+            raw = _checked(decode(payload))
         except (orjson.JSONDecodeError, TypeError, ValueError, IndexError):
             segment.undecodable += 1
-    return segment
+        else:
+            segment.records += 1
+            yield raw
 
 
 def _from(path: Path, start: int) -> bytes:

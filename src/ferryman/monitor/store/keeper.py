@@ -13,6 +13,7 @@ from ferryman.core.record import Record
 from ferryman.core.recording import PayloadsSection, RecordsSection
 from ferryman.monitor.store.claim import Claim
 from ferryman.monitor.store.clock import SteadyClock
+from ferryman.monitor.store.engine import is_installed
 from ferryman.monitor.store.journal import Journal
 from ferryman.monitor.store.layout import (
     DAMAGED,
@@ -27,6 +28,7 @@ from ferryman.monitor.store.layout import (
     segment_number,
     segments,
 )
+from ferryman.monitor.store.merge import Merger
 from ferryman.monitor.store.payloads import PayloadShelf
 from ferryman.monitor.store.retention import Kept, held_files, oldest_allowed_s, trim
 from ferryman.monitor.store.rows import encode
@@ -69,6 +71,7 @@ class RecordKeeper:
         self._number = self._last_number()
         self._deliveries = Deliveries(folder, section.sinks, self._tally)
         self._sealer = Sealer(folder, self._tally, spools=self._deliveries.want_events)
+        self._merger = Merger(folder)
         self._payloads = PayloadShelf(folder, section.payloads, self._tally, clock)
         self._trimmed_s = -RETENTION_EVERY_S
         self._held_bytes = 0
@@ -130,6 +133,8 @@ class RecordKeeper:
         if passed_s - self._trimmed_s >= RETENTION_EVERY_S:
             self._trimmed_s = passed_s
             self._trim(writing.path if writing else None, is_believed=is_believed)
+            if self._has_room and is_installed():
+                self._merge()
         self._deliveries.nudge(is_new=bool(sealed))
 
     @property
@@ -159,6 +164,7 @@ class RecordKeeper:
             "waiting_journals": len(segments(self.folder)) - bool(self._journal),
             "sealing_waits": self._sealer.waits,
             "deleted_files": self._deleted_files,
+            "merged_files": self._merger.replaced,
             "clock_jumps": self._clock.jumps,
             "payloads": self._payloads.kept,
             "sinks": self._deliveries.figures(),
@@ -242,6 +248,12 @@ class RecordKeeper:
         self._deleted_files += trimmed.files
         self._held_bytes = trimmed.left_bytes
         self._payloads.trim(is_believed=is_believed)
+
+    def _merge(self) -> None:
+        try:
+            self._merger.step(self._deliveries.delivered)
+        except OSError:
+            self._tally.count("merge_failed")
 
     def _goes(self, kept: Kept) -> None:
         if kept.sealed:

@@ -1,6 +1,7 @@
 """Where things lie in a folder of records, and how names from outside become safe names of folders."""
 
 import hashlib
+import json
 import os
 import re
 import secrets
@@ -18,7 +19,7 @@ _NO_DAY = "1970-01-01"
 _LAST_DAY_S = 4102444800.0  # 2100-01-01: what is later is no time
 _MAX_NAME = 100
 _SEGMENT = re.compile(r"^(\d{10})-[0-9a-f]{16}$")
-_SEALED = re.compile(r"^(\d{10}-[0-9a-f]{16})\.([0-9a-f]{8})\.parquet$")
+_SEALED = re.compile(r"^(\d{10}-[0-9a-f]{16})\.([0-9a-f]{8})(\.merged)?\.parquet$")
 
 
 def safe_name(text: str) -> str:
@@ -54,11 +55,20 @@ def segment_number(segment: str) -> int:
 
 @dataclass(frozen=True, slots=True)
 class SealedFile:
-    """Name one Parquet file: of which segment it was made, and the CRC-32 that its bytes have."""
+    """Name one Parquet file: of which segment it was made, and the CRC-32 that its bytes have.
+
+    One that others were merged into has the last one's segment; `replaced_path` names a file that names them.
+    """
 
     path: Path
     segment: str
     crc: int
+    is_merged: bool = False
+
+    @property
+    def replaced_path(self) -> Path:
+        """Give the file that holds the names of those that were merged into this one, as JSON, while they are there."""
+        return self.path.with_suffix(".json")
 
     @property
     def day(self) -> str:
@@ -80,25 +90,49 @@ class SealedFile:
 def sealed_file(path: Path) -> SealedFile | None:
     """Read a sealed file's name; None for any other file."""
     found = _SEALED.match(path.name)
-    return SealedFile(path, found[1], int(found[2], 16)) if found else None
+    return SealedFile(path, found[1], int(found[2], 16), bool(found[3])) if found else None
+
+
+def replaced(merged: SealedFile) -> list[str]:
+    """Give the names of the files that were merged into one, in its folder; none once they are deleted."""
+    try:
+        names: list[str] = json.loads(merged.replaced_path.read_bytes())
+    except FileNotFoundError:
+        return []
+    return names
+
+
+def delete_replaced(merged: SealedFile) -> None:
+    """Delete the files that were merged into one, then their names; raises OSError."""
+    for name in replaced(merged):
+        (merged.path.parent / name).unlink(missing_ok=True)
+        if name.endswith(".merged.parquet"):
+            (merged.path.parent / name).with_suffix(".json").unlink(missing_ok=True)
+    merged.replaced_path.unlink(missing_ok=True)
 
 
 def sealed_files(folder: Path, model: str | None = None, version: str | None = None) -> list[SealedFile]:
-    """List sealed files, of one model or version where it is named, the oldest first."""
+    """List sealed files, of one model or version where it is named, the oldest first; without those merged away."""
     models = [folder / SEALED / f"model={safe_name(model)}"] if model is not None else _below(folder / SEALED)
     versions = [
         below
         for each in models
         for below in ([each / f"version={safe_name(version)}"] if version is not None else _below(each))
     ]
-    found = [
-        sealed
-        for each in versions
-        for day in _below(each)
-        for path in _files(day)
-        if (sealed := sealed_file(path)) is not None
-    ]
+    found = [sealed for each in versions for day in _below(each) for sealed in _sealed_in(day)]
     return sorted(found, key=lambda sealed: (sealed.day, sealed.segment))
+
+
+def days(folder: Path) -> list[Path]:
+    """List the folders of sealed files: each of a model, a version and a day."""
+    return [day for model in _below(folder / SEALED) for version in _below(model) for day in _below(version)]
+
+
+def _sealed_in(day: Path) -> list[SealedFile]:
+    """List a day's files. What was merged is named before the merged file is there, and deleted after: none twice."""
+    found = [sealed for path in _files(day) if (sealed := sealed_file(path)) is not None]
+    gone = {name for sealed in found if sealed.is_merged for name in replaced(sealed)}
+    return [sealed for sealed in found if sealed.path.name not in gone]
 
 
 def segments(folder: Path, place: str = JOURNAL) -> list[Path]:

@@ -4,7 +4,16 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ferryman.monitor.store.layout import DAMAGED, DAY_S, SealedFile, day_of, is_day_before, sealed_files, segments
+from ferryman.monitor.store.layout import (
+    DAMAGED,
+    DAY_S,
+    SealedFile,
+    day_of,
+    delete_replaced,
+    is_day_before,
+    sealed_files,
+    segments,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +56,8 @@ def trim(
         if not is_old and trimmed.left_bytes <= max_bytes:
             continue
         try:
+            if kept.sealed and kept.sealed.is_merged:
+                delete_replaced(kept.sealed)  # first, or they would be seen again
             kept.path.unlink()
         except FileNotFoundError:
             pass

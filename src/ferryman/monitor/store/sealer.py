@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ferryman.core.errors import MissingExtra
 from ferryman.monitor.store.engine import failures, is_installed
-from ferryman.monitor.store.journal import Segment, read_segment
+from ferryman.monitor.store.journal import Segment, each_of, read_segment
 from ferryman.monitor.store.layout import DAMAGED, SPOOL, day_of, segments, sync_folder
 from ferryman.monitor.store.seal import seal
 from ferryman.monitor.store.tally import Tally
@@ -43,10 +43,8 @@ class Sealer:
 
     def _tried(self, path: Path, passed_s: float) -> list[Path]:
         try:
-            segment = read_segment(path)
-            files = (
-                seal(self._folder, path.stem, segment.raws, today=day_of(path.stat().st_mtime)) if segment.raws else []
-            )
+            segment = Segment()
+            files = seal(self._folder, path.stem, each_of(path, segment), today=day_of(path.stat().st_mtime))
             self._done(path, segment)
         except MissingExtra as error:
             self.waits = str(error)
@@ -55,7 +53,7 @@ class Sealer:
             self._later(path, error, passed_s)
             return []
         self.waits, self._tries, self._wait_s, self._not_before_s, self._failed = "", 0, 0.0, 0.0, None
-        self.sealed_records += len(segment.raws)
+        self.sealed_records += segment.records
         return files
 
     def _done(self, path: Path, segment: Segment) -> None:

@@ -47,7 +47,7 @@ _LIVE = _object({
     "versions": _list(_VERSION), "watch": _WATCH,
 })  # fmt: skip
 _STATUS = _object({
-    "cpu_s": _NUMBER, "looking_s": _NUMBER, "records": _COUNT, "rows": _COUNT, "lost": _COUNTS,
+    "cpu_s": _NUMBER, "looking_s": _NUMBER, "taking_s": _NUMBER, "records": _COUNT, "rows": _COUNT, "lost": _COUNTS,
     "drift": _list(_ref("Brief")), "alerts": _list(_ref("ShortAlert")), "machine": _MACHINE,
     "notices": _list({"type": "array"}), "actions": _list({"type": "array"}), "stopped": _list({"type": "array"}),
     "orders": _list({"type": "object"}),

@@ -11,14 +11,13 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 
 from ferryman.core.errors import FerrymanError, NotFound, NotReady, Overloaded, UserError
 from ferryman.server.data.lane import Looks
 from ferryman.server.data.look import Look
-from ferryman.server.data.signals.processes import tree
 from ferryman.server.data.watch.post import Post
 from ferryman.server.data.watch.sampler import Sampler
 from ferryman.server.data.watch.samples import Samples
@@ -37,6 +36,17 @@ _REFUSALS: dict[str, type[FerrymanError]] = {kind.__name__: kind for kind in (Us
 _log = logging.getLogger("ferryman.server")
 
 Labels = tuple[str, ...]
+
+
+class Spent(NamedTuple):
+    """Hold CPU seconds until a moment: of all processes, the watch, looks, what of these is in the watch, the front."""
+
+    at_s: float = 0.0
+    tree_s: float = 0.0
+    watch_s: float = 0.0
+    looking_s: float = 0.0
+    taking_s: float = 0.0
+    front_s: float = 0.0
 
 
 class Watcher:
@@ -63,7 +73,7 @@ class Watcher:
         self._pause_s = _FIRST_S
         self._questions: dict[int, asyncio.Future[Any]] = {}
         self._last_question = 0
-        self._before = (0.0, 0.0, 0.0)  # CPU seconds: of the whole tree, of the watch, of looking in workers
+        self._before = Spent()
         self._watch_cpu_s = 0.0
         self._is_closed = False
         self._restarts = 0
@@ -113,20 +123,31 @@ class Watcher:
         finally:
             self._questions.pop(number, None)
 
-    async def balance(self) -> None:
-        """Set how much is looked into, by what it cost since the last time; called each second."""
-        tree_s = (await asyncio.to_thread(tree)).cpu_s
-        now = (tree_s, self._watch_cpu_s, float(self.status.get("looking_s", 0.0)))
-        spent = [after - before for after, before in zip(now, self._before, strict=True)]
-        self._before = now
-        if spent[0] <= 0.0 or min(spent) < 0.0:  # a process has ended, and its time went with it
+    def balance(self, tree_s: float, turns_s: float) -> None:
+        """Set how much is looked into, by what watching cost since the last time; called each second.
+
+        `tree_s` is the CPU time of all processes, `turns_s` what the front's turns took.
+        """
+        told = self.status
+        looking_s = float(told.get("looking_s", 0.0)) + float(told.get("taking_s", 0.0))
+        front_s = turns_s + self.post.spent_s
+        now = Spent(time.monotonic(), tree_s, self._watch_cpu_s, looking_s, float(told.get("taking_s", 0.0)), front_s)
+        before, self._before = self._before, now
+        all_s, watch_s = now.tree_s - before.tree_s, now.watch_s - before.watch_s
+        looking_s, taking_s = now.looking_s - before.looking_s, now.taking_s - before.taking_s
+        fixed_s = watch_s - taking_s + now.front_s - before.front_s
+        if all_s <= 0.0 or min(watch_s, looking_s, taking_s) < 0.0:  # a process has ended, and its time went with it
             return
         for sampler in self._samplers:
-            sampler.spent(spent[1] + spent[2], spent[0] - spent[1])
+            sampler.spent(looking_s, all_s - watch_s, fixed_s=max(fixed_s, 0.0), passed_s=now.at_s - before.at_s)
 
     def records(self) -> float:
         """Give how many records the watch has taken."""
         return float(self._taken_before + self.status.get("records", 0))
+
+    def left_out(self) -> float:
+        """Give how many answered requests have no record, as their calls were not looked into."""
+        return float(self.post.left_out)
 
     def restarts(self) -> float:
         """Give how often the watch was started again."""
@@ -262,7 +283,8 @@ class Watcher:
         if "status" in told:
             self.status = told["status"]
             if not self._watch_cpu_s:  # the first word of this one: what its start took is no cost of looking
-                self._before = (self._before[0], float(self.status["cpu_s"]), 0.0)
+                started_s = float(self.status["cpu_s"])
+                self._before = self._before._replace(watch_s=started_s, looking_s=0.0, taking_s=0.0)
             self._watch_cpu_s = float(self.status["cpu_s"])
         elif "answer" in told:
             answered = self._questions.get(told["answer"]["number"])

@@ -55,6 +55,7 @@ class Watching:
         plane.observers += [self._watcher.post.heard, self._watcher.samples.heard]
         self._keeps = folder is not None
         self._lost: Counter[str] = Counter()  # of which the watch was told
+        self._spent_s = 0.0  # CPU time of turns
         self._show(metrics)
 
     def look_into(self, bundle: Bundle, lane: Lane, figures: ServedMetrics) -> None:
@@ -90,6 +91,7 @@ class Watching:
         await self._watcher.close()
 
     async def _turn(self) -> None:
+        began_s = time.thread_time()
         readiness = self._plane.readiness()
         for served in self._plane.models():
             path = str(served.bundle.path.absolute())
@@ -100,16 +102,19 @@ class Watching:
         self._watcher.watch([each for _, each in sorted(self._watched.items())])
         if self._keeps:
             self._watcher.samples.use(_payload_rules(self._plane.models()))
-        await self._watcher.balance()
+        self._spent_s += time.thread_time() - began_s
+        cpu_s, figures, looked_s = await asyncio.to_thread(_look, self._metrics.served(), readiness)
+        began_s = time.thread_time()
+        self._watcher.balance(cpu_s, self._spent_s)
         if self._watcher.is_watching:
-            figures = await asyncio.to_thread(read_figures, self._metrics.served(), readiness)
             for each in figures:
                 each["active"] = self._plane.active(each["model"]) == each["version"]
-            self._watcher.post.tell("figures", figures)
             self._act(self._watcher.status.get("orders", ()))
             if more := self._watcher.post.lost - self._lost:
                 self._lost.update(more)
                 self._watcher.post.tell("lost", dict(more))
+            self._watcher.post.tell("figures", figures)  # at which the watch takes its turn, too
+        self._spent_s += time.thread_time() - began_s + looked_s
 
     def _act(self, orders: Sequence[Mapping[str, Any]]) -> None:  # JSON
         """Have orders of the watch done, and tell it again what became of those that it goes on giving."""
@@ -146,6 +151,10 @@ class Watching:
             watcher.payloads,
             kind="counter",
         )
+        metrics.watch(
+            "ferryman_records_left_out_total", "Answered requests without a record: their calls were not looked into.",
+            watcher.left_out, kind="counter",
+        )  # fmt: skip
         metrics.watch(
             "ferryman_watch_restarts_total", "Starts of the watch after it ended.", watcher.restarts, kind="counter"
         )
@@ -194,3 +203,12 @@ def _payload_rules(models: Iterable[Served]) -> dict[tuple[str, str], PayloadsSe
     """Give the rules of versions that keep any payload: those of all others cost nothing."""
     sections = {(served.name, served.version): served.bundle.deployment.monitor.records.payloads for served in models}
     return {key: section for key, section in sections.items() if PayloadRules(section).keep_any}
+
+
+def _look(
+    served: Sequence[ServedMetrics], readiness: Mapping[tuple[str, ...], float]
+) -> tuple[float, list[dict[str, Any]], float]:  # JSON: watch_figures
+    """Give the CPU time of all processes, the figures of each version, and the CPU time that this took."""
+    began_s = time.thread_time()
+    cpu_s, figures = tree().cpu_s, read_figures(served, readiness)
+    return cpu_s, figures, time.thread_time() - began_s

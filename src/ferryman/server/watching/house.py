@@ -47,6 +47,8 @@ class House:
         self.rows = 0
         self.figures: Sequence[Mapping[str, Any]] = ()  # JSON: what the front counts of each version
         self.looking_s = 0.0  # CPU time that workers say they took to look
+        self.taking_s = 0.0  # CPU time that records and their comparison took here
+        self.sealing_s = 0.0  # CPU time that the store took beside
         self.lost: Counter[str] = Counter()
         self._clock = clock
         self._drift: dict[Key, DriftWatch] = {}
@@ -93,19 +95,23 @@ class House:
 
     def take(self, letter: dict[str, Any]) -> None:  # JSON
         """Take what a message holds."""
+        began_s = time.thread_time()
         if "records" in letter:
             self._keep(read_records(letter["records"]))
         for seen in read_looks(letter.get("looks", ())):
             self.looking_s += seen.looking_s
             self._keep(seen.records)
             self._compare(seen)
+        self.taking_s += time.thread_time() - began_s
 
     def tick(self) -> None:
         """Compare what came since the last time with the baselines; save states now and then."""
+        began_s = time.thread_time()
         for key, rows in self._rows.items():
             for change in self._drift[key].add(rows.columns, rows.at_s):
                 self._tell(key, change)
         self._rows.clear()
+        self.taking_s += time.thread_time() - began_s
         self._told = [
             {"model": model, "version": version, **watch.state()} for (model, version), watch in self._drift.items()
         ]
@@ -127,7 +133,9 @@ class House:
     def tidy(self) -> None:
         """Seal records, delete old ones, join feedback; may take seconds, and be called beside everything else."""
         if self._keeper is not None:
+            began_s = time.thread_time()
             self._keeper.tick()
+            self.sealing_s += time.thread_time() - began_s
         if self._performance is not None:
             self._performance.step(dict(self._known), self._clock())
 

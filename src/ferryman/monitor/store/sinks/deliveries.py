@@ -55,6 +55,11 @@ class Deliveries:
         """Tell whether a sink reads journals, so that these outlive their sealing."""
         return bool(self._events)
 
+    @property
+    def delivered(self) -> int | None:
+        """Give the number of the last segment whose files every sink of files has; None where there is no such sink."""
+        return min((files.cursor.number for files in self._files), default=None)
+
     def nudge(self, *, is_new: bool) -> None:
         """Wake those for whom there may be something; drop journals that all have. Call it once a second."""
         for events in self._events:
