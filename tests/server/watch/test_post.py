@@ -1,5 +1,6 @@
 import asyncio
 import socket
+import time
 from typing import Any
 
 import orjson
@@ -10,6 +11,7 @@ from ferryman.server.data.ask import Ask, Reply, Stages
 from ferryman.server.data.look import Look, Place
 from ferryman.server.data.watch.post import Post
 from ferryman.server.watching.letters import read_looks, read_records
+from ferryman.server.watching.packets import MOST_PACKET_BYTES, Joining, split
 
 
 class Pair:
@@ -32,6 +34,10 @@ class Pair:
                 return found
             before, records = head.split()
             found.append((int(before), int(records), orjson.loads(body)))
+
+    def more_letters(self) -> list[tuple[int, int, dict[str, Any]]]:
+        self.post.flush()
+        return self.letters()
 
     def close(self) -> None:
         self.post.close()
@@ -118,3 +124,67 @@ def test_a_watch_that_reads_nothing_costs_records_and_bounded_memory_and_each_is
         pair.close()
 
     asyncio.run(scenario())
+
+
+def test_long_ids_are_cut_and_cost_nobody_else_a_record() -> None:
+    async def scenario() -> None:
+        pair = Pair()
+        for number in range(400):
+            long = ask(number)
+            long.id = f"{number}-" + "\N{SNOWMAN}" * 170_000
+            pair.post.heard(long, "street", "1", None, Overloaded("too many"), 0.5)
+        pair.post.flush()
+        letters = pair.letters()
+        while more := pair.more_letters():
+            letters += more
+        records = [record for _, _, letter in letters for record in read_records(letter["records"])]
+        assert len(letters) > 1
+        assert [record.id.split("-")[0] for record in records] == [str(number) for number in range(400)]
+        assert not pair.post.lost
+        pair.close()
+
+    asyncio.run(scenario())
+
+
+def test_what_is_watched_is_told_however_full_the_queue_is() -> None:
+    async def scenario() -> None:
+        pair = Pair()
+        while pair.post.tell("figures", "x" * 100_000):
+            pass
+        assert pair.post.tell("watched", ["street"])
+        kinds = [key for _, _, letter in pair.letters() for key in letter]
+        while more := pair.more_letters():
+            kinds += [key for _, _, letter in more for key in letter]
+        assert kinds.pop() == "watched"
+        assert not pair.post.tell("question", "x" * 200_000)
+        pair.close()
+
+    asyncio.run(scenario())
+
+
+def test_a_clock_that_is_set_right_is_followed(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scenario() -> None:
+        pair = Pair()
+        now_s = time.time()
+        for later_s in (0.0, 3.6e8):
+            monkeypatch.setattr(time, "time", lambda later_s=later_s: now_s + later_s)
+            pair.post.flush()
+            made = ask(1)
+            made.arrived_s = asyncio.get_running_loop().time()
+            pair.post.heard(made, "street", "1", None, Overloaded("too many"), 0.5)
+        pair.post.flush()
+        before, after = (record.at_s for _, _, each in pair.letters() for record in read_records(each["records"]))
+        assert after - before == pytest.approx(3.6e8, abs=5)
+        pair.close()
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("size", [0, 1, 128_000, 128_001, 1_000_000])
+def test_long_words_of_the_watch_come_whole(size: int) -> None:
+    message, joining = bytes(index % 251 for index in range(size)), Joining()
+    packets = list(split(message))
+    assert max(map(len, packets)) <= MOST_PACKET_BYTES
+    *before, last = [joining.add(packet) for packet in packets]
+    assert before == [None] * len(before)
+    assert last == message

@@ -83,7 +83,7 @@ def rules_of_machine(section: AlertsSection) -> list[Rule]:
     rules = [
         Rule("disk", "below", "disk", "critical", limit=_DISK_FREE, for_s=60, clear_s=300, unit="share"),
         Rule("temperature", "above", "temperature", "warning", limit=_HOT_C, for_s=300, clear_s=300, unit="C"),
-        Rule("records", "rising", "records_lost", "info", for_s=60, clear_s=600),
+        Rule("records", "rising", "records_lost", "info", clear_s=600),
     ]
     return [_changed(rule, section, "", "") for rule in rules if _is_wanted(rule, section)]
 

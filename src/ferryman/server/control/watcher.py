@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from ferryman.core.errors import FerrymanError, NotFound, NotReady, Overloaded, UserError
+from ferryman.core.errors import FerrymanError, InputError, NotFound, NotReady, Overloaded, UserError
 from ferryman.server.data.lane import Looks
 from ferryman.server.data.look import Look
 from ferryman.server.data.watch.post import Post
@@ -23,6 +23,7 @@ from ferryman.server.data.watch.sampler import Sampler
 from ferryman.server.data.watch.samples import Samples
 from ferryman.server.data.worker.zygote import Child, Role, Zygote
 from ferryman.server.watching.orders import Orders, Watched, write_orders
+from ferryman.server.watching.packets import MOST_PACKET_BYTES, Joining
 
 _WATCH = Role("ferryman-watch", "ferryman.server.watching.process:live")
 _ANSWERED_S = 10.0
@@ -30,7 +31,6 @@ _SAVED_S = 5.0
 _SENT_S = 2.0
 _FIRST_S, _LONGEST_S = 0.5, 30.0
 _STEADY_S = 60.0
-_MOST_MESSAGE_BYTES = 212_992
 _STATES = {"pending": 1.0, "firing": 2.0}
 _REFUSALS: dict[str, type[FerrymanError]] = {kind.__name__: kind for kind in (UserError, NotFound, Overloaded)}
 _log = logging.getLogger("ferryman.server")
@@ -76,6 +76,7 @@ class Watcher:
         self._before = Spent()
         self._watch_cpu_s = 0.0
         self._is_closed = False
+        self._joining = Joining()
         self._restarts = 0
         self._taken_before = 0  # by watches that have ended
         self._lost_before: Counter[str] = Counter()
@@ -114,7 +115,9 @@ class Watcher:
         self._last_question += 1
         number = self._last_question
         answered = self._questions[number] = self._loop.create_future()
-        self.post.tell("question", {"number": number, "about": about, "content": content})
+        if not self.post.tell("question", {"number": number, "about": about, "content": content}):
+            del self._questions[number]
+            raise InputError("the watch can't be told so much at once", hint="send less, or a little later")
         try:
             async with asyncio.timeout(_ANSWERED_S):
                 return await answered
@@ -239,6 +242,7 @@ class Watcher:
 
     def _start(self) -> None:
         self._begun_s = time.monotonic()
+        self._joining = Joining()
         orders = os.memfd_create("orders")
         ours, theirs = socket.socketpair()
         try:
@@ -276,8 +280,9 @@ class Watcher:
 
     def _read(self) -> None:
         with suppress(BlockingIOError, InterruptedError):
-            while message := self._ours.recv(_MOST_MESSAGE_BYTES):
-                self._take(orjson.loads(message))
+            while message := self._ours.recv(MOST_PACKET_BYTES):
+                if (whole := self._joining.add(message)) is not None:
+                    self._take(orjson.loads(whole))
 
     def _take(self, told: Mapping[str, Any]) -> None:  # JSON
         if "status" in told:

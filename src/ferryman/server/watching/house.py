@@ -50,6 +50,7 @@ class House:
         self.taking_s = 0.0  # CPU time that records and their comparison took here
         self.sealing_s = 0.0  # CPU time that the store took beside
         self.lost: Counter[str] = Counter()
+        self._lost_outside: Counter[str] = Counter()
         self._clock = clock
         self._drift: dict[Key, DriftWatch] = {}
         self._rows: dict[Key, Rows] = {}  # since the last tick: many at once are compared cheaply
@@ -107,16 +108,15 @@ class House:
     def tick(self) -> None:
         """Compare what came since the last time with the baselines; save states now and then."""
         began_s = time.thread_time()
-        for key, rows in self._rows.items():
-            for change in self._drift[key].add(rows.columns, rows.at_s):
-                self._tell(key, change)
-        self._rows.clear()
+        rows_by_key, self._rows = self._rows, {}
+        for key, rows in rows_by_key.items():
+            self._find(key, rows)
         self.taking_s += time.thread_time() - began_s
         self._told = [
             {"model": model, "version": version, **watch.state()} for (model, version), watch in self._drift.items()
         ]
         if self._desk is not None:
-            lost = sum(self.losses().values())
+            lost = sum(self.losses().values()) + sum(self._lost_outside.values())
             facts = [*of_versions(self.figures), *of_drift(self.drift()), *of_machine(self._folder, lost)]
             facts += self._performance.readings() if self._performance is not None else ()
             facts += self.actions.readings()
@@ -139,15 +139,15 @@ class House:
         if self._performance is not None:
             self._performance.step(dict(self._known), self._clock())
 
-    def close(self) -> None:
-        """Save what is known."""
+    def close(self, *, is_tidy: bool = True) -> None:
+        """Save what is known; where `tidy` is still at work its files stay as after a kill, which loses nothing."""
         self.tick()
         self.diary.close(self.figures, self.losses())
         for key in self._drift:
             self._save(key)
-        if self._keeper is not None:
+        if self._keeper is not None and is_tidy:
             self._keeper.close()
-        if self._performance is not None:
+        if self._performance is not None and is_tidy:
             self._performance.close()
         if self._desk is not None:
             self._desk.close(self._clock())
@@ -221,6 +221,11 @@ class House:
     def drift(self) -> list[dict[str, Any]]:  # JSON
         """Give the drift of each version, as it was at the last tick."""
         return self._told
+
+    def lose(self, reasons: Mapping[str, int]) -> None:
+        """Take that so many records more were lost outside: an alert and the diary are to tell of them."""
+        self._lost_outside.update(reasons)
+        self.diary.lose(reasons)
 
     def losses(self) -> dict[str, int]:
         """Give how many records were lost here, by reason."""
@@ -322,6 +327,15 @@ class House:
         if key in self._drift:
             rows = self._rows.setdefault(key, Rows())
             self.rows += rows.add(seen.columns, first.at_s)
+
+    def _find(self, key: Key, rows: Rows) -> None:
+        """Look for drift; a version whose signals can't be compared is compared no more, and all others are."""
+        try:
+            for change in self._drift[key].add(rows.columns, rows.at_s):
+                self._tell(key, change)
+        except Exception:  # noqa: BLE001 - a plug-in's signals may be anything
+            del self._drift[key]
+            _log.exception("model '%s' version %s: signals can't be compared: its drift is not watched any more", *key)
 
     def _tell(self, key: Key, change: DriftChange) -> None:
         moved = "; ".join(each.text for each in change.signals[:3])

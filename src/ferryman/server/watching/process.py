@@ -18,12 +18,13 @@ from ferryman.core.errors import FerrymanError, NotFound, NotReady, Overloaded, 
 from ferryman.core.log_lines import VARIABLE, log_handler
 from ferryman.server.watching.house import House
 from ferryman.server.watching.orders import read_orders, read_watched
+from ferryman.server.watching.packets import MOST_PACKET_BYTES, split
 from ferryman.server.watching.progress import Progress
 from ferryman.server.watching.shelf import Shelf
 
-MOST_MESSAGE_BYTES = 212_992
 _TICK_S = 1.5  # where the front tells nothing: else each of its letters of figures, once a second, is a tick
 _TOLD_AS = (UserError, NotFound, Overloaded)  # others are no caller's business
+_TIDIED_S = 3.0  # the server waits 5 s for this process
 _MOST_ALERTS = 200
 _MOST_SCORES = 50  # of a version, strongest first
 _NICE = 5  # serving goes first
@@ -72,7 +73,7 @@ class _Watch:
         while True:
             self._link.settimeout(max(0.01, due_s - time.monotonic()))
             try:
-                message = self._link.recv(MOST_MESSAGE_BYTES)
+                message = self._link.recv(MOST_PACKET_BYTES)
             except TimeoutError:
                 message = None
             if message == b"":
@@ -84,11 +85,12 @@ class _Watch:
         self._ended.set()
         self._shelf.close()
         self._ticked.set()
-        self._house.close()
+        tidying.join(_TIDIED_S)
+        self._house.close(is_tidy=not tidying.is_alive())
 
     def _tick(self) -> None:
         try:
-            self._house.diary.lose({"killed": self._progress.lost - self._killed})
+            self._house.lose({"killed": self._progress.lost - self._killed})
             self._killed = self._progress.lost
             self._house.tick()
         except Exception:  # noqa: BLE001 - one signal or rule that fails must not end the watch of all others
@@ -120,7 +122,7 @@ class _Watch:
         elif "acted" in letter:
             self._house.actions.answered(letter["acted"])
         elif "lost" in letter:
-            self._house.diary.lose(letter["lost"])
+            self._house.lose(letter["lost"])
         elif "question" in letter:
             self._answer(letter["question"])
         else:
@@ -166,7 +168,8 @@ class _Watch:
     def _tell(self, told: dict[str, Any]) -> None:  # JSON
         try:
             self._link.settimeout(1.0)
-            self._link.send(orjson.dumps(told, option=orjson.OPT_SERIALIZE_NUMPY))
+            for packet in split(orjson.dumps(told, option=orjson.OPT_SERIALIZE_NUMPY)):
+                self._link.send(packet)
         except (TimeoutError, OSError) as error:
             print(f"ferryman: the watch can't tell the server: {error}", file=sys.stderr)  # noqa: T201 - its log
 

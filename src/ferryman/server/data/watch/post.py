@@ -19,6 +19,8 @@ _FLUSH_S = 1.0  # each letter wakes the watch, which costs more than what a few 
 _MOST_RECORDS = 512  # of one message
 _MOST_MESSAGE_BYTES = 160_000  # what a packet of the kernel's usual size holds
 _MOST_QUEUED_BYTES = 8_000_000
+_MOST_TEXT = 1024  # characters of an id, of which callers send any
+_SELDOM = ("watched",)  # and nobody says it again
 _NONE = Stages()
 _log = logging.getLogger("ferryman.server")
 
@@ -52,7 +54,8 @@ class Post:
             return
         stages = reply.stages if reply is not None else _NONE
         facts: Facts = (
-            ask.id, name, version, self._offset_s + ask.arrived_s, outcome_of(error), ask.transport, ask.trace_id,
+            ask.id[:_MOST_TEXT], name, version, self._offset_s + ask.arrived_s, outcome_of(error), ask.transport,
+            ask.trace_id[:_MOST_TEXT],
             seconds, stages.queue_s, stages.prepare_s, stages.infer_s, stages.finish_s, stages.asks, ask.rows,
         )  # fmt: skip
         if place is not None:
@@ -69,14 +72,16 @@ class Post:
             self._looks.append(([look.facts.get(place) for place in range(max(look.facts, default=-1) + 1)], note))
         self._wake()
 
-    def tell(self, kind: str, content: Any) -> None:  # JSON
-        """Send something that is no record."""
-        self._put(0, orjson.dumps({kind: content}))
+    def tell(self, kind: str, content: Any) -> bool:  # JSON
+        """Send something that is no record; tells whether it will be read, as far as this side knows."""
+        is_sent = self._put(0, orjson.dumps({kind: content}), is_bounded=kind not in _SELDOM)
         self.flush()
+        return is_sent
 
     def flush(self) -> None:
         """Send what is there, as far as the watch takes it now."""
         began_s = time.thread_time()
+        self._offset_s = time.time() - self._loop.time()  # a clock may be set right while a server runs
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -109,8 +114,7 @@ class Post:
     def _pack(self) -> None:
         facts, self._facts = self._facts, []
         for start in range(0, len(facts), _MOST_RECORDS):
-            part = facts[start : start + _MOST_RECORDS]
-            self._put(len(part), orjson.dumps({"records": part}))
+            self._put_facts(facts[start : start + _MOST_RECORDS])
         looks, self._looks = self._looks, []
         part_looks: list[tuple[Sequence[Facts | None], orjson.Fragment]] = []
         part_bytes = records = 0
@@ -119,18 +123,29 @@ class Post:
                 self._put(records, orjson.dumps({"looks": part_looks}))
                 part_bytes, part_looks, records = 0, [], 0
             part_looks.append((known, orjson.Fragment(note)))
-            part_bytes += len(note) + 200 * len(known)
+            part_bytes += len(note) + sum(200 + len(str(each[0])) for each in known if each is not None)
             records += len(known)
         if part_looks:
             self._put(records, orjson.dumps({"looks": part_looks}))
 
-    def _put(self, records: int, message: bytes) -> None:
+    def _put_facts(self, facts: Sequence[Facts]) -> None:
+        message = orjson.dumps({"records": facts})
+        if len(message) > _MOST_MESSAGE_BYTES - 100 and len(facts) > 1:  # long ids
+            middle = len(facts) // 2
+            self._put_facts(facts[:middle])
+            self._put_facts(facts[middle:])
+        else:
+            self._put(len(facts), message)
+
+    def _put(self, records: int, message: bytes, *, is_bounded: bool = True) -> bool:
         framed = b"%d %d\n" % (self._put_records, records) + message
         if len(framed) > _MOST_MESSAGE_BYTES:
             self.lost["too_large"] += records
-        elif self._queued_bytes + len(framed) > _MOST_QUEUED_BYTES:
+        elif is_bounded and self._queued_bytes + len(framed) > _MOST_QUEUED_BYTES:
             self.lost["queue_full"] += records
         else:
             self._queue.append(framed)
             self._queued_bytes += len(framed)
             self._put_records += records
+            return True
+        return False
