@@ -140,21 +140,7 @@ class Watching:
 
     def _show(self, metrics: Metrics) -> None:
         watcher, by_version = self._watcher, ("model", "version")
-        metrics.watch("ferryman_records_total", "Records that the watch took.", watcher.records, kind="counter")
-        metrics.watch(
-            "ferryman_records_lost_total", "Records that were lost on their way, by reason.", watcher.lost,
-            labels=("reason",), kind="counter",
-        )  # fmt: skip
-        metrics.watch(
-            "ferryman_payloads_total",
-            "Payloads that were kept since the watch began.",
-            watcher.payloads,
-            kind="counter",
-        )
-        metrics.watch(
-            "ferryman_records_left_out_total", "Answered requests without a record: their calls were not looked into.",
-            watcher.left_out, kind="counter",
-        )  # fmt: skip
+        self._show_records(metrics)
         metrics.watch(
             "ferryman_watch_restarts_total", "Starts of the watch after it ended.", watcher.restarts, kind="counter"
         )
@@ -196,6 +182,24 @@ class Watching:
         metrics.watch(
             "ferryman_actions_stopped", "1 where a person must look: too much was done by itself within a day.",
             watcher.stopped, labels=by_version,
+        )  # fmt: skip
+
+    def _show_records(self, metrics: Metrics) -> None:
+        watcher = self._watcher
+        metrics.watch("ferryman_records_total", "Records that the watch took.", watcher.records, kind="counter")
+        metrics.watch(
+            "ferryman_records_lost_total", "Records that were lost on their way, by reason.", watcher.lost,
+            labels=("reason",), kind="counter",
+        )  # fmt: skip
+        metrics.watch(
+            "ferryman_payloads_total",
+            "Payloads that were kept since the watch began.",
+            watcher.payloads,
+            kind="counter",
+        )
+        metrics.watch(
+            "ferryman_records_left_out_total", "Answered requests without a record: their calls were not looked into.",
+            watcher.left_out, kind="counter",
         )  # fmt: skip
 
 
