@@ -87,8 +87,9 @@ def _read(row: Any, where: str, now_s: float) -> list[Feedback]:  # JSON
 def _identity(value: Any, where: str) -> str:  # JSON
     if isinstance(value, int) and not isinstance(value, bool):
         value = str(value)
-    if not isinstance(value, str) or not 0 < len(value) <= _MOST_CHARACTERS:
-        raise InputError(f"{where}: 'id' must be the request's id, not {_said(value)}", hint=_FORM)
+    if not _is_text(value):
+        wanted = f"the request's id (1 to {_MOST_CHARACTERS} characters)"
+        raise InputError(f"{where}: 'id' must be {wanted}, not {_said(value)}", hint=_FORM)
     return value
 
 
@@ -114,8 +115,8 @@ def _judgement(value: Any, where: str) -> bool:  # JSON
 
 
 def _truth(value: Any, where: str) -> Truth:  # JSON
-    if isinstance(value, str) and 0 < len(value) <= _MOST_CHARACTERS:
-        return value
+    if _is_text(value):
+        return str(value)
     if isinstance(value, bool):
         return str(value)
     number = _number(value)
@@ -149,6 +150,13 @@ def _number(value: Any) -> float | None:  # JSON
     except (ValueError, OverflowError):
         return None
     return number if math.isfinite(number) else None
+
+
+def _is_text(value: Any) -> bool:  # JSON
+    """Tell whether it is text of a length that can be kept; half a pair of surrogates is no text."""
+    if not isinstance(value, str) or not 0 < len(value) <= _MOST_CHARACTERS:
+        return False
+    return not any("\ud800" <= letter <= "\udfff" for letter in value)
 
 
 def _said(value: Any) -> str:  # JSON

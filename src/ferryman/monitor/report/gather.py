@@ -23,12 +23,12 @@ from ferryman.monitor.report.traffic import (
     read_slots,
     read_totals,
 )
-from ferryman.monitor.store.layout import JOURNAL, SEALED
+from ferryman.monitor.store.layout import records_in
 from ferryman.monitor.store.query import Reader, Scope
 
 _MOST_VERSIONS = 20
 _LONGEST_S = 100 * 366 * 86400.0
-_DIARY, _RECORDS = "diary", "records"
+_DIARY = "diary"
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,10 +90,8 @@ def _weight(key: Key, totals: Mapping[Key, Totals], counted: Mapping[Key, Counte
 
 def _places(folder: Path) -> tuple[Path, Path]:
     """Give the folders of records and of the diary, whichever of them was named."""
-    inner = folder / _RECORDS
-    if (inner / JOURNAL).is_dir() or (inner / SEALED).is_dir():
-        return inner, folder / _DIARY
-    return folder, folder.parent / _DIARY
+    records = records_in(folder)
+    return records, (folder.parent if records == folder else folder) / _DIARY
 
 
 def _is_asked(event: Event, asked: Asked) -> bool:

@@ -22,6 +22,12 @@ _SEGMENT = re.compile(r"^(\d{10})-[0-9a-f]{16}$")
 _SEALED = re.compile(r"^(\d{10}-[0-9a-f]{16})\.([0-9a-f]{8})(\.merged)?\.parquet$")
 
 
+def records_in(folder: Path) -> Path:
+    """Give the folder of records, where a server's whole folder (`--monitor DIR`) was named, too."""
+    inner = folder / "records"
+    return inner if (inner / JOURNAL).is_dir() or (inner / SEALED).is_dir() else folder
+
+
 def safe_name(text: str) -> str:
     """Give a name of a folder for any text: itself where it is plain, else quoted as in URLs, else a digest."""
     quoted = quote(text, safe="", errors="replace").replace("~", "%7E")

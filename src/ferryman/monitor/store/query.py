@@ -235,4 +235,7 @@ class Reader:
 
 def _wrong(error: BaseException) -> UserError:
     first = next(iter(str(error).splitlines()), type(error).__name__)
-    return UserError(f"records: {first}", hint=f"columns: {', '.join(FIXED)}, and s_NAME, c_NAME for each signal")
+    return UserError(
+        f"records: {first}",
+        hint=f'columns: {", ".join(FIXED)}, and "s_NAME", "c_NAME" for each signal, quoted as names hold dots',
+    )

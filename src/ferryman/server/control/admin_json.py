@@ -32,7 +32,10 @@ def told(handler: Handler) -> Handler:
 def read(request: Request, *known: str) -> dict[str, Any]:  # JSON
     """Read a JSON object that has no other keys than these; raises InputError."""
     if len(request.body) > _MOST_BYTES:
-        raise InputError(f"the request has {len(request.body)} bytes; at most {_MOST_BYTES} are read")
+        raise InputError(
+            f"the request has {len(request.body)} bytes; at most {_MOST_BYTES} are read",
+            hint="send it in parts; ferryman feedback FILE does so",
+        )
     try:
         asked = json.loads(bytes(request.body) or b"{}", parse_constant=_refuse)
     except (ValueError, RecursionError) as error:
