@@ -10,6 +10,7 @@ from ferryman.monitor.store.keeper import RecordKeeper
 from ferryman.monitor.store.layout import JOURNAL, sealed_files, segments
 from ferryman.monitor.store.query import Scope, counts, latest, query, window
 from ferryman.monitor.store.rows import MAX_TEXT
+from ferryman.monitor.store.sealer import Sealer
 from tests.monitor.store.conftest import NOON_S, ODD, KeepIn, record
 
 HOSTILE = [
@@ -171,3 +172,28 @@ def test_without_duckdb_journals_wait_and_say_why(keep: KeepIn, monkeypatch: pyt
     kept.seal()
     assert kept.keeper.figures()["sealing_waits"] == ""
     assert len(sealed_files(kept.folder)) == 1
+
+
+@pytest.mark.parametrize("is_idle", [False, True])
+def test_a_journal_that_is_opened_while_another_is_synced_is_not_sealed(
+    keep: KeepIn, monkeypatch: pytest.MonkeyPatch, is_idle: bool
+) -> None:
+    kept = keep()
+    kept.keeper.add([record(1)])
+    if is_idle:
+        kept.seal()
+    step, opened = Sealer.step, []
+
+    def add_first(sealer: Sealer, open_from: int, passed_s: float) -> list[Path]:
+        if not opened:  # as the thread that answers may, once `tick` has let go of the lock
+            opened.append(True)
+            kept.keeper._section = kept.keeper._section.model_copy(update={"seal_mb": 0.0})
+            kept.keeper.add([record(2)])
+            kept.keeper._section = kept.keeper._section.model_copy(update={"seal_mb": 64.0})
+        return step(sealer, open_from, passed_s)
+
+    monkeypatch.setattr(Sealer, "step", add_first)
+    kept.keeper.tick()
+    kept.keeper.add([record(number) for number in range(3, 50)])
+    kept.seal()
+    assert query(kept.folder, "SELECT count(*) FROM records").rows == [(49,)]

@@ -125,14 +125,15 @@ class RecordKeeper:
                 self._rotate()
             closing, self._closing = self._closing, []
             writing = self._journal
+            open_from = self._number + (writing is None)  # `add` may rotate from here on: none of those is closed
         for journal in closing:
             journal.close()
         if writing:
             self._sync(writing)
-        sealed = self._sealer.step(writing.path if writing else None, passed_s)
+        sealed = self._sealer.step(open_from, passed_s)
         if passed_s - self._trimmed_s >= RETENTION_EVERY_S:
             self._trimmed_s = passed_s
-            self._trim(writing.path if writing else None, is_believed=is_believed)
+            self._trim(open_from, is_believed=is_believed)
             if self._has_room and is_installed():
                 self._merge()
         self._deliveries.nudge(is_new=bool(sealed))
@@ -241,9 +242,9 @@ class RecordKeeper:
         except OSError:
             self._has_room = True  # the write itself will tell
 
-    def _trim(self, writing: Path | None, *, is_believed: bool) -> None:
+    def _trim(self, open_from: int, *, is_believed: bool) -> None:
         before_s = oldest_allowed_s(self._clock.now_s(), self._section.keep_days) if is_believed else None
-        held = held_files(self.folder, writing)
+        held = held_files(self.folder, open_from)
         trimmed = trim(held, max_bytes=self._section.max_mb * _MB, before_s=before_s, tell=self._goes)
         self._deleted_files += trimmed.files
         self._held_bytes = trimmed.left_bytes

@@ -12,6 +12,7 @@ from ferryman.monitor.store.layout import (
     delete_replaced,
     is_day_before,
     sealed_files,
+    segment_number,
     segments,
 )
 
@@ -35,11 +36,14 @@ class Trimmed:
     left_bytes: int = 0
 
 
-def held_files(folder: Path, writing: Path | None) -> list[Kept]:
-    """List all that may be deleted, oldest first: Parquet by its records' day, journals and damaged files by age."""
+def held_files(folder: Path, open_from: int) -> list[Kept]:
+    """List all that may be deleted, oldest first: Parquet by its records' day, journals and damaged files by age.
+
+    Journals whose number is `open_from` or higher may be written to, and are none of it.
+    """
     held = [Kept(one.path, (one.day, one.segment), _size(one.path), one) for one in sealed_files(folder)]
-    others = [*segments(folder), *_damaged(folder)]
-    held += [Kept(path, (day_of(_modified_s(path)), path.name), _size(path)) for path in others if path != writing]
+    closed = [path for path in segments(folder) if segment_number(path.stem) < open_from]
+    held += [Kept(path, (day_of(_modified_s(path)), path.name), _size(path)) for path in (*closed, *_damaged(folder))]
     return sorted(held, key=lambda kept: kept.order)
 
 

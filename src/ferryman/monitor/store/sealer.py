@@ -8,7 +8,7 @@ from pathlib import Path
 from ferryman.core.errors import MissingExtra
 from ferryman.monitor.store.engine import failures, is_installed
 from ferryman.monitor.store.journal import Segment, each_of, read_segment
-from ferryman.monitor.store.layout import DAMAGED, SPOOL, day_of, segments, sync_folder
+from ferryman.monitor.store.layout import DAMAGED, SPOOL, day_of, segment_number, segments, sync_folder
 from ferryman.monitor.store.seal import seal
 from ferryman.monitor.store.tally import Tally
 
@@ -31,9 +31,12 @@ class Sealer:
         self.waits = ""
         self.sealed_records = 0
 
-    def step(self, writing: Path | None, passed_s: float) -> list[Path]:
-        """Seal the oldest closed journal, if it is time; gives the Parquet files. `passed_s` only ever grows."""
-        closed = [path for path in segments(self._folder) if path != writing]
+    def step(self, open_from: int, passed_s: float) -> list[Path]:
+        """Seal the oldest closed journal, if it is time; gives the Parquet files. `passed_s` only ever grows.
+
+        Journals whose number is `open_from` or higher may be written to, and are left alone.
+        """
+        closed = [path for path in segments(self._folder) if segment_number(path.stem) < open_from]
         if not closed or passed_s < self._not_before_s:
             return []
         if not is_installed():
