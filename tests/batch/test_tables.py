@@ -2,10 +2,12 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from ferryman import api
+from ferryman.batch.finish import join_parts
 from ferryman.core.bundle import Bundle
 from ferryman.core.errors import ConfigError, DataError, UserError
 from tests.batch.making import COLUMNS, Row, features, read, read_folder, write_csv, write_parquet
@@ -170,3 +172,24 @@ def test_only_the_first_rows_where_a_limit_is_given(tmp_path: Path, bundle: Bund
     scored = api.score(bundle.path, given, tmp_path / "out", limit=250, chunk=100, processes=1)
     assert scored.figures["rows"] == 250
     assert [row["row"] for row in read_folder(tmp_path / "out")] == list(range(250))
+
+
+def test_a_kill_after_the_one_file_is_there_loses_nothing(
+    tmp_path: Path, bundle: Bundle, elec: list[Row], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given, out = write_parquet(tmp_path / "in.parquet", elec[:300]), tmp_path / "out.parquet"
+
+    class Killed(BaseException):
+        pass
+
+    def join_and_die(*told: Any) -> None:
+        join_parts(*told)
+        raise Killed
+
+    with monkeypatch.context() as patched:
+        patched.setattr("ferryman.batch.run.join_parts", join_and_die)
+        with pytest.raises(Killed):
+            api.score(bundle.path, given, out, chunk=100, processes=1)
+    changed_s = out.stat().st_mtime_ns
+    again = api.score(bundle.path, given, out, chunk=100, processes=1)
+    assert (again.resumed_rows, again.figures["rows"], out.stat().st_mtime_ns) == (300, 300, changed_s)

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from ferryman.cli.feedback_table import render_feedback
 from ferryman.cli.monitor_figures import Rates, figures, percentile
 from ferryman.cli.monitor_view import render_lines, render_screen
 from ferryman.verify.columns import Paint
@@ -146,3 +147,16 @@ def test_words_that_mean_nothing_are_refused(words: list[str]) -> None:
     ended = ferryman("monitor", *words)
     assert ended.returncode == 2
     assert "hint:" in ended.stderr
+
+
+def test_foreign_text_moves_no_cursor() -> None:
+    told = look(104.0, 1400)
+    told["watch"]["alerts"][0]["rule"] = "drift\x1b[2J"
+    shown = figures(look(100.0, 1000), told)
+    version = {"model": "street", "version": "2", "rolling": None, "labels_never_answered": {"bus\x1b[2J": 3}}
+    texts = [
+        "\n".join(drawn(shown)),
+        render_lines(shown, url=URL, trouble="no\x1b[2J"),
+        render_feedback({"taken": 3, "replaced": 0, "feedback": {}, "versions": [version]}, paint=PLAIN),
+    ]
+    assert all("[2J" in text and "\x1b" not in text for text in texts)

@@ -133,10 +133,9 @@ def score(work: Work, settings: ScoreSettings, *, progress: Progress = silent) -
         write_refused(journal)
         _hold_to_share(journal, settings.max_refused, 0)
         figures = figures_of(work.bundle, journal, work.layout, work.source.digest)
-        if work.file is not None:
-            join_parts(journal, work.file)
         write_synced(journal.folder / FIGURES, json.dumps(figures, indent=1) + "\n", journal.unfinished)
         if work.file is not None:
+            join_parts(journal, work.file)  # once the file is there, all is: a kill from here on loses nothing
             drop_parts(journal)
         seconds = time.monotonic() - began_s
         return Scored(figures, work.folder, work.file, seconds, resumed, deaths, losses)

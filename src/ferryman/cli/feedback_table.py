@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ferryman.verify.columns import Cell, Column, Paint, rows
+from ferryman.verify.figures import plain
 
 Json = Mapping[str, Any]  # what the server says
 
@@ -38,7 +39,7 @@ def _columns(versions: list[Json]) -> list[Column]:
 def _strange(versions: list[Json]) -> list[str]:
     return [
         f"{each['model']} {each['version']} never answered: "
-        + ", ".join(f"'{truth}' ({count} times true)" for truth, count in each["labels_never_answered"].items())
+        + ", ".join(f"'{plain(truth)}' ({count} times true)" for truth, count in each["labels_never_answered"].items())
         for each in versions
         if each["labels_never_answered"]
     ]

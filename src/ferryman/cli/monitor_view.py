@@ -34,7 +34,7 @@ def render_screen(shown: Figures | None, *, url: str, trouble: str, width: int, 
 def render_lines(shown: Figures | None, *, url: str, trouble: str) -> str:
     """Give a line for each version, for a log or a pipe."""
     if trouble or shown is None:
-        return f"{_clock(time.time())} {plain(url)}: {trouble or 'no answer yet'}"
+        return f"{_clock(time.time())} {plain(url)}: {plain(trouble) or 'no answer yet'}"
     if not shown["versions"]:
         return f"{_clock(shown['at_s'])} {plain(url)}: nothing is loaded"
     return "\n".join(_line(shown, one) for one in shown["versions"])
@@ -114,9 +114,9 @@ def _alerts(shown: Figures, width: int, paint: Paint) -> list[str]:
     lines = [paint("alerts", "dim")]
     for alert in shown["alerts"]:
         about = f"{_short(alert['model'])} {_short(alert['version'])}".strip() or "the machine"
-        text = f"{alert['state']:<8}  {alert['severity']:<8}  {alert['rule']}  {about}"
+        text = f"{plain(alert['state']):<8}  {plain(alert['severity']):<8}  {plain(alert['rule'])}  {about}"
         style = {"firing": "red", "pending": "yellow"}.get(alert["state"], "green")
-        lines.append(paint(_cut(plain(text) if "\n" in text else text, width), style))
+        lines.append(paint(_cut(text, width), style))
     return lines
 
 

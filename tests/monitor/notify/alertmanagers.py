@@ -26,6 +26,13 @@ class Mailbox:
         self.mails: list[Message] = []
         self.encrypted: list[bool] = []
 
+    async def handle_RCPT(self, _server: Any, _session: Any, envelope: Any, address: str, _options: Any) -> str:
+        """Refuse who is gone."""
+        if address.startswith("gone@"):
+            return "550 no such user"
+        envelope.rcpt_tos.append(address)
+        return "250 taken"
+
     async def handle_DATA(self, _server: Any, session: Any, envelope: Any) -> str:  # aiosmtpd tells no types
         """Keep one mail."""
         self.mails.append(message_from_bytes(envelope.content))

@@ -219,6 +219,19 @@ def test_mail_goes_to_no_server_that_is_not_believed(certificate: Path) -> None:
     assert box.mails == []
 
 
+def test_a_mail_that_some_addresses_refuse_is_not_told_and_others_get_it_once() -> None:
+    with mail_server() as (box, port):
+        mail = receiver({
+            "kind": "email", "host": "127.0.0.1", "port": port, "security": "none", "sender": "a@b.cd",
+            "to": ["gone@b.cd", "here@b.cd"],
+        })  # fmt: skip
+        for _ in range(3):
+            with pytest.raises(Undelivered, match=r"takes no mail for gone@b\.cd$") as caught:
+                mail.send(notice(1))
+            assert caught.value.is_final
+    assert len(box.mails) == 1
+
+
 def test_a_mail_server_that_drips_its_greeting_is_given_up_in_time() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         stop = threading.Event()

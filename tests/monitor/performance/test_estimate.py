@@ -9,7 +9,7 @@ from ferryman.core.proof import Reliability
 from ferryman.monitor.performance.estimate import Estimate, cells, estimate, refute
 from ferryman.monitor.performance.outcome import Outcome, Outcomes, columns_of
 from ferryman.monitor.performance.rolling import roll
-from tests.monitor.performance.making import promise
+from tests.monitor.performance.making import MONTH_S, outcomes, promise
 
 Floats = NDArray[np.float64]
 
@@ -111,7 +111,20 @@ def test_elec2_changes_what_confidences_mean_so_labels_refute_the_estimate(
 ) -> None:
     outcomes, reliability, _ = served
     early, late = part(outcomes, 0, 1000), part(outcomes, 11_000, 12_000)
-    assert refute(early, reliability, effect=7.0) == ""
+    assert refute(early, reliability, effect=7.0, interval_s=MONTH_S) == ""
     assert estimated(np.array([row.confidence for row in late.rows]), reliability).value > 0.9
     assert late.right.mean() < 0.6
-    assert refute(late, reliability, effect=7.0).startswith("labels refute it: of the latest 1000 labelled answers 58")
+    told = refute(late, reliability, effect=7.0, interval_s=MONTH_S)
+    assert told.startswith("labels refute it: of the latest 1000 labelled answers 58")
+
+
+def test_labels_that_agree_refute_no_estimate_however_often_it_is_looked() -> None:
+    rng = np.random.default_rng(2)
+    reliability = Reliability(error=0.0, bins=((0.5, 0.5, 100_000), (0.8, 0.8, 100_000), (1.0, 1.0, 100_000)))
+    refuted = 0
+    for _ in range(20):
+        rows = outcomes(rng.random(10_000) < 0.8, confidence=0.8)
+        ends = range(1000, 10_001, 250)
+        looks = (columns_of(rows[end - 1000 : end]) for end in ends)
+        refuted += any(refute(look, reliability, effect=1.0, interval_s=MONTH_S) for look in looks)
+    assert refuted <= 2  # of 20; at 95 % a look, more than half

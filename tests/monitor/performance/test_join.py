@@ -87,7 +87,8 @@ def test_what_comes_before_its_record_waits_for_it_a_day_and_no_longer(tmp_path:
 
 def test_what_can_t_be_told_of_an_answer_is_counted_by_its_reason(tmp_path: Path) -> None:
     keep(tmp_path, [
-        record("twice"), record("twice"), record("failed", outcome="deadline", columns={}),
+        record("twice"), record("twice", columns={"answer.label": ["bus"]}),
+        record("failed", outcome="deadline", columns={}),
         record("boxes", columns={"answer.label": ["car"], "answer.objects": [2.0]}),
         record("value", columns={"answer.value": [3.0]}),
     ])  # fmt: skip
@@ -188,3 +189,11 @@ def test_another_process_may_hand_over_feedback_beside_the_watch(tmp_path: Path)
     theirs.take([said("r0")], NOW_S)
     theirs.close()
     assert ours.join(NOW_S) == 1
+
+
+def test_a_record_that_a_killed_batch_kept_twice_is_one(tmp_path: Path) -> None:
+    keep(tmp_path, [record("twice", total_s=0.1), record("twice", at_s=BEGUN_S + 60, total_s=0.2)])
+    watch = watch_in(tmp_path)
+    watch.take([said("twice")], NOW_S)
+    watch.join(NOW_S)
+    assert watch.ledger.figures() == {"taken": 1, "joined": 1, "waiting": 0}

@@ -4,8 +4,8 @@ import contextlib
 import hashlib
 import smtplib
 import ssl
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from email.message import EmailMessage
 from email.utils import formatdate
 
@@ -27,19 +27,25 @@ class Mail:
     section: EmailSection
     environment: Mapping[str, str]
     instance: str
+    _have: dict[str, set[str]] = field(default_factory=dict, init=False)  # addresses that took a notice others did not
 
     def send(self, notice: Notice) -> None:
-        """Send it; `Message-ID` is made of the notice's id, so that mailboxes which know ids show it once."""
+        """Send it; `Message-ID` is made of the notice's id, so that mailboxes which know ids show it once.
+
+        Where a server takes it for some addresses only, it raises Undelivered, and the next try is for the others.
+        """
         section = self.section
+        have = self._have.get(notice.id, set())
+        asked = [address for address in section.to if address not in have]
         try:
             with self._connected() as server:
                 if section.user is not None and section.password is not None:
                     server.login(section.user, read_secret(section.password, self.environment))
-                server.send_message(self.message(notice))
+                refused = server.send_message(self.message(notice), to_addrs=asked)
         except smtplib.SMTPAuthenticationError as error:
             raise Undelivered(f"{section.host} refuses the login of {section.user} ({error.smtp_code})") from None
         except smtplib.SMTPRecipientsRefused as error:
-            raise Undelivered(f"{section.host} takes no mail for {', '.join(error.recipients)}") from None
+            raise self._not_for(error.recipients, is_final=bool(have)) from None
         except smtplib.SMTPResponseException as error:
             raise Undelivered(f"{section.host} answers {error.smtp_code}") from None
         except ssl.SSLCertVerificationError as error:
@@ -47,6 +53,14 @@ class Mail:
         except (OSError, smtplib.SMTPException) as error:
             said = "no answer in time" if isinstance(error, TimeoutError) else type(error).__name__
             raise Undelivered(f"{section.host} can't be reached: {said}") from None
+        self._have.clear()  # of the latest notice only
+        if refused:
+            self._have[notice.id] = {*have, *asked} - set(refused)
+            raise self._not_for(refused, is_final=True)
+
+    def _not_for(self, addresses: Iterable[str], *, is_final: bool) -> Undelivered:
+        """Name who is refused; it is final, after some tries, where others have it: they must get the next ones."""
+        return Undelivered(f"{self.section.host} takes no mail for {', '.join(addresses)}", is_final=is_final)
 
     def message(self, notice: Notice) -> EmailMessage:
         """Give the mail; what comes from a model's name can't make a header of its own."""

@@ -16,7 +16,7 @@ from ferryman.core.proof import Reliability
 from ferryman.monitor.performance.intervals import quantile
 from ferryman.monitor.performance.metrics import LEAST
 from ferryman.monitor.performance.outcome import Outcomes
-from ferryman.monitor.performance.rolling import rounded
+from ferryman.monitor.performance.rolling import rounded, tail
 
 Floats = NDArray[np.float64]
 
@@ -45,12 +45,14 @@ class Estimate:
         return {key: rounded(value) for key, value in asdict(self).items()}
 
 
-def estimate(confidences: Floats, counts: Floats, reliability: Reliability, *, effect: float = 1.0) -> Estimate | None:
+def estimate(
+    confidences: Floats, counts: Floats, reliability: Reliability, *, effect: float = 1.0, z: float = _Z95
+) -> Estimate | None:
     """Estimate from confidences [N], each of which came `counts` [N] times; None without any.
 
     The proof's bins become a map that rises with the confidence (pool adjacent violators; Ayer et al. 1955), linear
     between their means. A proof without bins has its calibration error added to both ends of the interval. `effect`
-    neighbours are worth one answer, as far as labels told.
+    neighbours are worth one answer, as far as labels told. `z` is the standard normal's quantile of the interval.
     """
     known = np.isfinite(confidences) & (counts > 0)
     values, weights = np.clip(confidences[known], 0.0, 1.0), counts[known] / max(float(counts[known].sum()), 1.0)
@@ -59,7 +61,7 @@ def estimate(confidences: Floats, counts: Floats, reliability: Reliability, *, e
         return None
     if not reliability.bins:
         mean = float(weights @ values)
-        half = reliability.error + _Z95 * math.sqrt(effect * float(weights @ (values * (1 - values))) / count)
+        half = reliability.error + z * math.sqrt(effect * float(weights @ (values * (1 - values))) / count)
         return Estimate(mean, max(0.0, mean - half), min(1.0, mean + half), count, 0.0)
     centres, shares, sizes = _rising(reliability)
     part = _parts(values, centres)  # [N, bins]: how much of each bin is in the figure of a confidence
@@ -68,25 +70,30 @@ def estimate(confidences: Floats, counts: Floats, reliability: Reliability, *, e
     doubtful = (shares * sizes + 1) / (sizes + 2)  # 0 of 3 is not known to be never
     learnt = float(((weights @ part) ** 2 * doubtful * (1 - doubtful) / sizes).sum())
     drawn = effect * float(weights @ (told * (1 - told))) / count
-    half = _Z95 * math.sqrt(learnt + drawn)
+    half = z * math.sqrt(learnt + drawn)
     seen = [centre for centre, _, _ in reliability.bins]
     beyond = float(weights @ ((values < min(seen) - _BEYOND) | (values > max(seen) + _BEYOND)))
     return Estimate(share, max(0.0, share - half), min(1.0, share + half), count, beyond)
 
 
-def refute(outcomes: Outcomes, reliability: Reliability, *, effect: float) -> str:
-    """Say by which labels confidences no longer tell what is right, beyond doubt; "" where labels agree, or are few."""
+def refute(outcomes: Outcomes, reliability: Reliability, *, effect: float, interval_s: float) -> str:
+    """Say by which labels confidences no longer tell what is right, beyond doubt; "" where labels agree, or are few.
+
+    It is looked at all the time: the doubt is such that labels which agree are refuted once in `interval_s` or rarer.
+    """
     latest = outcomes.last(_REFUTED_BY)
     given = np.asarray([math.nan if row.confidence is None else row.confidence for row in latest.rows], np.float64)
     known = np.isfinite(given) & ~np.isnan(latest.right)
     if known.sum() < LEAST:
         return ""
-    expected = estimate(given[known], np.ones(int(known.sum())), reliability, effect=effect)
+    count = int(known.sum())
+    z = quantile(1 - tail(outcomes, count, interval_s) / 2)
+    expected = estimate(given[known], np.ones(count), reliability, effect=effect, z=z)
     share = float(latest.right[known].mean())
     if expected is None or expected.low <= share <= expected.high:
         return ""
     return (
-        f"labels refute it: of the latest {int(known.sum())} labelled answers {share:.1%} were right, where their "
+        f"labels refute it: of the latest {count} labelled answers {share:.1%} were right, where their "
         f"confidences let expect {expected.value:.1%} ({expected.low:.1%} to {expected.high:.1%})"
     )
 

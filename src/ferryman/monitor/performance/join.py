@@ -65,9 +65,16 @@ def confidences(records: Path, since_s: float) -> Mapping[tuple[str, str], tuple
 def _meet(feedback: Feedback, rows: Sequence[Mapping[str, Any]]) -> list[Outcome] | str:  # rows of records
     if not rows:
         return "no_such_item"
+    rows = list({_answer(row): row for row in rows}.values())
     versions = {(row["model"], row["version"]) for row in rows}
     if len(versions) < len(rows):
         return "ambiguous"
     met = [meet(feedback, row) for row in rows]
     outcomes = [each for each in met if isinstance(each, Outcome)]
     return outcomes or next(each for each in met if isinstance(each, str))
+
+
+def _answer(row: Mapping[str, Any]) -> str:  # a row of the table `records`
+    """Give all that a row says but when, and how fast: a batch that was killed keeps some records twice."""
+    said = {name: value for name, value in row.items() if name[:2] in ("s_", "c_")}
+    return repr((row["model"], row["version"], row["transport"], row["outcome"], said))

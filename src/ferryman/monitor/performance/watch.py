@@ -179,7 +179,8 @@ class PerformanceWatch:
         slices = slice_up(outcomes, known.baseline, effect=rolling.effect) if rolling is not None else []
         found, why_not = self._estimates.get(key), _why_not(known)
         if found is not None and rolling is not None and known.promise is not None and known.promise.reliability:
-            why_not = refute(outcomes, known.promise.reliability, effect=rolling.effect)
+            promise = known.promise
+            why_not = refute(outcomes, promise.reliability, effect=rolling.effect, interval_s=promise.interval_s)
         return Standing(
             *key,
             rolling=rolling,
