@@ -1,4 +1,4 @@
-"""Records of requests: asked, written elsewhere, checked; `folder` is a server's (`--monitor`) or that of its records."""
+"""Records of requests: asked, written elsewhere, checked. A folder is a server's (`--monitor`), or its records'."""
 
 from collections.abc import Sequence
 from pathlib import Path

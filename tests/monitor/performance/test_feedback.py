@@ -33,7 +33,7 @@ def test_a_row_is_read_by_its_keys(row: dict[str, Any], read: list[Feedback]) ->
     ("row", "said"),
     [
         ("a", "row 1 is no object"),
-        ({"truth": 1}, "row 1: 'id' must be the request's id, not missing"),
+        ({"truth": 1}, "row 1: 'id' must be the request's id (1 to 1024 characters), not missing"),
         ({"id": "a"}, "row 1: one of 'truth', 'right', 'objects' is needed, not none"),
         ({"id": "a", "truth": 1, "right": True}, "not 'truth' and 'right'"),
         ({"id": "a", "lable": "car"}, "row 1: unknown key 'lable'"),

@@ -182,7 +182,8 @@ def test_a_journal_that_is_opened_while_another_is_synced_is_not_sealed(
     kept.keeper.add([record(1)])
     if is_idle:
         kept.seal()
-    step, opened = Sealer.step, []
+    step = Sealer.step
+    opened: list[bool] = []
 
     def add_first(sealer: Sealer, open_from: int, passed_s: float) -> list[Path]:
         if not opened:  # as the thread that answers may, once `tick` has let go of the lock

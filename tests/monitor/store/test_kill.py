@@ -61,4 +61,5 @@ def _count_copies(folder: Path) -> list[tuple[int, int]]:
     files = [str(path) for path in folder.rglob("*.parquet")]
     if not files:
         return []
-    return duckdb.read_parquet(files).aggregate("count(*), count(DISTINCT id)").fetchall()
+    counted: list[tuple[int, int]] = duckdb.read_parquet(files).aggregate("count(*), count(DISTINCT id)").fetchall()
+    return counted

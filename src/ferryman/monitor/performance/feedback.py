@@ -90,7 +90,7 @@ def _identity(value: Any, where: str) -> str:  # JSON
     if not _is_text(value):
         wanted = f"the request's id (1 to {_MOST_CHARACTERS} characters)"
         raise InputError(f"{where}: 'id' must be {wanted}, not {_said(value)}", hint=_FORM)
-    return value
+    return str(value)
 
 
 def _place(value: Any, where: str) -> int:  # JSON

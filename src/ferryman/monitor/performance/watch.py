@@ -178,8 +178,8 @@ class PerformanceWatch:
         rolling = roll(outcomes, known.promise)
         slices = slice_up(outcomes, known.baseline, effect=rolling.effect) if rolling is not None else []
         found, why_not = self._estimates.get(key), _why_not(known)
-        if found is not None and rolling is not None and known.promise is not None and known.promise.reliability:
-            promise = known.promise
+        promise = known.promise
+        if found is not None and rolling is not None and promise is not None and promise.reliability is not None:
             why_not = refute(outcomes, promise.reliability, effect=rolling.effect, interval_s=promise.interval_s)
         return Standing(
             *key,
