@@ -39,7 +39,7 @@ def test_a_share_that_was_small_grows_when_there_is_time_again() -> None:
 
 def test_however_little_is_looked_into_it_is_never_nothing_for_long() -> None:
     sampler = Sampler(0.03, share=0.0)
-    drawn = [second for second in range(60) if sampler.draw(float(second))]
+    drawn = [tenth for tenth in range(60) if sampler.draw(tenth / 10)]
     assert drawn == [0, 10, 20, 30, 40, 50]
 
 

@@ -48,7 +48,6 @@ class House:
         self.figures: Sequence[Mapping[str, Any]] = ()  # JSON: what the front counts of each version
         self.looking_s = 0.0  # CPU time that workers say they took to look
         self.taking_s = 0.0  # CPU time that records and their comparison took here
-        self.sealing_s = 0.0  # CPU time that the store took beside
         self.lost: Counter[str] = Counter()
         self._lost_outside: Counter[str] = Counter()
         self._clock = clock
@@ -133,9 +132,7 @@ class House:
     def tidy(self) -> None:
         """Seal records, delete old ones, join feedback; may take seconds, and be called beside everything else."""
         if self._keeper is not None:
-            began_s = time.thread_time()
             self._keeper.tick()
-            self.sealing_s += time.thread_time() - began_s
         if self._performance is not None:
             self._performance.step(dict(self._known), self._clock())
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 _LEAST = 1e-4  # of the calls: what is cheaper some day must be found out
 _CALM = 0.5  # how much of a step that is due is taken: figures of one second are noisy
-_LONGEST_S = 10.0  # without a look, however busy the server is
+_LONGEST_S = 1.0  # without a look, whatever one costs: a quiet server must not be blind
 _LEAST_CPU_S = 0.25
 _SEEN = 0.75  # of what watching costs: what it takes of caches and of the loop can't be timed
 _GROWTH = 3.0
