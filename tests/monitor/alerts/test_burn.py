@@ -131,3 +131,18 @@ def test_silence_with_a_limit_needs_no_learning() -> None:
     assert watch.firing() == {"silence"}
     watch.run(300, ok=1)
     assert watch.notices[-1].status == "resolved"
+
+
+def test_no_request_while_no_server_was_there_is_no_silence() -> None:
+    watch = Watching(monitor={"rules": {"silence": {"limit": 600}}})
+    watch.run(100, ok=1)
+    watch.now_s += 7200
+    watch.restart()
+    watch.run(500)
+    assert watch.firing() == set()
+    watch.run(200)
+    assert watch.firing() == {"silence"}
+    watch.now_s += 7200
+    watch.restart()
+    watch.run(10)
+    assert watch.firing() == {"silence"}, "it was silent before, and still is"

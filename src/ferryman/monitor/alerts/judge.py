@@ -49,6 +49,7 @@ class Knowledge:
         self._histories: dict[tuple[str, str], History] = {}
         self._seen_s: dict[tuple[str, str], float] = {}
         self._usual: dict[str, Usual] = {}
+        self._silent: set[str] = set()  # models of which there is silence
 
     def learn(self, facts: Sequence[Fact], elapsed_s: float) -> None:
         """Take facts as they are now."""
@@ -140,6 +141,7 @@ class Knowledge:
         if limit_s is None or usual.last_s is None:
             return Verdict(rule, False)
         pause_s = usual.pause_s(elapsed_s)
+        (self._silent.add if pause_s > limit_s else self._silent.discard)(model)
         return Verdict(rule, pause_s > limit_s, pause_s, limit_s)
 
     def save(self) -> dict[str, Any]:  # JSON
@@ -147,6 +149,7 @@ class Knowledge:
         return {
             "histories": [[*key, history.save()] for key, history in self._histories.items()],
             "usual": {model: usual.save() for model, usual in self._usual.items()},
+            "silent": sorted(self._silent),
         }
 
     def restore(self, stored: Mapping[str, Any], elapsed_s: float) -> None:
@@ -155,6 +158,10 @@ class Knowledge:
             self._histories[model, version] = History.restore(history)
             self._seen_s[model, version] = elapsed_s
         self._usual = {model: Usual.restore(usual) for model, usual in stored["usual"].items()}
+        self._silent = set(stored.get("silent", ()))
+        for model, usual in self._usual.items():
+            if usual.last_s is not None and model not in self._silent:
+                usual.last_s = elapsed_s  # nobody could ask while no server was there
 
 
 def span(seconds: float) -> str:

@@ -293,6 +293,7 @@ class House:
             try:
                 (self._folder / "alerts").mkdir(parents=True, exist_ok=True)
                 self._desk = AlertDesk(self._folder / "alerts", section, os.environ)
+                self._logged = [_said(alert) for alert in self.alerts()]  # before a restart
                 return
             except (OSError, FerrymanError) as error:
                 _log.error("alerts are not remembered over a restart: %s", error)
@@ -310,7 +311,7 @@ class House:
     def _log_alerts(self) -> None:
         """Say once of each alert that it fires, or no longer does."""
         for alert in self.alerts():
-            known = (alert["id"], alert["episode"], alert["state"])
+            known = _said(alert)
             if alert["state"] in ("firing", "resolved") and known not in self._logged:
                 _log.warning("alert %s %s: %s", alert["rule"], alert["state"], alert["summary"])
                 self.diary.alerted(alert)
@@ -338,3 +339,7 @@ class House:
         moved = "; ".join(each.text for each in change.signals[:3])
         _log.warning("model '%s' version %s: drift %s: %s", *key, change.kind, moved)
         self.diary.drifted(key, change)
+
+
+def _said(alert: Mapping[str, Any]) -> tuple[str, int, str]:  # JSON
+    return alert["id"], alert["episode"], alert["state"]
