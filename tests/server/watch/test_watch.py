@@ -1,6 +1,7 @@
 import json
 import os
 import signal
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from http.client import HTTPConnection
@@ -9,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from ferryman.monitor.report.diary import read_events
 from ferryman.monitor.store.payloads import payloads
 from ferryman.monitor.store.query import counts, latest
 from tests.server.running import Running, read_answer, running, wait_until
@@ -135,11 +137,16 @@ def test_drift_is_remembered_over_a_restart(tmp_path: Path) -> None:
     kept = tmp_path / "kept"
     with watched(tmp_path, monitor=kept) as server:
         send(server, make_rows(800, seed=3, shift=1.5))
-        wait_until(lambda: ask(server, "/v1/monitor/drift")[1][0]["drifted"])
+        wait_until(lambda: [alert["state"] for alert in ask(server, "/v1/monitor/alerts")[1]] == ["firing"])
         server.stop()
     with watched(tmp_path / "again", monitor=kept) as server:
         [drift] = ask(server, "/v1/monitor/drift")[1]
         assert (drift["drifted"], drift["rows"]) == (True, 800)
+        wait_until(lambda: [alert["state"] for alert in ask(server, "/v1/monitor/alerts")[1]] == ["firing"])
+        time.sleep(2.5)  # turns of the watch, in which it would be told again
+        server.stop()
+    alerts = [(event["rule"], event["state"]) for event in read_events(kept / "diary") if event["kind"] == "alert"]
+    assert alerts == [("drift", "firing")]
 
 
 def test_an_alert_says_that_a_model_is_down_though_nothing_of_it_answers(tmp_path: Path) -> None:
