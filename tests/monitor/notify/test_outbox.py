@@ -78,7 +78,9 @@ def test_notices_are_told_in_order_and_once(tmp_path: Path) -> None:
     assert told.ids == ids
 
 
-def test_a_receiver_that_is_down_for_an_hour_gets_all_and_is_not_hammered(tmp_path: Path) -> None:
+def test_a_receiver_that_is_down_for_an_hour_gets_all_and_is_not_hammered(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     told, now_s = Told(), 0.0
     told.error = Undelivered("down")
     lane = Lane(tmp_path, told)
@@ -94,6 +96,7 @@ def test_a_receiver_that_is_down_for_an_hour_gets_all_and_is_not_hammered(tmp_pa
     drain(lane, now_s + 300)
     assert told.ids == list(dict.fromkeys(ids))
     assert lane.figures.last_error == ""
+    assert [line.getMessage().partition(": ")[2] for line in caplog.records] == ["down"], "said once"
 
 
 def test_waits_differ_from_lane_to_lane_and_grow(tmp_path: Path) -> None:

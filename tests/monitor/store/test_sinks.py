@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 
-from ferryman.core.errors import UserError
 from ferryman.core.recording import CloudEventsSink, DirectorySink
 from ferryman.monitor.store.layout import SPOOL, sealed_files, segments
 from ferryman.monitor.store.query import latest
@@ -156,13 +155,26 @@ def test_journals_that_every_sink_has_are_deleted(keep: KeepIn, receiver: Receiv
 
 def test_a_token_comes_from_the_environment_and_is_not_shown(tmp_path: Path, receiver: Receiver) -> None:
     section = cloudevents(receiver, token="env:SITE_TOKEN")
-    with pytest.raises(UserError, match="SITE_TOKEN is not set"):
-        Deliveries(tmp_path, section, Tally(), environ=lambda _name: None)
     (tmp_path / "sinks").mkdir()
     (tmp_path / "journal").mkdir()
     deliveries = Deliveries(tmp_path, section, Tally(), environ={"SITE_TOKEN": "s3cret"}.get)
     assert "s3cret" not in repr(deliveries.figures())
     deliveries.close()
+
+
+@pytest.mark.parametrize("wrong", ["", "s3\x07cret"])
+def test_a_sink_without_its_secret_is_down_and_loses_nothing(
+    keep: KeepIn, receiver: Receiver, monkeypatch: pytest.MonkeyPatch, wrong: str
+) -> None:
+    monkeypatch.setenv("SITE_TOKEN", wrong)
+    kept = keep(sinks=cloudevents(receiver, token="env:SITE_TOKEN"))
+    kept.keeper.add([record(1)])
+    wait_for(lambda: "SITE_TOKEN" in figures(kept)["waits"])
+    assert "s3" not in figures(kept)["waits"]
+    assert len(latest(kept.folder, 20).rows) == 1
+    monkeypatch.setenv("SITE_TOKEN", "s3cret\n")
+    wait_for(lambda: len(receiver.events) == 1)
+    assert receiver.requests[0]["authorization"] == "Bearer s3cret"
 
 
 def test_a_token_is_sent_as_a_bearer(keep: KeepIn, receiver: Receiver, tmp_path: Path) -> None:

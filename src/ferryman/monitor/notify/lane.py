@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import logging
 import math
 import os
 import random
@@ -20,6 +21,7 @@ _FIRST_WAIT_S, _LONGEST_WAIT_S = 1.0, 300.0
 _FINAL_TRIES = 3
 _DIGITS = 12
 _WAITING, _SENT, _REFUSED, _DAMAGED = ".json", ".sent", ".refused", ".damaged"
+_log = logging.getLogger("ferryman.watch")
 
 
 @dataclass(slots=True)
@@ -135,6 +137,8 @@ class Lane:
         with self._lock:
             self._tries += 1
             self.figures.failed_tries += 1
+            if str(error) != self.figures.last_error:
+                _log.warning("receiver '%s' has not been told yet: %s", self._folder.name, error)
             self.figures.last_error = str(error)
             if waiting is None:
                 self._forget(notice)  # the next one comes by itself

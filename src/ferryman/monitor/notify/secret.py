@@ -13,7 +13,7 @@ def read_secret(named: str, environment: Mapping[str, str]) -> str:
     """Give what a name stands for, read now, as files may be replaced; raises Undelivered that names the place."""
     source, _, place = named.partition(":")
     if source == "env":
-        value = environment.get(place, "")
+        value = environment.get(place, "").strip()
         if not value:
             raise Undelivered(f"the environment variable {place} is not set")
     else:

@@ -1,5 +1,6 @@
 """The one writer of a folder of records: a kill loses nothing that was added, and a full disk raises nothing."""
 
+import contextlib
 import errno
 import os
 import shutil
@@ -195,8 +196,9 @@ class RecordKeeper:
             self._tally.count("disk_error")
         for sealed in sealed_files(self.folder):
             if not _looks_whole(sealed.path):
-                sealed.path.replace(self.folder / DAMAGED / f"{sealed.path.stem}.truncated.parquet")
                 self._tally.count("damaged_files")
+                with contextlib.suppress(OSError):  # read-only by now: readers leave it out by its CRC-32, too
+                    sealed.path.replace(self.folder / DAMAGED / f"{sealed.path.stem}.truncated.parquet")
 
     def _make_places(self) -> None:
         for place in (JOURNAL, SEALED, SPOOL, DAMAGED, PAYLOADS, SINKS, UNFINISHED):

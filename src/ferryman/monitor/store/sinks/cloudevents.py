@@ -21,6 +21,7 @@ class CloudEventsSink:
         parts = urlsplit(section.url)
         self._path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
         self._host, self._port, self._is_tls = parts.hostname or "", parts.port, parts.scheme == "https"
+        self._where = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"  # a query may hold a key
         self._connection: http.client.HTTPConnection | None = None
 
     def send(self, events: Sequence[Event]) -> int:
@@ -63,12 +64,12 @@ class CloudEventsSink:
                 pass
         except (OSError, http.client.HTTPException) as error:
             self.close()
-            raise SinkDown(f"{self._section.url}: {error or type(error).__name__}") from None
+            raise SinkDown(f"{self._where}: {error or type(error).__name__}") from None
         if answer.will_close:
             self.close()
         if 200 <= answer.status < 300 or (400 <= answer.status < 500 and answer.status not in _AGAIN):
             return answer.status
-        raise SinkDown(f"{self._section.url} answers {answer.status} {answer.reason}")
+        raise SinkDown(f"{self._where} answers {answer.status} {answer.reason}")
 
     def _connect(self) -> http.client.HTTPConnection:
         timeout_s = self._section.timeout_s

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 
 from ferryman.core.recording import CloudEventsSink, DirectorySink, KafkaSink, ObjectsSink, SinkSection
@@ -12,6 +13,7 @@ from ferryman.monitor.store.sinks.directory import DirectorySink as Directory
 from ferryman.monitor.store.sinks.event_delivery import EventDelivery
 from ferryman.monitor.store.sinks.file_delivery import FileDelivery
 from ferryman.monitor.store.sinks.kafka import KafkaSink as Kafka
+from ferryman.monitor.store.sinks.late import LateEvents, LateFiles
 from ferryman.monitor.store.sinks.objects import ObjectsSink as Objects
 from ferryman.monitor.store.sinks.protocol import EventSink, FileSink, read_secret
 from ferryman.monitor.store.tally import Tally
@@ -31,19 +33,19 @@ class Deliveries:
         environ: Environ = os.environ.get,
         first_wait_s: float = FIRST_WAIT_S,
     ) -> None:
-        """Open every sink; raises UserError or MissingExtra for one that can't be as its settings say."""
+        """Start every sink's thread; one that can't be as its settings say is down, and says why, until it can."""
         self._folder = folder
         self._events: list[EventDelivery] = []
         self._files: list[FileDelivery] = []
         for name, section in sections.items():
             max_bytes = section.max_mb * 10**6
             if isinstance(section, CloudEventsSink | KafkaSink):
-                taker = _open_for_events(section, environ)
+                taker = LateEvents(partial(_open_for_events, section, environ))
                 self._events.append(
                     EventDelivery(folder, name, tally, taker, max_bytes=max_bytes, first_wait_s=first_wait_s)
                 )
             else:
-                store = _open_for_files(section, environ)
+                store = LateFiles(partial(_open_for_files, section, environ))
                 self._files.append(
                     FileDelivery(folder, name, tally, store, max_bytes=max_bytes, first_wait_s=first_wait_s)
                 )

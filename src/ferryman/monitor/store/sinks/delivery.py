@@ -1,6 +1,7 @@
 """Bring what waits to one sink: in its own thread, again after a failure, at least once, up to a bound."""
 
 import contextlib
+import logging
 import random
 import threading
 from pathlib import Path
@@ -11,6 +12,7 @@ from ferryman.monitor.store.tally import Tally
 
 FIRST_WAIT_S, LONGEST_WAIT_S = 1.0, 60.0
 _LOOK_S = 1.0
+_log = logging.getLogger("ferryman.watch")
 
 
 class Delivery(threading.Thread):
@@ -52,10 +54,14 @@ class Delivery(threading.Thread):
             except Exception as error:  # noqa: BLE001 - the thread's boundary: a sink's fault stops nothing else
                 self.failures += 1
                 told = str(error) if isinstance(error, SinkDown) else f"{type(error).__name__}: {error}"
+                if not self.waits:
+                    _log.warning("records wait for sink '%s': %s", self.sink_name, told[:500])
                 self.waits = told[:500]
                 wait_s = min(max(2 * wait_s, self._first_wait_s), LONGEST_WAIT_S)
                 self._pause(wait_s * random.uniform(0.5, 1.0))  # noqa: S311 - no secret
                 continue
+            if self.waits:
+                _log.warning("sink '%s' takes records again", self.sink_name)
             self.waits, wait_s = "", 0.0
             if not is_moving:
                 self._awake.wait(_LOOK_S)

@@ -47,11 +47,16 @@ def read_secret(told: str, environ: Callable[[str], str | None]) -> str:
         value = environ(where)
         if not value:
             raise UserError(f"a sink's secret is missing: {where} is not set", hint=f"set the variable {where}")
-        return value
-    if kind != "file":
+    elif kind == "file":
+        try:
+            with Path(where).open(encoding="utf-8") as opened:
+                value = opened.read(_MOST_SECRET_BYTES)
+        except (OSError, UnicodeDecodeError) as error:
+            words = type(error).__name__ if isinstance(error, UnicodeDecodeError) else error.strerror
+            raise UserError(f"a sink's secret can't be read: {where}: {words}", hint="name a file of text") from None
+    else:
         return told
-    try:
-        with Path(where).open(encoding="utf-8") as opened:
-            return opened.read(_MOST_SECRET_BYTES).strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"a sink's secret can't be read: {where}: {error}", hint="name a file that is there") from None
+    value = value.strip()  # secrets that were put into a file or a variable often end with a new line
+    if not value.isprintable():
+        raise UserError(f"what {told} holds has signs in it that no header can carry", hint="write it anew")
+    return value
