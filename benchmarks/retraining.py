@@ -192,17 +192,19 @@ def _served(folder: Path, admin_url: str) -> Iterator[str]:
         sys.executable, "-m", "ferryman", "serve", str(folder / "models"), "--port", "0", "--admin-port", port,
         "--monitor", str(folder / "kept"), "--state", str(folder / "state"), "--access-log", "off", "--json",
     ]  # fmt: skip
-    with (folder / "server.log").open("w") as log:
-        process = subprocess.Popen(program, stdout=subprocess.PIPE, stderr=log, text=True)
-    try:
-        line = process.stdout.readline() if process.stdout is not None else ""
-        admin = Admin(admin_url)
-        while not _answers(admin):
-            time.sleep(0.1)
-        yield str(json.loads(line)["url"])
-    finally:
-        process.terminate()
-        process.wait(30)
+    with (
+        (folder / "server.log").open("w") as log,
+        subprocess.Popen(program, stdout=subprocess.PIPE, stderr=log, text=True) as process,
+    ):
+        try:
+            line = process.stdout.readline() if process.stdout is not None else ""
+            admin = Admin(admin_url)
+            while not _answers(admin):
+                time.sleep(0.1)
+            yield str(json.loads(line)["url"])
+        finally:
+            process.terminate()
+            process.wait(30)
 
 
 def _answers(admin: Admin) -> bool:
