@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from ferryman.core._cgroup import cpu_quota, memory_limit_bytes, whole_cores
+from ferryman.core.cgroup import cpu_quota, memory_limit_bytes, whole_cores
 from ferryman.core.runtime import available_cores
 
 

@@ -74,6 +74,7 @@ def _version(
     if before is not None:
         outcomes.subtract(before["outcomes"])
         counts = [count - old for count, old in zip(counts, before["latency"]["counts"], strict=True)]
+    cpu_s = now["cpu_s"] - (before["cpu_s"] if before is not None else 0.0)
     came, failed = outcomes.total(), sum(outcomes[fault] for fault in FAULTS)
     if min([came, *counts]) < 0:  # it began to count anew
         came, failed, counts, passed_s = 0, 0, [], 0.0
@@ -92,6 +93,7 @@ def _version(
         "promised_p99_s": now["promised_p99_s"],
         "waiting": now["waiting"],
         "in_flight": now["in_flight"],
+        "cpu_s_a_request": cpu_s / came if came and passed_s > 0 and cpu_s >= 0 else None,
         "memory_bytes": sum(now["worker_bytes"]),
         "drifted": brief.get("drifted"),
         "threshold": brief.get("threshold"),

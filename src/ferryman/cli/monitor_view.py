@@ -58,7 +58,23 @@ def _machine(shown: Figures) -> str:
         parts.append(f"disk {machine['disk_free']:.0%} free")
     if machine.get("temperature_c") is not None:
         parts.append(f"{machine['temperature_c']:.0f} °C")
+    if machine.get("slowed"):
+        parts.append("SLOWED DOWN by heat or power")
+    if machine.get("quota_used_up"):
+        parts.append(f"CPU limit used up {machine['quota_used_up']:.0%}")
+    parts += [_gpu(gpu) for gpu in machine.get("gpus", ())]
     return "  ".join(parts)
+
+
+def _gpu(gpu: Figures) -> str:
+    known = [f"GPU {gpu['number']}"]
+    if gpu["busy"] is not None:
+        known.append(f"{gpu['busy']:.0%}")
+    if gpu["used_bytes"] is not None:
+        known.append(_mb(gpu["used_bytes"]))
+    if gpu["temperature_c"] is not None:
+        known.append(f"{gpu['temperature_c']:.0f} °C")
+    return " ".join(known)
 
 
 def _versions(shown: Figures, width: int, paint: Paint) -> list[str]:
@@ -87,6 +103,7 @@ def _versions(shown: Figures, width: int, paint: Paint) -> list[str]:
         column("p99 ms", [(_ms(one["p99_s"]), style) for one, style in zip(versions, late, strict=True)]),
         column("waiting", [(str(one["waiting"]), "yellow" if one["waiting"] else "") for one in versions], 4),
         column("at work", [(str(one["in_flight"]), "") for one in versions], 6),
+        column("CPU ms", [(_ms(one["cpu_s_a_request"]), "") for one in versions], 7),
         column("memory", [(_mb(one["memory_bytes"]), "") for one in versions], 5),
     ]
     kept, _ = fit(columns, width)

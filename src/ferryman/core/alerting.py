@@ -19,7 +19,7 @@ from ferryman.core.receivers import (
 
 RuleName = Literal[
     "errors", "errors-slow", "latency", "latency-slow", "down", "golden", "drift", "performance", "memory", "disk",
-    "temperature", "silence", "records", "actions",
+    "temperature", "slowed", "quota", "silence", "records", "actions",
 ]  # fmt: skip
 """What may be alerted of. `-slow` ones burn the error budget slowly, and are not urgent."""
 

@@ -4,7 +4,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from ferryman.core._cgroup import memory_limit_bytes
+from ferryman.core.cgroup import memory_limit_bytes
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,8 +5,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Protocol, runtime_checkable
 
-from ferryman.core._cgroup import cpu_quota, whole_cores
 from ferryman.core.artifact import Artifact
+from ferryman.core.cgroup import cpu_quota, whole_cores
 from ferryman.core.signature import Array, Signature, Tensors
 
 

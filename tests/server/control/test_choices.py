@@ -94,7 +94,7 @@ def test_a_choice_that_cannot_be_kept_leaves_all_as_it_was(tmp_path: Path) -> No
     repository, folder = tmp_path / "repository", tmp_path / "state"
     for version in ("1", "2"):
         shelve(repository, version, float(version))
-    (folder / "state.json.partial").mkdir(parents=True)  # stands for whatever is in the way
+    (folder / ".state.json.new").mkdir(parents=True)  # stands for whatever is in the way
 
     async def story() -> None:
         async with house([repository], State(folder)) as one:

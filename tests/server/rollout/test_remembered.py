@@ -17,7 +17,7 @@ async def test_the_active_version_is_remembered_from_the_start_so_that_a_restart
 
 async def test_a_rollout_that_can_not_be_remembered_is_not_started(tmp_path: Path) -> None:
     house = await opened(tmp_path)
-    (tmp_path / "state" / "state.json.partial").mkdir()
+    (tmp_path / "state" / ".state.json.new").mkdir()
     with pytest.raises(StateNotWritten):
         await house.rollouts.start("affine", "2", CANARY)
     assert house.rollouts.status() == []
@@ -108,14 +108,14 @@ async def test_a_rollback_does_not_wait_for_a_disk_that_is_full(
     await house.rollouts.start("affine", "2", CANARY)
     await house.until("canary")
     await house.saved()
-    (tmp_path / "state" / "state.json.partial").mkdir()
+    (tmp_path / "state" / ".state.json.new").mkdir()
     house.shop.ill["2"] = Health(golden_ok=False)
     await house.rollouts.tick()
     await house.rollouts.tick()
     assert house.phase == "rolled back"
     assert await house.ask(100) == {"1": 100}
     assert caplog.text.count("can't be remembered") == 1
-    (tmp_path / "state" / "state.json.partial").rmdir()
+    (tmp_path / "state" / ".state.json.new").rmdir()
     await house.rollouts.tick()
     assert house.memory.get("rollouts")["affine"]["phase"] == "rolled back"
 
@@ -125,7 +125,7 @@ async def test_a_promotion_that_can_not_be_remembered_does_not_happen(tmp_path: 
     await house.rollouts.start("affine", "2", CANARY)
     await house.until("canary")
     await house.saved()
-    (tmp_path / "state" / "state.json.partial").mkdir()
+    (tmp_path / "state" / ".state.json.new").mkdir()
     with pytest.raises(NotReady, match="can't be promoted"):
         await house.rollouts.promote("affine")
     assert (house.phase, house.status["active"], house.status["is_paused"]) == ("canary", "1", True)

@@ -108,11 +108,11 @@ async def test_a_full_disk_leaves_the_old_state_and_is_told(tmp_path: Path) -> N
 
 
 async def test_a_disk_with_room_again_is_written_again(tmp_path: Path) -> None:
-    (tmp_path / "state.json.partial").mkdir()  # stands for whatever is in the way
+    (tmp_path / ".state.json.new").mkdir()  # stands for whatever is in the way
     state = State(tmp_path)
     with pytest.raises(StateNotWritten):
         await state.put("active", 1)
-    (tmp_path / "state.json.partial").rmdir()
+    (tmp_path / ".state.json.new").rmdir()
     await state.put("active", 1)
     assert State(tmp_path).get("active") == 1
 

@@ -3,7 +3,10 @@
 from dataclasses import dataclass
 from typing import Literal
 
-Kind = Literal["golden", "ready", "drift", "performance", "memory", "disk", "temperature", "records_lost", "actions"]
+Kind = Literal[
+    "golden", "ready", "drift", "performance", "memory", "disk", "temperature", "slowed", "quota", "records_lost",
+    "actions",
+]  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,8 +30,9 @@ class Reading:
 
     By kind: `golden`, `ready`, `drift` and `actions` (1: a person must look) are 1 or 0; `performance` is the least
     drop of the metric that its interval leaves possible; `memory` the bytes of the largest worker; `disk` the share
-    that is free; `temperature` degrees Celsius; `records_lost` a count since the start. `detail` says more, in words,
-    for those who are told.
+    that is free; `temperature` degrees Celsius; `slowed` 1 where heat or the power supply slow processors or a GPU
+    down; `quota` the share of the time in which a container's CPU limit was used up; `records_lost` a count since the
+    start. `detail` says more, in words, for those who are told.
     """
 
     kind: Kind

@@ -9,6 +9,7 @@ from ferryman.core.receivers import Severity
 
 Sort = Literal["burn", "above", "below", "rising", "silence"]
 _DISK_FREE, _HOT_C = 0.05, 85.0
+_QUOTA_USED_UP = 0.25  # of the periods: then a quarter of all waits is the limit's
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,10 +80,12 @@ def rules_of(deployment: Deployment, section: AlertsSection | None = None, *, ve
 
 
 def rules_of_machine(section: AlertsSection) -> list[Rule]:
-    """Give the rules that are of no model: disk, temperature, records."""
+    """Give the rules that are of no model: disk, heat, processors that are slowed down, records."""
     rules = [
         Rule("disk", "below", "disk", "critical", limit=_DISK_FREE, for_s=60, clear_s=300, unit="share"),
         Rule("temperature", "above", "temperature", "warning", limit=_HOT_C, for_s=300, clear_s=300, unit="C"),
+        Rule("slowed", "above", "slowed", "warning", limit=0.5, for_s=300, clear_s=300),
+        Rule("quota", "above", "quota", "warning", limit=_QUOTA_USED_UP, for_s=300, clear_s=300, unit="share"),
         Rule("records", "rising", "records_lost", "info", clear_s=600),
     ]
     return [_changed(rule, section, "", "") for rule in rules if _is_wanted(rule, section)]

@@ -18,6 +18,9 @@ MORE: Mapping[str, str] = {
     "memory": "A worker takes more memory than the contract says; requests of unusual size, or a leak.",
     "disk": "Records and alerts are kept there; when it is full they are lost, and counted.",
     "temperature": "The processor slows itself down when it is too hot, and latency rises.",
+    "slowed": "Latency rises, and the contract's figures were measured without it. Look at fan, dust and power supply.",
+    "quota": "The container's CPU limit stops its threads for part of each tenth of a second, which the slowest "
+    "answers show first: raise the limit, or serve with fewer threads.",
     "silence": "Nobody asks. Is the caller, the camera or the network down?",
     "records": "Requests are answered, but not all are recorded.",
 }
@@ -64,6 +67,8 @@ _SAID: dict[str, Callable[[Verdict], str]] = {
     "memory": _memory,
     "disk": lambda verdict: f"{verdict.value or 0:.1%} of the disk is free",
     "temperature": lambda verdict: f"{verdict.value or 0:.0f} degrees Celsius",
+    "slowed": lambda _: "heat or the power supply slow the processors down",
+    "quota": lambda verdict: f"the CPU limit was used up in {verdict.value or 0:.0%} of the time",
     "silence": _quiet,
     "records": lambda verdict: f"{verdict.value or 0:.0f} records lost",
 }

@@ -125,6 +125,17 @@ def _machine(deployment: Deployment) -> list[_Panel]:
                says="Of all models."),
         _Panel("Restarts", [(f'sum by (reason) (increase(ferryman_worker_restarts_total{{model=~"$model"}}[{_EVERY}]))',
                              "{{reason}}")], says="Workers that were started again."),
+        _Panel("CPU time a request", [(f"sum by (version) (rate(ferryman_model_cpu_seconds_total{_CHOSEN}[{_EVERY}])) "
+                                       f"/ sum by (version) (rate(ferryman_requests_total{_CHOSEN}[{_EVERY}]))",
+                                       "{{version}}")], "s", "Of the model's workers: what it costs."),
+        _Panel("Energy a second", [(f"rate(ferryman_model_energy_joules_total{_CHOSEN}[{_EVERY}])", "{{version}}"),
+                                   ("ferryman_gpu_power_watts", "GPU {{gpu}}")], "watt", "Where it can be read."),
+        _Panel("Slowed down", [("ferryman_processors_slowed", "heat or power, {{instance}}"),
+                               ("ferryman_cpu_quota_used_up_share", "CPU limit, {{instance}}")], "percentunit",
+               "Share of the time."),
+        _Panel("GPU", [("ferryman_gpu_busy_share", "busy {{gpu}}"),
+                       ("ferryman_gpu_used_bytes / ferryman_gpu_total_bytes", "memory {{gpu}}")], "percentunit",
+               "Where there is one."),
         _Panel("Temperature", [("ferryman_temperature_celsius", "{{instance}}")], "celsius", "Where it can be read."),
         _Panel("Free disk", [("ferryman_disk_free_share", "{{instance}}")], "percentunit", "Where records lie."),
     ]  # fmt: skip

@@ -13,6 +13,8 @@ READINGS = {
     "actions": "ferryman_actions_stopped",
     "disk": "ferryman_disk_free_share",
     "temperature": "ferryman_temperature_celsius",
+    "slowed": "ferryman_processors_slowed",
+    "quota": "ferryman_cpu_quota_used_up_share",
 }
 
 

@@ -25,6 +25,8 @@ _SAID = {
     "silence": "{{ $labels.model }}: no request for longer than is usual",
     "disk": "{{ $labels.instance }}: {{ $value | humanizePercentage }} of the disk is free",
     "temperature": "{{ $labels.instance }}: {{ $value | humanize }} degrees Celsius",
+    "slowed": "{{ $labels.instance }}: heat or the power supply slow the processors down",
+    "quota": "{{ $labels.instance }}: the CPU limit was used up in {{ $value | humanizePercentage }} of the time",
     "records": "records are lost",
 }
 

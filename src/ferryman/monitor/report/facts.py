@@ -72,7 +72,8 @@ class VersionReport:
 
     `records` are of requests, `looked_into` those with signals, `items` their items. `outcomes` are of records,
     `requests` of all requests as the server counted them; None where no diary did. `served` has spans, the end None
-    where it is still served. `before` says what signals are set beside: "baseline", "records" of the time before, "".
+    where it is still served. `cpu_s` are CPU seconds of the version's workers. `before` says what signals are set
+    beside: "baseline", "records" of the time before, "".
     """
 
     model: str
@@ -91,6 +92,7 @@ class VersionReport:
     max_s: float | None
     stages: Mapping[str, float | None]
     slots: Sequence[Slot]
+    cpu_s: float | None = None
     served: Sequence[tuple[float, float | None]] = ()
     promised_p99_s: float | None = None
     before: str = ""

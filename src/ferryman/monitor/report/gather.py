@@ -111,6 +111,7 @@ def _version(
         records=totals.records, looked_into=totals.looked_into, items=totals.items, first_s=totals.first_s,
         last_s=totals.last_s, outcomes=totals.outcomes, requests=dict(counted.outcomes) if counted else None,
         p50_s=p50_s, p90_s=p90_s, p99_s=p99_s, max_s=max_s, stages=totals.stages, slots=slots,
+        cpu_s=counted.cpu_s if counted is not None and counted.cpu_s else None,
         served=_spans(own, within), promised_p99_s=promised if isinstance(promised, int | float) else None,
         drift=_drift(own, within),
     )  # fmt: skip

@@ -132,7 +132,7 @@ def _table(titles: Sequence[str], rows: Sequence[str], *, texts: int = 99) -> st
 
 def _model(name: str, versions: Sequence[VersionReport], report: Report) -> str:
     titles = ("version", "served (UTC)", "requests", "answered", "records", "looked into", "p50 ms", "p90 ms", "p99 ms",
-              "max ms", "drift")  # fmt: skip
+              "max ms", "CPU ms a request", "drift")  # fmt: skip
     table = _table(titles, [_version_row(one) for one in versions], texts=2)
     parts = [_version(one, report, is_alone=len(versions) == 1) for one in versions]
     return f"<section><h2>{text(name)}</h2>{table}</section>{''.join(parts)}"
@@ -152,7 +152,7 @@ def _version_row(one: VersionReport) -> str:
     late = " class=broken" if is_late(one) else ""
     slow = "".join(
         f"<td{kind}>{figure(1000 * value if value is not None else None)}</td>"
-        for value, kind in ((one.p99_s, late), (one.max_s, ""))
+        for value, kind in ((one.p99_s, late), (one.max_s, ""), (_cpu_s_a_request(one), ""))
     )
     pill = '<span class="pill no">drift</span>' if has_drifted(one) else '<span class="pill yes">none</span>'
     if not one.signals and not one.drift:
@@ -161,6 +161,11 @@ def _version_row(one: VersionReport) -> str:
         f"<tr><td>{text(one.version)}{digest}</td><td class=left>{text(served(one))}</td>"
         f"{''.join(f'<td>{cell}</td>' for cell in cells)}{slow}<td>{pill}</td></tr>"
     )
+
+
+def _cpu_s_a_request(one: VersionReport) -> float | None:
+    count = sum(one.requests.values()) if one.requests is not None else 0
+    return one.cpu_s / count if one.cpu_s is not None and count else None
 
 
 def _version(one: VersionReport, report: Report, *, is_alone: bool) -> str:

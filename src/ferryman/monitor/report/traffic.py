@@ -1,5 +1,6 @@
 """Requests of a range: how many, how they ended, how long they took; of records, and of the diary's counts."""
 
+import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -49,6 +50,7 @@ class Counted:
     """Hold what the diary counted of all requests of a version: whole, and by span."""
 
     outcomes: Counter[str] = field(default_factory=Counter)
+    cpu_s: float = 0.0
     by_slot: dict[float, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
 
 
@@ -113,6 +115,7 @@ def count_traffic(events: Iterable[Event], within: Range) -> dict[Key, Counted]:
         outcomes = {str(name): _count(count) for name, count in event["outcomes"].items()}
         one = counted[str(event.get("model", "")), str(event.get("version", ""))]
         one.outcomes.update(outcomes)
+        one.cpu_s += _seconds(event.get("cpu_s"))
         one.by_slot[event["at"] // within.slot_s * within.slot_s].update(outcomes)
     return dict(counted)
 
@@ -127,6 +130,10 @@ def _totals(row: Sequence[Any], outcomes: Mapping[str, int]) -> Totals:  # what 
     return Totals(
         records, looked_into, items, first_s, last_s, latency, dict(zip(_STAGES, stages, strict=True)), outcomes
     )
+
+
+def _seconds(value: object) -> float:
+    return float(value) if isinstance(value, int | float) and math.isfinite(value) and value > 0 else 0.0
 
 
 def _count(value: object) -> int:

@@ -50,6 +50,7 @@ def _version(one: ServedMetrics, ready: float, *, is_active: bool) -> dict[str, 
         "ready": bool(ready),
         "golden_ok": live.golden_ok if live is not None else None,
         "outcomes": dict(outcomes),
+        "cpu_s": one.cpu_s,
         "latency": {"bounds_s": list(one.request_s.bounds), "counts": list(one.request_s.counts)},
         "promised_p99_s": one.limit_s if math.isfinite(one.limit_s) else None,
         "waiting": depth.waiting if depth is not None else 0,
@@ -70,8 +71,5 @@ def _watch(watcher: Watcher) -> dict[str, Any]:  # JSON
             {**brief, "scores": dict(list(brief["scores"].items())[:_MOST_SCORES])} for brief in status.get("drift", ())
         ],
         "alerts": list(status.get("alerts", ())),
-        "machine": {
-            name: value if isinstance(value, int | float) and math.isfinite(value) else None
-            for name, value in status.get("machine", {}).items()
-        },
+        "machine": status.get("machine", {}),
     }

@@ -30,11 +30,23 @@ def _ref(name: str) -> Json:
 
 _BRIEF = _object({"model": _TEXT, "version": _TEXT, "drifted": _FLAG, "threshold": _NUMBER, "scores": _COUNTS})
 _SHORT = _object({name: _TEXT for name in ("rule", "model", "version", "severity", "state")})
+_GPU = _object({
+    "number": _COUNT, "name": _TEXT, "busy": _maybe(_NUMBER), "used_bytes": _maybe(_NUMBER),
+    "total_bytes": _maybe(_NUMBER), "temperature_c": _maybe(_NUMBER), "power_w": _maybe(_NUMBER),
+    "joules": _maybe(_NUMBER), "slowed": _maybe(_NUMBER),
+})  # fmt: skip
+_MACHINE_FIGURES = ("temperature_c", "disk_free", "slowed", "quota_used_up", "joules")
 _MACHINE = _object(
-    {"temperature_c": _maybe(_NUMBER), "disk_free": _maybe(_NUMBER)}, optional=("temperature_c", "disk_free")
+    {
+        **{name: _maybe(_NUMBER) for name in _MACHINE_FIGURES},
+        "gpus": _list(_GPU),
+        "model_joules": _list({"type": "array"}),
+    },
+    optional=(*_MACHINE_FIGURES, "gpus", "model_joules"),  # none of them before the first turn
 )
 _VERSION = _object({
     "model": _TEXT, "version": _TEXT, "active": _FLAG, "ready": _FLAG, "golden_ok": _maybe(_FLAG), "outcomes": _COUNTS,
+    "cpu_s": _NUMBER,
     "latency": _object({"bounds_s": _list(_NUMBER), "counts": _list(_COUNT)}), "promised_p99_s": _maybe(_NUMBER),
     "waiting": _COUNT, "in_flight": _COUNT, "worker_bytes": _list(_COUNT),
 })  # fmt: skip

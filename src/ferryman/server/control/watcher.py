@@ -205,6 +205,16 @@ class Watcher:
         found = self.status.get("machine", {}).get(figure)
         return float(found) if found is not None else None
 
+    def model_joules(self) -> dict[Labels, float]:
+        """Give what energy each version took, where it can be read."""
+        told = self.status.get("machine", {}).get("model_joules", ())
+        return {(model, version): joules for model, version, joules in told}
+
+    def of_gpus(self, figure: str) -> dict[Labels, float]:
+        """Give a figure of each GPU, where it is known."""
+        gpus = self.status.get("machine", {}).get("gpus", ())
+        return {(str(gpu["number"]), gpu["name"]): gpu[figure] for gpu in gpus if gpu[figure] is not None}
+
     def notices(self) -> dict[Labels, float]:
         """Give what was told to each receiver, by what became of it."""
         return {(receiver, result): float(count) for receiver, result, count in self.status.get("notices", ())}

@@ -41,6 +41,14 @@ _PERFORMANCE = (
     ("ferryman_metric_estimate", "Share of right answers of a day that confidences let expect.", "estimate"),
     ("ferryman_labelled_items", "Labelled items that the metric stands on, 3,000 at most.", "labelled"),
 )
+_GPUS = (
+    ("ferryman_gpu_busy_share", "Share of the time in which a GPU worked.", "busy"),
+    ("ferryman_gpu_used_bytes", "Memory of a GPU that is taken, by all processes.", "used_bytes"),
+    ("ferryman_gpu_total_bytes", "Memory of a GPU.", "total_bytes"),
+    ("ferryman_gpu_temperature_celsius", "Of a GPU.", "temperature_c"),
+    ("ferryman_gpu_power_watts", "What a GPU takes now.", "power_w"),
+    ("ferryman_gpu_slowed", "1 where heat or the power supply slow a GPU down.", "slowed"),
+)
 
 
 class Watching:
@@ -167,6 +175,24 @@ class Watching:
             "ferryman_temperature_celsius", "Of the hottest part of the machine.",
             partial(watcher.of_machine, "temperature_c"),
         )  # fmt: skip
+        metrics.watch(
+            "ferryman_processors_slowed", "1 where heat or the power supply slow them down.",
+            partial(watcher.of_machine, "slowed"),
+        )  # fmt: skip
+        metrics.watch(
+            "ferryman_cpu_quota_used_up_share", "Share of the time in which the container's CPU limit was used up.",
+            partial(watcher.of_machine, "quota_used_up"),
+        )  # fmt: skip
+        metrics.watch(
+            "ferryman_energy_joules_total", "Energy of all processors of the machine since the watch began.",
+            partial(watcher.of_machine, "joules"), kind="counter",
+        )  # fmt: skip
+        metrics.watch(
+            "ferryman_model_energy_joules_total", "A version's part of it, by its share of the busy time.",
+            watcher.model_joules, labels=by_version, kind="counter",
+        )  # fmt: skip
+        for name, words, figure in _GPUS:
+            metrics.watch(name, words, partial(watcher.of_gpus, figure), labels=("gpu", "name"))
         metrics.watch(
             "ferryman_alert_state", "2 where an alert fires, 1 where it is pending.", watcher.alerts,
             labels=("rule", *by_version, "severity"),

@@ -27,6 +27,7 @@ class Diarist:
         self._clock, self._monotonic = clock, monotonic
         # What the watch before had told, where it was killed: requests of the time between are told now.
         self._told: dict[Key, Counter[str]] = last_totals(folder) if folder is not None else {}
+        self._cpu_s: dict[Key, float] = {}
         self._lost: Counter[str] = Counter()
         self._served: dict[Key, str] = {}
         self._due_s = monotonic() + _TRAFFIC_S
@@ -82,9 +83,12 @@ class Diarist:
             came = now - self._told.get(key, Counter())
             if now.total() < self._told.get(key, Counter()).total():  # counters of another server
                 came = now
-            self._told[key] = now
+            # Of a time before this watch nothing is told twice: requests were counted then, CPU time was not kept.
+            before_s = self._cpu_s.get(key, each["cpu_s"] if key in self._told else 0.0)
+            spent_s = each["cpu_s"] - before_s if each["cpu_s"] >= before_s else each["cpu_s"]
+            self._told[key], self._cpu_s[key] = now, each["cpu_s"]
             if came:
-                self._add("traffic", key, outcomes=dict(came), total=dict(now))
+                self._add("traffic", key, outcomes=dict(came), total=dict(now), cpu_s=round(spent_s, 3))
         lost = Counter(losses) - self._lost
         self._lost = Counter(losses)
         self.lose(lost)

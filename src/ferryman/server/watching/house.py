@@ -1,7 +1,6 @@
 """All that is watched: versions with their baselines, the drift of each, and records."""
 
 import logging
-import math
 import os
 import tempfile
 import time
@@ -23,10 +22,11 @@ from ferryman.monitor.notify.desk import AlertDesk
 from ferryman.monitor.performance.feedback import read_feedback
 from ferryman.monitor.performance.promise import promise_of
 from ferryman.monitor.performance.watch import Known, PerformanceWatch
+from ferryman.monitor.resources.machine import Machine
 from ferryman.monitor.store.keeper import RecordKeeper
 from ferryman.server.watching.acts import Acts
 from ferryman.server.watching.diarist import Diarist
-from ferryman.server.watching.facts import free_share, hottest_c, of_drift, of_machine, of_versions
+from ferryman.server.watching.facts import of_drift, of_machine, of_versions
 from ferryman.server.watching.letters import Seen, read_looks, read_records
 from ferryman.server.watching.orders import Orders, Watched
 from ferryman.server.watching.rows import Rows
@@ -67,6 +67,7 @@ class House:
         self._rules: dict[Key, list[Rule]] = {}
         self._saved_s = 0.0
         self._folder = folder
+        self._machine = Machine(folder)
         self._performance: PerformanceWatch | None = None
         self._no_performance: FerrymanError | None = None  # why it couldn't be opened
         self._known: dict[Key, Known] = {}
@@ -115,8 +116,9 @@ class House:
             {"model": model, "version": version, **watch.state()} for (model, version), watch in self._drift.items()
         ]
         if self._desk is not None:
+            figures = self._machine.look(time.monotonic(), self._cpu_s)
             lost = sum(self.losses().values()) + sum(self._lost_outside.values())
-            facts = [*of_versions(self.figures), *of_drift(self.drift()), *of_machine(self._folder, lost)]
+            facts = [*of_versions(self.figures), *of_drift(self.drift()), *of_machine(figures, lost)]
             facts += self._performance.readings() if self._performance is not None else ()
             facts += self.actions.readings()
             self._desk.observe(facts, self._clock())
@@ -199,9 +201,9 @@ class House:
         """Give the figures of it that metrics show."""
         return self._performance.brief() if self._performance is not None else []
 
-    def machine(self) -> dict[str, float | None]:
-        """Give the temperature, and the share of the records' disk that is free; None where it isn't known."""
-        return {"temperature_c": hottest_c(), "disk_free": free_share(self._folder) if self._folder else math.nan}
+    def machine(self) -> dict[str, Any]:  # JSON
+        """Give the machine's figures, and what energy each version took; None is what isn't known."""
+        return self._machine.look(time.monotonic(), self._cpu_s).to_json()
 
     def notices(self) -> list[tuple[str, str, int]]:
         """Give what became of what receivers were told: receiver, result, count."""
@@ -230,6 +232,9 @@ class House:
         if self._keeper is not None:
             kept.update(self._keeper.losses)
         return dict(kept)
+
+    def _cpu_s(self) -> dict[Key, float]:
+        return {(each["model"], each["version"]): each["cpu_s"] for each in self.figures}
 
     def _begin(self, key: Key, each: Watched) -> None:
         try:

@@ -35,7 +35,9 @@ def of_versions(served: Sequence[ServedMetrics]) -> list[Family]:
     nonfinite.values = [((one.name, one.version), one.nonfinite_answers) for one in served]
     slow = _family("ferryman_slow_total", "counter", "Answers that took longer than the contract's p99_ms.")
     slow.values = [((one.name, one.version), one.slow) for one in served if one.limit_s < math.inf]
-    return [requests, nonfinite, slow, *(_histogram(*named, served) for named in _HISTOGRAMS), *_gauges(served)]
+    cpu = _family("ferryman_model_cpu_seconds_total", "counter", "CPU time of a version's workers.")
+    cpu.values = [((one.name, one.version), one.cpu_s) for one in served]
+    return [requests, nonfinite, slow, cpu, *(_histogram(*named, served) for named in _HISTOGRAMS), *_gauges(served)]
 
 
 def _gauges(served: Sequence[ServedMetrics]) -> list[Family]:

@@ -1,6 +1,8 @@
 """What the kernel knows of a server's processes: CPU time and memory of the whole tree."""
 
 import os
+import threading
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,6 +35,36 @@ def tree(root: int | None = None) -> Tree:
         seen += 1
         waiting.extend(int(child) for child in children.split())
     return Tree(ticks / _TICKS, seen)
+
+
+class CpuSpent:
+    """Add up the CPU time of processes that come and go, such as the workers of one version.
+
+    What a process took between the last look at it and its end is lost. Threads may look at once.
+    """
+
+    def __init__(self) -> None:
+        self._seconds = 0.0
+        self._known: dict[int, float] = {}
+        self._looking = threading.Lock()
+
+    def look(self, pids: Sequence[int]) -> float:
+        """Give the CPU seconds so far of all that were ever looked at; `pids` are those that live."""
+        with self._looking:
+            now = {pid: cpu_s for pid in pids if (cpu_s := cpu_seconds(pid)) is not None}
+            for pid, cpu_s in now.items():
+                before_s = self._known.get(pid, 0.0)
+                self._seconds += cpu_s - before_s if cpu_s >= before_s else cpu_s  # a number may be given again
+            self._known = now
+            return self._seconds
+
+
+def cpu_seconds(pid: int) -> float | None:
+    """Give the CPU time of a process and its threads; None where it is gone."""
+    try:
+        return sum(int(field) for field in _stat(pid)[_UTIME : _UTIME + 2]) / _TICKS
+    except (OSError, IndexError, ValueError):
+        return None
 
 
 def resident_bytes(pid: int) -> int:

@@ -8,6 +8,7 @@ from typing import Protocol
 from ferryman.server.data.ask import Stages
 from ferryman.server.data.signals.histogram import BYTES, ROWS, SECONDS, Histogram
 from ferryman.server.data.signals.outcomes import FAILED, OTHER, OUTCOMES, PROTOCOLS
+from ferryman.server.data.signals.processes import CpuSpent
 
 # A rate begins at the first value that is seen: a series that began with 1 would hide its first request.
 _STARTS = [(outcome, protocol) for outcome in ("ok", FAILED) for protocol in ("http", "grpc", "websocket")]
@@ -41,8 +42,8 @@ class ServedMetrics:
     """
 
     __slots__ = (
-        "batch_rows", "finish_s", "infer_s", "limit_s", "live", "name", "nonfinite_answers", "prepare_s", "queue_s",
-        "request_bytes", "request_s", "requests", "response_bytes", "rows", "slow", "version", "weighted_s",
+        "batch_rows", "cpu", "finish_s", "infer_s", "limit_s", "live", "name", "nonfinite_answers", "prepare_s",
+        "queue_s", "request_bytes", "request_s", "requests", "response_bytes", "rows", "slow", "version", "weighted_s",
     )  # fmt: skip
 
     def __init__(self, name: str, version: str) -> None:
@@ -51,6 +52,7 @@ class ServedMetrics:
         self.live: Live | None = None
         self.nonfinite_answers = 0
         self.rows = 0
+        self.cpu = CpuSpent()
         self.limit_s = math.inf
         self.slow = 0
         self.requests = dict.fromkeys(_STARTS, 0)
@@ -63,6 +65,11 @@ class ServedMetrics:
         self.request_bytes = Histogram(BYTES)
         self.response_bytes = Histogram(BYTES)
         self.weighted_s = [0.0, 0.0, 0.0, 0.0]  # queue, prepare, infer, finish, each times the asks that shared it
+
+    @property
+    def cpu_s(self) -> float:
+        """Give the CPU seconds that the version's workers took so far, their start included."""
+        return self.cpu.look(self.live.worker_pids() if self.live is not None else ())
 
     @property
     def is_blank(self) -> bool:

@@ -21,6 +21,21 @@ def memory_limit_bytes(root: Path = Path("/")) -> int | None:
     return min((limit for limit in limits if limit < _NO_LIMIT_BYTES), default=None)
 
 
+def cpu_periods(root: Path = Path("/")) -> dict[Path, tuple[int, int]]:
+    """Give, by control group, how many periods of its CPU quota passed and in how many it was used up, since it began.
+
+    Groups without a quota are left out, as nothing passes there.
+    """
+    found = {}
+    for folder in (*_folders(root, ""), *_folders(root, "cpu")):
+        words = _words(folder / "cpu.stat")
+        told = dict(zip(words[::2], words[1::2], strict=False))
+        periods, slowed = (_number([told.get(key, "")], 0) for key in ("nr_periods", "nr_throttled"))
+        if periods and slowed is not None:
+            found[folder] = (periods, slowed)
+    return found
+
+
 def whole_cores(quota: float) -> int:
     """Give the threads that use a quota up: part of a core still takes a thread."""
     return max(1, math.ceil(quota - 1e-6))
