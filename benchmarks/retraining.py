@@ -118,20 +118,8 @@ def _look(admin: Admin, row: int, told: Told, known: set[str]) -> bool:
     """Note what happened; wait while a model is trained and built. Tells whether one is rolled out."""
     until_s = time.monotonic() + _LONGEST_S
     while time.monotonic() < until_s:
-        is_busy = False
-        for alert in admin.live()["watch"]["alerts"]:
-            alarm = f"{alert['rule']} of version {alert['version']}"
-            if alert["state"] == "firing" and alarm not in known:
-                known.add(alarm)
-                told.alarms.append((row, alarm))
-        for action in admin.actions()["actions"]:
-            if action["id"] not in known:
-                known.add(action["id"])
-                told.began.append((row, action["cause"]["rule"]))
-            is_busy |= action["outcome"] == ""
-            if action["outcome"] == "failed" and action["id"] + "!" not in known:
-                known.add(action["id"] + "!")
-                told.failed.append(f"{row}: {action['said']}")
+        _note_alarms(admin, row, told, known)
+        is_busy = _note_actions(admin, row, told, known)
         try:
             rollout = admin.rollout("elec")
         except FerrymanError:
@@ -144,6 +132,28 @@ def _look(admin: Admin, row: int, told: Told, known: set[str]) -> bool:
             return is_rolling
         time.sleep(0.1)
     raise TimeoutError(f"a retraining that began by row {row} has no end after {_LONGEST_S:g} s: {admin.actions()}")
+
+
+def _note_alarms(admin: Admin, row: int, told: Told, known: set[str]) -> None:
+    for alert in admin.live()["watch"]["alerts"]:
+        alarm = f"{alert['rule']} of version {alert['version']}"
+        if alert["state"] == "firing" and alarm not in known:
+            known.add(alarm)
+            told.alarms.append((row, alarm))
+
+
+def _note_actions(admin: Admin, row: int, told: Told, known: set[str]) -> bool:
+    """Note retrainings that began or failed; tells whether one is under way."""
+    is_busy = False
+    for action in admin.actions()["actions"]:
+        if action["id"] not in known:
+            known.add(action["id"])
+            told.began.append((row, action["cause"]["rule"]))
+        is_busy |= action["outcome"] == ""
+        if action["outcome"] == "failed" and action["id"] + "!" not in known:
+            known.add(action["id"] + "!")
+            told.failed.append(f"{row}: {action['said']}")
+    return is_busy
 
 
 def _ask(link: HTTPConnection, day: int, rows: Floats) -> list[str]:
@@ -291,9 +301,7 @@ def draw(still: Floats, served: Floats, told: Told) -> str:
     for line, color in ((still, "#c0392b"), (served, "#1a56c4")):
         points = " ".join(place(at + _WINDOW, float(line[at])) for at in range(0, len(line), 60))
         parts.append(f'<polyline points="{points}" fill="none" stroke="{color}" stroke-width="1.5"/>')
-    title = (
-        "Elec2, accuracy over four weeks, by row: a model that stays (red), one that retrains itself (blue; green lines)"
-    )
+    title = "Elec2, accuracy over four weeks, by row: a model that stays (red), one that retrains itself (blue)"
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{left + width + 16}" height="{top + height + 48}" '
         f'font-family="sans-serif" font-size="12"><rect width="100%" height="100%" fill="#fff"/>'
