@@ -25,10 +25,11 @@ from ferryman.core.errors import FerrymanError
 DAY, LATE = 48, 7  # half hours of a day; days until a label is known
 _ROWS = 12  # of a request
 _WINDOW = DAY * 28  # of the rolling accuracy: four weeks
-_KNOWN = DAY * 56  # the latest labelled rows, which a training takes
-_PAUSE_WEEKS = 16  # from a retraining to the next
-_WEEK_S, _DAY_S = 0.7, 0.1  # that a week of the stream lasts; a day of it, while a rollout runs
+_KNOWN = DAY * 112  # the latest labelled rows, which a training takes
+_PAUSE_WEEKS = 6  # from a retraining to the next
+_WEEK_S, _DAY_S = 0.7, 0.2  # that a week of the stream lasts; a day of it, while a rollout runs
 _PLAN = {"shadow": 0.5, "steps": [0.5], "step_s": 0.3, "min_requests": 8, "max_p99_ratio": 1000.0, "keep_s": 1.0}
+_LONGEST_S = 300.0  # that a retraining may take, before the benchmark gives up
 _LABELS = ("down", "up")
 _TRAIN = f"""\
 import csv
@@ -52,6 +53,8 @@ class Told:
     """Hold what came of a stream: which answers were right [N], and the rows at which something happened."""
 
     right: list[bool] = field(default_factory=list)
+    alarms: list[tuple[int, str]] = field(default_factory=list)
+    """Row of the first alarm of each rule and version, and what it says."""
     began: list[tuple[int, str]] = field(default_factory=list)
     """Row and rule of each retraining that began."""
     promoted: list[int] = field(default_factory=list)
@@ -80,7 +83,7 @@ def follow(folder: Path, rows: Floats, truth: NDArray[np.int64], fitted: int, *,
 def _stream(
     project: Path, url: str, admin: Admin, rows: Floats, truth: NDArray[np.int64], week_s: float
 ) -> Told:  # fmt: skip
-    told, known = Told(), set[str]()
+    told, known, started_s = Told(), set[str](), time.monotonic()
     link = HTTPConnection(url.removeprefix("http://"), timeout=30)
     for day in range(len(rows) // DAY):
         begun_s = time.monotonic()
@@ -96,23 +99,27 @@ def _stream(
                 for start in range(0, DAY, _ROWS)
             ])  # fmt: skip
         is_rolling = _look(admin, (day + 1) * DAY, told, known)
+        if (day + 1) % 28 == 0:
+            print(f"{time.monotonic() - started_s:5.0f} s  {_so_far(told)}", file=sys.stderr, flush=True)
         wait_s = _DAY_S if is_rolling else week_s / 7
         time.sleep(max(0.0, wait_s - (time.monotonic() - begun_s)))
     return told
 
 
+def _so_far(told: Told) -> str:
+    latest = np.mean(told.right[-_WINDOW:])
+    return (
+        f"row {len(told.right)}: {latest:.3f} right in four weeks; {len(told.began)} retrainings began, "
+        f"{len(told.promoted)} came to serve, {len(told.failed)} failed"
+    )
+
+
 def _look(admin: Admin, row: int, told: Told, known: set[str]) -> bool:
     """Note what happened; wait while a model is trained and built. Tells whether one is rolled out."""
-    while True:
-        is_busy = False
-        for action in admin.actions()["actions"]:
-            if action["id"] not in known:
-                known.add(action["id"])
-                told.began.append((row, action["cause"]["rule"]))
-            is_busy |= action["outcome"] == ""
-            if action["outcome"] == "failed" and action["id"] + "!" not in known:
-                known.add(action["id"] + "!")
-                told.failed.append(f"{row}: {action['said']}")
+    until_s = time.monotonic() + _LONGEST_S
+    while time.monotonic() < until_s:
+        _note_alarms(admin, row, told, known)
+        is_busy = _note_actions(admin, row, told, known)
         try:
             rollout = admin.rollout("elec")
         except FerrymanError:
@@ -124,6 +131,29 @@ def _look(admin: Admin, row: int, told: Told, known: set[str]) -> bool:
         if is_rolling or not is_busy:
             return is_rolling
         time.sleep(0.1)
+    raise TimeoutError(f"a retraining that began by row {row} has no end after {_LONGEST_S:g} s: {admin.actions()}")
+
+
+def _note_alarms(admin: Admin, row: int, told: Told, known: set[str]) -> None:
+    for alert in admin.live()["watch"]["alerts"]:
+        alarm = f"{alert['rule']} of version {alert['version']}"
+        if alert["state"] == "firing" and alarm not in known:
+            known.add(alarm)
+            told.alarms.append((row, alarm))
+
+
+def _note_actions(admin: Admin, row: int, told: Told, known: set[str]) -> bool:
+    """Note retrainings that began or failed; tells whether one is under way."""
+    is_busy = False
+    for action in admin.actions()["actions"]:
+        if action["id"] not in known:
+            known.add(action["id"])
+            told.began.append((row, action["cause"]["rule"]))
+        is_busy |= action["outcome"] == ""
+        if action["outcome"] == "failed" and action["id"] + "!" not in known:
+            known.add(action["id"] + "!")
+            told.failed.append(f"{row}: {action['said']}")
+    return is_busy
 
 
 def _ask(link: HTTPConnection, day: int, rows: Floats) -> list[str]:
@@ -228,16 +258,17 @@ def main() -> None:
         told = follow(Path(place), elec.rows, elec.truth, elec.fitted)
         right = np.array(told.right)
         still = np.array(_still(Path(place), elec.rows, elec.truth, elec.fitted))[: len(right)]
-    ends = list(range(4000, len(right), 4000))
     print(f"{len(right)} rows in {time.monotonic() - begun_s:.0f} s")
-    print("began:", told.began, "promoted:", told.promoted, "failed:", told.failed, sep="\n  ")
-    lost = int(np.argmax(rolling(still) < still[:_WINDOW].mean() - 0.05)) + _WINDOW - 1
-    print(f"five points were lost at row {lost} by the model that stays")
+    print("alarms by row:", ", ".join(f"{row} {alarm}" for row, alarm in told.alarms))
+    lost = int(np.argmax(rolling(still) < still[:_WINDOW].mean() - 0.05)) + _WINDOW
+    print(f"five points lost by row {lost}, by the model that stays")
+    print("retrainings began:", ", ".join(f"{row} {rule}" for row, rule in told.began))
+    print("came to serve:", ", ".join(map(str, told.promoted)))
+    print("failed:", "; ".join(told.failed) or "none")
     for name, each in (("stays", still), ("retrains", right)):
-        parts = " ".join(f"{part.mean():.3f}" for part in np.split(each, ends))
-        print(
-            f"{name}: {each.mean():.3f} in all; by 4,000 rows: {parts}; least of four weeks {rolling(each).min():.3f}"
-        )
+        parts = " ".join(f"{part.mean():.3f}" for part in np.split(each, range(4000, len(each), 4000)))
+        print(f"{name}: {each.mean():.3f} in all, {rolling(each).min():.3f} in its worst four weeks")
+        print(f"  by 4,000 rows: {parts}")
     if sys.argv[1:]:
         Path(sys.argv[1]).write_text(draw(rolling(still), rolling(right), told))
 
@@ -261,19 +292,20 @@ def draw(still: Floats, served: Floats, told: Told) -> str:
     for value in (0.5, 0.6, 0.7, 0.8, 0.9):
         y = place(0, value).split(",")[1]
         parts.append(f'<path d="M{left} {y}H{left + width}" stroke="#ddd"/><text x="10" y="{y}">{value:.1f}</text>')
+    for row in range(0, count, 4000):
+        x = place(row, 0).split(",")[0]
+        parts.append(f'<text x="{x}" y="{top + height + 16}" text-anchor="middle">{row:,}</text>')
     for row in told.promoted:
         x = place(row, 0).split(",")[0]
         parts.append(f'<path d="M{x} {top}V{top + height}" stroke="#2a9d4a" stroke-dasharray="3"/>')
     for line, color in ((still, "#c0392b"), (served, "#1a56c4")):
         points = " ".join(place(at + _WINDOW, float(line[at])) for at in range(0, len(line), 60))
         parts.append(f'<polyline points="{points}" fill="none" stroke="{color}" stroke-width="1.5"/>')
-    title = (
-        "Elec2, accuracy over four weeks: a model that stays (red), one that retrains itself (blue, at each green line)"
-    )
+    title = "Elec2, accuracy over four weeks, by row: a model that stays (red), one that retrains itself (blue)"
     return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" width="{left + width + 16}" height="{top + height + 40}" '
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{left + width + 16}" height="{top + height + 48}" '
         f'font-family="sans-serif" font-size="12"><rect width="100%" height="100%" fill="#fff"/>'
-        f'{"".join(parts)}<text x="{left}" y="{top + height + 24}">{title}</text></svg>\n'
+        f'{"".join(parts)}<text x="{left}" y="{top + height + 36}">{title}</text></svg>\n'
     )
 
 

@@ -89,8 +89,9 @@ class NumberBaseline:
         quantiles = tidy(np.asarray(stored["quantiles"], np.float64).reshape(-1))
         if not len(quantiles) or np.isnan(quantiles).any() or (np.diff(quantiles) < 0).any():
             raise ValueError("its quantiles don't ascend")
-        figures = {name: float(stored[name]) for name in ("missing", "mean", "std", "low", "high")}
-        return cls(count=int(stored["count"]), quantiles=quantiles, **figures)
+        figures = {name: float(stored[name]) for name in ("missing", "mean", "std")}
+        low, high = tidy(np.asarray([stored["low"], stored["high"]], np.float64)).tolist()
+        return cls(count=int(stored["count"]), quantiles=quantiles, low=low, high=high, **figures)
 
 
 @dataclass(frozen=True, slots=True)

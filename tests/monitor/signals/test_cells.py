@@ -1,5 +1,6 @@
 """What is told of a table's rows: cells, what is missing, what the baseline never saw."""
 
+import json
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -87,6 +88,15 @@ def test_what_the_baseline_never_saw_is_told_by_row() -> None:
     found = read(TabularSpec(), COLUMNS, rows, baseline)
     assert found["row.out_of_range"] == [0.0, 1.0, 0.0, 0.0]
     assert found["row.new_category"] == [0.0, 0.0, 1.0, 0.0]
+
+
+def test_the_ends_of_a_baseline_are_in_its_range_through_a_file() -> None:
+    least, most = 0.003467, 0.422915  # the float32 of each is above it
+    rows = [{"width": least, "height": most, "weight": float(at)} for at in range(8)]
+    made = make_baseline(read(NAMED, MATRIX, rows))
+    stored = Baseline.from_json(json.loads(json.dumps(made.to_json())))
+    assert read(NAMED, MATRIX, rows, stored)["row.out_of_range"] == [0.0] * 8
+    assert read(NAMED, MATRIX, [{**rows[0], "width": least * 1.001}], stored)["row.out_of_range"] == [1 / 3]
 
 
 def test_no_category_is_new_where_the_baseline_does_not_name_all() -> None:

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ferryman.core.record import Value
-from ferryman.monitor.baseline import OTHER, Baseline, CategoryBaseline, NumberBaseline, numbers_of
+from ferryman.monitor.baseline import OTHER, Baseline, CategoryBaseline, NumberBaseline, numbers_of, tidy
 
 Floats = NDArray[np.float64]
 
@@ -56,8 +56,8 @@ class NumberReader:
         ranks = self.baseline.rank(numbers, rng)
         # Distance from the middle rank is uniform, too: spread is a level of its own.
         spread = np.abs(2 * ranks - 1)
-        beyond = (numbers < self.baseline.low) | (numbers > self.baseline.high)
-        outside = np.where(missing, np.nan, beyond & ~_near(numbers, self.baseline))
+        tidied = tidy(numbers)
+        outside = np.where(missing, np.nan, (tidied < self.baseline.low) | (tidied > self.baseline.high))
         if is_live:
             self.recent = np.concatenate([self.recent, numbers[np.isfinite(numbers)]])[-RECENT:]
         return np.stack([_WIDE * (ranks - 0.5), _WIDE * (spread - 0.5), outside, missing.astype(np.float64)], axis=1)
@@ -120,9 +120,3 @@ def readers_of(baseline: Baseline, most: int) -> dict[str, Reader]:
             NumberReader(name, signal) if isinstance(signal, NumberBaseline) else CategoryReader(name, signal)
         )
     return readers
-
-
-def _near(numbers: Floats, baseline: NumberBaseline) -> NDArray[np.bool_]:
-    """Tell which values are the baseline's ends themselves, but for the rounding of what is stored."""
-    slack = 1e-6 * max(abs(baseline.low), abs(baseline.high))
-    return np.asarray((numbers >= baseline.low - slack) & (numbers <= baseline.high + slack))
