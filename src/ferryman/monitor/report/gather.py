@@ -9,6 +9,7 @@ from typing import Any
 from ferryman.core.errors import UserError
 from ferryman.monitor.baseline import Baseline
 from ferryman.monitor.report.diary import Event, read_baseline, read_events
+from ferryman.monitor.report.examples import with_examples
 from ferryman.monitor.report.facts import Report, SignalReport, Slot, VersionReport
 from ferryman.monitor.report.samples import read_samples
 from ferryman.monitor.report.signals import RANKS, compare_signals, earlier, follow
@@ -61,6 +62,7 @@ def gather(folder: Path, asked: Asked) -> Report:
         ]
         befores = _baselines(records, diary, versions, asked, within)
         versions = [_with_signals(one, reader, within, befores.get((one.model, one.version))) for one in versions]
+        versions = with_examples(records, reader, within, versions)
         samples, payloads = read_samples(records, reader, within, {one.model for one in versions})
         [(later,)] = reader.select(
             f"SELECT count(*) FROM records WHERE {ONE_A_REQUEST} AND at_s >= $1",  # noqa: S608 - our own words

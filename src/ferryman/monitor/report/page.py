@@ -6,7 +6,7 @@ from importlib.resources import files
 from itertools import groupby
 
 from ferryman import __version__
-from ferryman.monitor.report.facts import Report, Sample, SignalReport, VersionReport
+from ferryman.monitor.report.facts import Example, Report, Sample, SignalReport, VersionReport
 from ferryman.monitor.report.plots import plot_latency, plot_signal, plot_traffic
 from ferryman.monitor.report.svg import Axis, clock, figure, text
 from ferryman.monitor.report.words import (
@@ -222,8 +222,24 @@ def _signal(signal: SignalReport, report: Report, axis: Axis, *, has_drifted: bo
         f'<div class="card signal"><h3>{text(signal.name)} <span class="pill {state[0]}">{state[1]}</span></h3>'
         f"<p>{text(signal.text)}<br><small>distance {figure(signal.distance)}, by chance up to "
         f"{figure(signal.chance)}; {figure(signal.items)} items{missing}</small></p>"
-        f"{plot_signal(signal, report.ranks, axis)}</div>"
+        f"{plot_signal(signal, report.ranks, axis)}"
+        f"{_examples('most like before', signal.examples_before)}{_examples('furthest from it', signal.examples_after)}"
+        "</div>"
     )
+
+
+def _examples(title: str, examples: Sequence[Example]) -> str:
+    if not examples:
+        return ""
+    shown = "".join(_example(one) for one in examples)
+    return f'<h4>Requests {title}</h4><div class="examples">{shown}</div>'
+
+
+def _example(one: Example) -> str:
+    value = figure(one.value) if isinstance(one.value, float) else text(one.value[:80])
+    told = f"<figcaption><b>{value}</b>, {clock(one.at_s)}: {text(one.why)}</figcaption>"
+    body = _drawn(one.sample) if one.sample is not None else f'<p class="mono">{text(one.text)}</p>'
+    return f"<figure>{body}{told}</figure>"
 
 
 def _pictures(report: Report) -> str:
@@ -234,7 +250,7 @@ def _pictures(report: Report) -> str:
     return f'<p class="note">{told}</p><div class="samples">{cards}</div>'
 
 
-def _picture(sample: Sample) -> str:
+def _drawn(sample: Sample) -> str:
     side = max(sample.width, sample.height)
     line, letters = side / 300, side / 26
     hues = {name: place % _HUES for place, name in enumerate(sorted({one.split(" ")[0] for one in sample.labels}))}
@@ -249,9 +265,15 @@ def _picture(sample: Sample) -> str:
     )
     source = f"data:image/jpeg;base64,{base64.b64encode(sample.jpeg).decode('ascii')}"
     return (
-        f'<figure><svg viewBox="0 0 {sample.width} {sample.height}" role="img" aria-label="{text(sample.id[:80])}">'
+        f'<svg viewBox="0 0 {sample.width} {sample.height}" role="img" aria-label="{text(sample.id[:80])}">'
         f'<image href="{source}" width="{sample.width}" height="{sample.height}"/>{boxes}</svg>'
-        f"<figcaption>{text(sample.model)} {text(sample.version)}, {clock(sample.at_s)}: {text(sample.why)}"
+    )
+
+
+def _picture(sample: Sample) -> str:
+    return (
+        f"<figure>{_drawn(sample)}<figcaption>{text(sample.model)} {text(sample.version)}, {clock(sample.at_s)}: "
+        f"{text(sample.why)}"
         f"<span>{text(sample.told[:200])}</span><span class=mono>{text(sample.id[:80])}</span></figcaption></figure>"
     )
 
