@@ -142,6 +142,7 @@ class Report:
     left_out: int = 0  # versions with fewest records, beyond those that are told
     later: int = 0  # records of a time after the range's end: the clock was ahead
     alerts: Sequence[Mapping[str, Any]] = ()  # JSON: the diary's
+    actions: Sequence[Mapping[str, Any]] = ()  # JSON: the diary's
     losses: Mapping[str, int] = field(default_factory=dict)
     samples: Sequence[Sample] = ()
     payloads: int = 0

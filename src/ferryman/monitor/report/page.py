@@ -1,7 +1,7 @@
 """A report as one self-contained HTML page: no script, no outside asset, every text escaped."""
 
 import base64
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from itertools import groupby
 
@@ -33,6 +33,7 @@ def render_page(report: Report, *, style: str) -> str:
     sections = [
         _header(report),
         _section("Alerts", _alerts(report)),
+        _section("Actions", _actions(report)),
         *(
             _model(name, list(versions), report)
             for name, versions in groupby(report.versions, lambda one: one.model)
@@ -119,6 +120,28 @@ def _alerts(report: Report) -> str:
     titles = ("fired (UTC)", "for", "state", "rule", "severity", "of", "what")
     more = f'<p class="note">and {len(report.alerts) - len(rows)} more</p>' if len(report.alerts) > len(rows) else ""
     return _table(titles, rows) + more
+
+
+def _actions(report: Report) -> str:
+    rows = []
+    for action in report.actions[:_MOST_ALERTS]:
+        began, ended = (
+            clock(value) if isinstance(value, int | float) else ""
+            for value in (action.get("began"), action.get("ended"))
+        )
+        outcome = str(action.get("outcome") or "under way")
+        pill = {"done": "yes", "failed": "no"}.get(outcome, "")
+        cause = action.get("cause")
+        why = cause.get("summary", "") if isinstance(cause, Mapping) else ""
+        about = " ".join(str(action.get(key, "")) for key in ("model", "version"))
+        rows.append(
+            f"<tr><td>{text(began)}</td><td class=left>{text(ended)}</td>"
+            f'<td class="left"><span class="pill {pill}">{text(outcome)}</span></td>'
+            f"<td class=left>{text(action.get('do', ''))}</td><td class=left>{text(about)}</td>"
+            f'<td class="left text">{text(why)}</td><td class="left text">{text(action.get("said", ""))}</td></tr>'
+        )
+    more = f'<p class="note">and {len(report.actions) - len(rows)} more</p>' if len(report.actions) > len(rows) else ""
+    return _table(("began (UTC)", "ended", "outcome", "what", "of", "why", "said"), rows) + more if rows else ""
 
 
 def _share(share: float | None) -> str:
