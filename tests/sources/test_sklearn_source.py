@@ -54,6 +54,7 @@ from ferryman.core.step import StepContext
 from ferryman.runtimes.sklearn import SklearnRuntime
 from ferryman.sources.detect import open_source
 from ferryman.sources.sklearn import SklearnToOnnx
+from ferryman.tasks.tabular import TabularSpec, fill_labels
 
 MakeSection = Callable[..., ModelSection]
 Check = Callable[[Any, Array, Array], None]
@@ -288,3 +289,19 @@ def test_an_estimator_fitted_on_a_frame_tells_its_columns_and_answers_as_before(
     assert source.loader["feature_names"] == ["a", "b", "c", "d"]
     imported = SklearnToOnnx().run(source, StepContext(tmp_path / "step"))
     compare_answers(source, imported, {"features": table.data.astype(np.float32)})
+
+
+@pytest.mark.parametrize(
+    ("classes", "names"),
+    [(["down", "up"], ["down", "up"]), ([3, 7], ["3", "7"]), ([0, 1], None), ([False, True], None)],
+)
+def test_an_estimator_names_its_classes_where_they_are_not_numbered_from_0(
+    classes: list[object], names: list[str] | None, tmp_path: Path, section: MakeSection
+) -> None:
+    rows = np.arange(20.0).reshape(10, 2)
+    target = np.array(classes)[(np.arange(10) > 4).astype(int)]
+    skops.io.dump(LogisticRegression().fit(rows, target), tmp_path / "model.skops")
+    source = open_source(tmp_path / "model.skops", section(), tmp_path)
+    assert source.loader.get("classes") == names
+    spec = fill_labels(TabularSpec(kind="tabular"), source.loader.get("classes"))
+    assert spec.labels == (tuple(names) if names else None)

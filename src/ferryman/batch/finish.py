@@ -7,12 +7,13 @@ from typing import cast
 
 from pydantic import JsonValue
 
-from ferryman.batch.journal import FIGURES, FINISHED, REFUSED, Entry, Journal, sync_folder, write_synced
+from ferryman.batch.journal import FIGURES, FINISHED, REFUSED, Entry, Journal
 from ferryman.batch.layout import Layout
 from ferryman.batch.part import join
 from ferryman.batch.window import Window
 from ferryman.core.artifact import digest_file
 from ferryman.core.bundle import Bundle
+from ferryman.core.durable import sync_folder, write_whole
 from ferryman.monitor.baseline import Baseline
 
 Figures = dict[str, JsonValue]
@@ -56,7 +57,7 @@ def join_parts(journal: Journal, file: Path) -> None:
     unfinished = journal.unfinished / f"joined{file.suffix}"
     join(journal.parts(), unfinished)
     note: Entry = {"sha256": digest_file(unfinished)}
-    write_synced(journal.folder / FINISHED, json.dumps(note), journal.unfinished)
+    write_whole(journal.folder / FINISHED, json.dumps(note).encode())
     unfinished.replace(file)
     sync_folder(file.parent)
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ferryman.core.artifact import digest_file
+from ferryman.core.durable import sync_folder, write_whole
 from ferryman.core.errors import UserError
 
 Entry = dict[str, Any]  # JSON
@@ -72,7 +73,7 @@ class Journal:
         """Take a part that is on the disk, then the chunk's entry."""
         part.replace(self.part(number))
         sync_folder(self.folder)
-        write_synced(self._entries / f"{number:06d}.json", json.dumps(entry), self.unfinished)
+        write_whole(self._entries / f"{number:06d}.json", json.dumps(entry).encode())
         counts = self.done[number] = _counts(entry)
         self.rows += counts.rows
         self.refused += counts.refused
@@ -117,7 +118,7 @@ class Journal:
         path = self._entries / _PLAN
         before = _load(path)
         if before is None:
-            write_synced(path, json.dumps(plan, sort_keys=True), self.unfinished)
+            write_whole(path, json.dumps(plan, sort_keys=True).encode())
         elif changed := [name for name in sorted({*before, *plan}) if before.get(name) != plan.get(name)]:
             told = "; ".join(f"{name} was {_short(before.get(name))}, is {_short(plan.get(name))}" for name in changed)
             raise UserError(f"{self.folder} was begun with another {', '.join(changed)}: {told}", hint=_AGAIN)
@@ -134,26 +135,6 @@ class Journal:
             return _counts(entry)
         except (OSError, KeyError, TypeError):
             return None
-
-
-def write_synced(path: Path, text: str, by: Path) -> None:
-    """Write a file whole or not at all, by way of a folder of the same disk."""
-    unfinished = by / path.name
-    with unfinished.open("w", encoding="utf-8") as opened:
-        opened.write(text)
-        opened.flush()
-        os.fsync(opened.fileno())
-    unfinished.replace(path)
-    sync_folder(path.parent)
-
-
-def sync_folder(folder: Path) -> None:
-    """Bring a folder's names to the disk."""
-    opened = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(opened)
-    finally:
-        os.close(opened)
 
 
 def _counts(entry: Entry) -> Counts:

@@ -12,7 +12,7 @@ from pydantic import JsonValue
 from ferryman import __version__
 from ferryman.batch.chunk import Chunk, chunks
 from ferryman.batch.finish import Figures, drop_parts, figures_of, join_parts, read_finished, write_refused
-from ferryman.batch.journal import FIGURES, REFUSED, Entry, Journal, write_synced
+from ferryman.batch.journal import FIGURES, REFUSED, Entry, Journal
 from ferryman.batch.layout import Layout, lay_out
 from ferryman.batch.pool import Pool
 from ferryman.batch.records import Records
@@ -22,6 +22,7 @@ from ferryman.batch.table import is_table, open_table
 from ferryman.batch.worker import Done, Opening
 from ferryman.bundle.read import load_bundle
 from ferryman.core.bundle import Bundle
+from ferryman.core.durable import write_whole
 from ferryman.core.errors import ConfigError, ContractBroken, DataError, InputError, MissingExtra, UserError
 from ferryman.core.progress import Progress, silent
 from ferryman.monitor.store.engine import is_installed
@@ -133,7 +134,7 @@ def score(work: Work, settings: ScoreSettings, *, progress: Progress = silent) -
         write_refused(journal)
         _hold_to_share(journal, settings.max_refused, 0)
         figures = figures_of(work.bundle, journal, work.layout, work.source.digest)
-        write_synced(journal.folder / FIGURES, json.dumps(figures, indent=1) + "\n", journal.unfinished)
+        write_whole(journal.folder / FIGURES, (json.dumps(figures, indent=1) + "\n").encode())
         if work.file is not None:
             join_parts(journal, work.file)  # once the file is there, all is: a kill from here on loses nothing
             drop_parts(journal)

@@ -27,7 +27,7 @@ from ferryman.core.task import bind_task
 from ferryman.sources.detect import digest_source, open_source
 from ferryman.sources.fetch import fetch
 from ferryman.tasks.javascript.module import render_page
-from ferryman.tasks.tabular import TabularSpec, TabularTask, fill_columns, fill_missing
+from ferryman.tasks.tabular import TabularSpec, TabularTask, fill_columns, fill_labels, fill_missing
 from ferryman.verify.in_graph import is_in_graph
 
 
@@ -106,6 +106,7 @@ def open_workshop(project: Project, cache: Cache, progress: Progress) -> Worksho
     spec = project.deployment.task.resolved(project.folder)
     if isinstance(spec, TabularSpec):
         spec = fill_columns(spec, source.loader.get("feature_names"))
+        spec = fill_labels(spec, source.loader.get("classes"))
     deployment = project.deployment.model_copy(update={"task": spec})
     task = bind_task(spec, source.signature)
     calibration, samples = gather_samples(Project(project.folder, deployment), source.signature)

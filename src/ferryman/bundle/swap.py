@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from ferryman.core.durable import sync_folder
 from ferryman.core.errors import BundleError
 from ferryman.core.scratch import clear_leftovers, leftovers, scratch_folder, try_lock
 
@@ -35,7 +36,7 @@ def staged_folder(destination: Path) -> Iterator[Path]:
             yield staged
             sync_tree(staged)
             _swap(staged, destination)
-            _sync_folder(parent)
+            sync_folder(parent)
     except OSError as error:
         raise explain(error, destination) from error
 
@@ -56,14 +57,14 @@ def sync_tree(folder: Path) -> None:
     for root, _, names in os.walk(folder, topdown=False):
         for name in names:
             _sync(Path(root, name), os.O_RDONLY)
-        _sync_folder(Path(root))
+        sync_folder(Path(root))
 
 
 def replace_file(staged: Path, destination: Path) -> None:
     """Put a finished file in its place, durably."""
     _sync(staged, os.O_RDONLY)
     os.replace(staged, destination)
-    _sync_folder(destination.parent)
+    sync_folder(destination.parent)
 
 
 def explain(error: OSError, destination: Path) -> BundleError:
@@ -126,7 +127,3 @@ def _sync(path: Path, flags: int) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def _sync_folder(folder: Path) -> None:
-    _sync(folder, os.O_RDONLY | os.O_DIRECTORY)

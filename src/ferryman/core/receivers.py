@@ -5,11 +5,11 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
+from ferryman.core.secret import SECRET_SOURCES
+
 Severity = Literal["critical", "warning", "info"]
 Pattern = Annotated[str, Field(min_length=1, max_length=200)]
 Timeout = Annotated[float, Field(gt=0, le=120)]
-
-SECRET_SOURCES = ("env:", "file:")
 
 
 def _named(text: str) -> str:

@@ -5,6 +5,7 @@ import os
 import shutil
 from pathlib import Path
 
+from ferryman.core.durable import sync_folder, write_whole
 from ferryman.core.errors import UserError
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -12,16 +13,9 @@ _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 def write_durably(path: Path, payload: bytes, *, mode: int = 0o644) -> None:
     """Replace a file's content; it is on the disk when this returns. Raises UserError that names the file."""
-    unfinished = path.with_name(f".{path.name}.new")
     try:
-        with open(os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode), "wb") as stream:
-            stream.write(payload)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(unfinished, path)
-        sync_folder(path.parent)
+        write_whole(path, payload, mode=mode)
     except OSError as error:
-        unfinished.unlink(missing_ok=True)
         raise explain(error, path) from error
 
 
@@ -48,15 +42,6 @@ def discard(folder: Path) -> None:
             shutil.rmtree(gone)
     except OSError as error:
         raise explain(error, folder) from error
-
-
-def sync_folder(folder: Path) -> None:
-    """Have the names in a folder on the disk."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def explain(error: OSError, path: Path) -> UserError:

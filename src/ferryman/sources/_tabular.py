@@ -65,6 +65,16 @@ def name_features(names: Sequence[object] | None, count: int) -> dict[str, list[
     return {} if is_numbered else {"feature_names": named}
 
 
+def name_classes(classes: Sequence[object], table: Table) -> dict[str, list[str]]:
+    """Give the part of an artifact's `loader` that says what the classes are called, in the order of probabilities.
+
+    Empty where they are numbered from 0, or the model gives no probabilities.
+    """
+    names = [str(int(name)) if isinstance(name, float | np.floating | np.bool_) else str(name) for name in classes]
+    is_numbered = names == [str(place) for place in range(len(names))]
+    return {} if is_numbered or not table.has_probabilities or len(names) != table.classes else {"classes": names}
+
+
 def finish(model: Model, source: Artifact, context: StepContext, step: str) -> Artifact:
     """Bring a converter's graph into the house's form and write it as the step's artifact."""
     remove_zipmap(model)

@@ -10,7 +10,7 @@ from ferryman.core.errors import SourceError
 from ferryman.core.step import StepContext
 from ferryman.sources._content import looks_like, read_head
 from ferryman.sources._converters import converting
-from ferryman.sources._tabular import Table, finish, name_features
+from ferryman.sources._tabular import Table, finish, name_classes, name_features
 
 Booster = Any  # catboost.CatBoost: its types are skipped by mypy
 _CLASSIFIERS = frozenset({"Logloss", "CrossEntropy", "MultiClass"})
@@ -41,6 +41,7 @@ class CatBoostSource:
             booster = load_booster(path)
             table = _table(booster, path)
             loader = name_features(booster.feature_names_, table.features)
+            loader |= name_classes(list(booster.classes_), table)
         except catboost.CatBoostError as error:  # the model's own settings are damaged
             words = " ".join(str(error).split())[:200]
             raise SourceError(

@@ -15,7 +15,7 @@ from ferryman.sources._content import is_pickle, is_torch_legacy_pickle
 from ferryman.sources._converters import converting
 from ferryman.sources._sklearn_load import Estimator, is_skops, load_estimator, trusted_types
 from ferryman.sources._sklearn_onnx import convert
-from ferryman.sources._tabular import Table, finish, name_features
+from ferryman.sources._tabular import Table, finish, name_classes, name_features
 
 
 class SklearnSource:
@@ -38,6 +38,7 @@ class SklearnSource:
         signature = _by_column(estimator, columns, table) if columns is not None else table.signature()
         trusted = trusted_types(path, trust=model.trust) if is_skops(path) else []
         loader = {"trust": model.trust, "trusted": trusted, "columns": columns is not None}
+        loader |= name_classes(getattr(estimator, "classes_", ()), table)
         if columns is None:  # else each column has an input, which bears its name
             loader |= name_features(list(getattr(estimator, "feature_names_in_", ())), table.features)
         return Artifact(path, self.name, signature, digest_file(path), loader=loader)

@@ -267,7 +267,9 @@ def _tabular(artifact: Artifact, header: TableHeader) -> Guess:
         guess.reasons.append("each column has an input of its own, so columns are known by the inputs' names")
         inputs = [port.name for port in signature.inputs]
         guess.target = _find_target(guess, inputs, len(inputs), header)
-    if "prediction" not in names and "variable" not in names:
+    if artifact.loader.get("classes"):
+        guess.reasons.append(f"the model itself names its classes: {', '.join(artifact.loader['classes'][:8])}")
+    elif "prediction" not in names and "variable" not in names:
         guess.questions.append("What are the classes called, in the order of the probabilities? Set labels = ['...'].")
     return guess
 

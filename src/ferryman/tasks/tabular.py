@@ -55,6 +55,11 @@ def fill_columns(spec: TabularSpec, names: Sequence[str] | None) -> TabularSpec:
     return spec if spec.columns is not None or not names else spec.model_copy(update={"columns": tuple(names)})
 
 
+def fill_labels(spec: TabularSpec, names: Sequence[str] | None) -> TabularSpec:
+    """Give the spec with the names that the model itself knows its classes by, unless the user set labels."""
+    return spec if spec.labels is not None or not names else spec.model_copy(update={"labels": tuple(names)})
+
+
 def fill_missing(spec: TabularSpec, task: "TabularTask", rows: Iterable[Item]) -> TabularSpec:
     """Give the spec that takes empty cells where the build's rows have some, unless the user set missing."""
     if spec.missing is not None:

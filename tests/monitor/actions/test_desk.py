@@ -75,9 +75,9 @@ def test_a_killed_watch_goes_on_with_what_was_decided_and_decides_it_once(tmp_pa
 
 def test_what_can_not_be_written_down_is_not_done(tmp_path: Path) -> None:
     desk = Desk(tmp_path, a_section())
-    (tmp_path / "actions.new").mkdir()
+    (tmp_path / ".actions.json.new").mkdir()
     assert desk.step(an_alert()) == []
-    (tmp_path / "actions.new").rmdir()
+    (tmp_path / ".actions.json.new").rmdir()
     assert len(desk.step(an_alert())) == 1
 
 

@@ -71,7 +71,7 @@ def test_a_merge_that_was_not_ended_changes_nothing(keep: KeepIn) -> None:
     [day] = {one.path.parent for one in sealed_files(kept.folder)}
     last = sealed_files(kept.folder)[-1]
     (day / f"{last.segment}.00000000.merged.json").write_text('["' + last.path.name + '"]')
-    (day / f"{last.segment}.00000000.merged.unfinished").write_text("[")
+    (day / f".{last.segment}.00000000.merged.json.new").write_text("[")
     assert ids(kept.folder) == (10 * (FEWEST - 1),) * 2
     turn(kept)
     assert [path.suffix for path in day.iterdir()] == [".parquet"] * (FEWEST - 1)

@@ -2,7 +2,6 @@
 
 import json
 import logging
-import os
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ferryman.core.acting import ActionSection
+from ferryman.core.durable import write_whole
 from ferryman.monitor.actions.action import Action, Cause, Outcome
 from ferryman.monitor.actions.policy import STOPPED, wants, why_not
 from ferryman.monitor.actions.retraining import Retraining
@@ -149,17 +149,12 @@ class ActionDesk:
 
     def _save(self) -> bool:
         path = self._folder / _STATE
-        unfinished = path.with_suffix(".new")
         kept = {
             "form": _FORM, "actions": [each.to_json() for each in self._past], "rolled_back": self._rolled_back,
             "counts": self.counts(), "made": self._made,
         }  # fmt: skip
         try:
-            with unfinished.open("w", encoding="utf-8") as stream:
-                json.dump(kept, stream, separators=(",", ":"))
-                stream.flush()
-                os.fsync(stream.fileno())
-            unfinished.replace(path)
+            write_whole(path, json.dumps(kept, separators=(",", ":")).encode())
         except OSError as error:
             _log.error("no action is taken that can't be written down: %s: %s", path, error.strerror or error)
             return False

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from ferryman.core.acting import ActionSection
+from ferryman.core.durable import write_whole
 from ferryman.core.scratch import try_lock
 from ferryman.monitor.actions.action import Action
 from ferryman.monitor.actions.job import run_job
@@ -21,7 +22,7 @@ from ferryman.monitor.actions.retraining import BEGUN, END, ORDER, OUTPUT
 from ferryman.monitor.alerts.alert import rfc3339
 from ferryman.monitor.notify.post import post
 from ferryman.monitor.notify.receiver import Undelivered
-from ferryman.monitor.notify.secret import read_address, read_secret
+from ferryman.monitor.notify.secret import authorization, read_address
 
 _MOST_OUTPUT_BYTES = 10_000_000
 _PARENT_DIES = 1  # PR_SET_PDEATHSIG of prctl(2)
@@ -45,9 +46,7 @@ def main(folder: Path) -> int:
         said, is_done = str(error), False
     except Exception as error:  # noqa: BLE001 - the boundary of a process
         said, is_done = f"{type(error).__name__}: {error}", False
-    unfinished = folder / f"{END}.new"
-    unfinished.write_text(json.dumps({"is_done": is_done, "said": said}), encoding="utf-8")
-    unfinished.replace(folder / END)
+    write_whole(folder / END, json.dumps({"is_done": is_done, "said": said}).encode())
     os.close(lock)
     return 0 if is_done else 1
 
@@ -138,9 +137,7 @@ def _post(section: ActionSection, action: Action, environment: Mapping[str, str]
     }  # fmt: skip
     while True:
         try:
-            headers = {"Content-Type": "application/cloudevents+json"}
-            if section.token is not None:
-                headers["Authorization"] = f"Bearer {read_secret(section.token, environment)}"
+            headers = {"Content-Type": "application/cloudevents+json", **authorization(section.token, environment)}
             post(read_address(section.url or "", environment), event, headers, min(30.0, section.timeout_s))
             return "it was taken; what becomes of it is told by whoever took it"
         except Undelivered as error:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ferryman.core.acting import ActionSection
+from ferryman.core.durable import write_whole
 from ferryman.core.scratch import try_lock
 from ferryman.monitor.actions.action import Action, Outcome
 
@@ -40,9 +41,7 @@ class Retraining:
             return
         self.folder.mkdir(parents=True, exist_ok=True)
         order = {"action": action.to_json(), "section": section.model_dump(mode="json")}
-        unfinished = self.folder / f"{ORDER}.new"
-        unfinished.write_text(json.dumps(order), encoding="utf-8")
-        unfinished.replace(self.folder / ORDER)
+        write_whole(self.folder / ORDER, json.dumps(order).encode())
         with (self.folder / OUTPUT).open("ab") as output:
             self.keeper = subprocess.Popen(  # noqa: S603  our own module
                 [sys.executable, "-m", "ferryman.monitor.actions.keeper", str(self.folder)],

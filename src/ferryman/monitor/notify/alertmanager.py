@@ -9,7 +9,7 @@ from ferryman.core.receivers import AlertmanagerSection
 from ferryman.monitor.alerts.alert import Alert, Notice, rfc3339
 from ferryman.monitor.notify.payload import heartbeat, labels
 from ferryman.monitor.notify.post import post
-from ferryman.monitor.notify.secret import read_address, read_secret
+from ferryman.monitor.notify.secret import authorization, read_address
 
 _REFRESHES = 4  # so many may get lost before an alert that fires ends
 
@@ -26,9 +26,7 @@ class Alertmanager:
 
     def send(self, notice: Notice) -> None:
         """Post all its alerts; the same alert twice is one alert there."""
-        headers = {}
-        if self.section.token is not None:
-            headers["Authorization"] = f"Bearer {read_secret(self.section.token, self.environment)}"
+        headers = authorization(self.section.token, self.environment)
         url = read_address(self.section.url, self.environment).rstrip("/")
         ends_s = self.clock() + _REFRESHES * self.section.refresh_s
         alerts = [self._alert(alert, ends_s) for alert in notice.alerts]

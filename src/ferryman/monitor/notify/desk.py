@@ -1,14 +1,13 @@
 """Alerts as a whole: rules in, receivers out, and all of it safe over a restart."""
 
-import contextlib
 import json
-import os
 import socket
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ferryman.core.alerting import AlertsSection
+from ferryman.core.durable import write_whole
 from ferryman.core.receivers import AlertmanagerSection
 from ferryman.monitor.alerts.alert import Alert, Notice
 from ferryman.monitor.alerts.engine import AlertEngine
@@ -89,17 +88,10 @@ class AlertDesk:
     def save(self, now_s: float) -> None:
         """Write the state, whole or not at all; a full disk is counted, and the alerts go on."""
         self._saved_s = now_s
-        unfinished = self._file.with_suffix(".new")
         try:
-            with unfinished.open("w", encoding="utf-8") as stream:
-                json.dump(self.engine.save(), stream, separators=(",", ":"))
-                stream.flush()
-                os.fsync(stream.fileno())
-            unfinished.replace(self._file)
+            write_whole(self._file, json.dumps(self.engine.save(), separators=(",", ":")).encode())
         except OSError:
             self.unsaved += 1
-            with contextlib.suppress(OSError):
-                unfinished.unlink(missing_ok=True)
 
     def close(self, now_s: float) -> None:
         """Save, and stop sending."""

@@ -4,7 +4,6 @@ import contextlib
 import json
 import logging
 import math
-import os
 import random
 import threading
 from collections.abc import Callable
@@ -12,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ferryman.core.durable import sync_folder, write_whole
 from ferryman.monitor.alerts.alert import Notice
 from ferryman.monitor.notify.receiver import Receiver, Undelivered
 
@@ -160,18 +160,10 @@ class Lane:
             if waiting.is_kept:
                 continue
             path = self._path(waiting.number, waiting.notice.id, _WAITING)
-            unfinished = path.with_suffix(".new")
             try:
-                with unfinished.open("w", encoding="utf-8") as stream:
-                    json.dump(waiting.notice.to_json(), stream)
-                    stream.flush()
-                    os.fsync(stream.fileno())
-                unfinished.replace(path)
-                _sync(self._folder)
+                write_whole(path, json.dumps(waiting.notice.to_json()).encode())
                 waiting.is_kept = True
             except OSError:
-                with contextlib.suppress(OSError):
-                    unfinished.unlink(missing_ok=True)
                 return
 
     def _remove(self, waiting: _Waiting, suffix: str) -> None:
@@ -184,17 +176,18 @@ class Lane:
                 path.replace(path.with_suffix(suffix))
             else:
                 path.unlink()
-            _sync(self._folder)
+            sync_folder(self._folder)
 
     def _load(self) -> None:
         self._folder.mkdir(parents=True, exist_ok=True)
         for path in sorted(self._folder.iterdir()):
+            if path.suffix == ".new":
+                path.unlink(missing_ok=True)  # it was being written: whoever had it will put it again
+                continue
             number, _, notice_id = path.stem.partition("-")
             if not (len(number) == _DIGITS and number.isdecimal()):
                 continue
-            if path.suffix == ".new":
-                path.unlink(missing_ok=True)  # it was being written: whoever had it will put it again
-            elif path.suffix in (_SENT, _REFUSED):
+            if path.suffix in (_SENT, _REFUSED):
                 self._sent.append((int(number), notice_id))
             elif path.suffix == _WAITING:
                 self._read(path, int(number))
@@ -208,11 +201,3 @@ class Lane:
             self.figures.damaged += 1
             with contextlib.suppress(OSError):
                 path.replace(path.with_suffix(_DAMAGED))
-
-
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

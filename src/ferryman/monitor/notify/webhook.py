@@ -12,7 +12,7 @@ from ferryman.core.receivers import WebhookSection
 from ferryman.monitor.alerts.alert import Notice
 from ferryman.monitor.notify.payload import webhook_body
 from ferryman.monitor.notify.post import send
-from ferryman.monitor.notify.secret import read_address, read_secret
+from ferryman.monitor.notify.secret import authorization, read_address, read_secret
 
 
 @dataclass(frozen=True)
@@ -29,8 +29,7 @@ class Webhook:
         """Post it; `Idempotency-Key` and `webhook-id` are the notice's id, each time that it is sent."""
         body = json.dumps(webhook_body(notice, self.name, self.instance)).encode()
         headers = {"Content-Type": "application/json", "Idempotency-Key": notice.id, "webhook-id": notice.id}
-        if self.section.token is not None:
-            headers["Authorization"] = f"Bearer {read_secret(self.section.token, self.environment)}"
+        headers |= authorization(self.section.token, self.environment)
         if self.section.sign is not None:
             moment = str(int(self.clock()))
             key = read_secret(self.section.sign, self.environment)

@@ -59,11 +59,6 @@ def dashboard(deployment: Deployment) -> dict[str, Any]:  # JSON
     }
 
 
-def queries_of(made: dict[str, Any]) -> list[str]:  # JSON
-    """Give every query of a dashboard, as it stands there."""
-    return [target["expr"] for panel in made["panels"] for target in panel.get("targets", [])]
-
-
 def _now(deployment: Deployment) -> list[_Panel]:
     bad_share = deployment.monitor.alerts.availability
     right = (("1", "right", "green"), ("0", "WRONG", "red"))

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
+from ferryman.core.durable import write_whole
 from ferryman.core.errors import BundleError
 from ferryman.monitor.baseline import Baseline
 
@@ -51,11 +52,9 @@ class Diary:
         path = _baseline_path(self._folder, digest)
         if path.exists():
             return
-        unfinished = path.with_suffix(f".{os.getpid()}")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            unfinished.write_text(json.dumps(baseline), encoding="utf-8")
-            unfinished.replace(path)
+            write_whole(path, json.dumps(baseline).encode())
         except OSError:
             self.lost += 1
 

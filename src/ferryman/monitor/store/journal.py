@@ -7,8 +7,8 @@ from pathlib import Path
 
 import orjson
 
+from ferryman.core.durable import sync_folder
 from ferryman.monitor.store.frames import HEADER, Damage, frame, scan
-from ferryman.monitor.store.layout import sync_folder
 from ferryman.monitor.store.rows import Raw, decode
 
 

@@ -154,20 +154,6 @@ def is_day_before(day: str, at_s: float) -> bool:
         return False
 
 
-def sync_folder(folder: Path) -> None:
-    """Make names in a folder last over a loss of power; a file system that can't is left alone."""
-    try:
-        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    except OSError:
-        return
-    try:
-        os.fsync(descriptor)
-    except OSError:
-        pass
-    finally:
-        os.close(descriptor)
-
-
 def _below(folder: Path) -> list[Path]:
     try:
         with os.scandir(folder) as entries:

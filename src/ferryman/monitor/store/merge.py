@@ -1,11 +1,11 @@
 """Merge small Parquet files of one day, which a server that is often restarted leaves behind, into larger ones."""
 
 import json
-import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from ferryman.core.durable import sync_folder, write_whole
 from ferryman.monitor.store.engine import connect, exact, failures
 from ferryman.monitor.store.layout import (
     JOURNAL,
@@ -17,7 +17,6 @@ from ferryman.monitor.store.layout import (
     sealed_files,
     segment_number,
     segments,
-    sync_folder,
 )
 from ferryman.monitor.store.seal import write_unfinished
 
@@ -77,7 +76,7 @@ class Merger:
         try:
             # What those replaced that are merged again may still be there, and must not come back.
             gone = [one.path.name for one in small] + [name for one in small if one.is_merged for name in replaced(one)]
-            _write(final.replaced_path, gone)
+            write_whole(final.replaced_path, json.dumps(gone).encode())
             unfinished.replace(final.path)
         finally:
             unfinished.unlink(missing_ok=True)
@@ -87,7 +86,7 @@ class Merger:
 
     def _sweep(self, day: Path) -> None:
         """Delete what was merged away a minute ago, and what a killed writer left of a merge that it didn't end."""
-        for left in day.glob("*.merged.unfinished"):
+        for left in day.glob(".*.new"):
             left.unlink(missing_ok=True)
         for names in day.glob("*.merged.json"):
             merged = sealed_file(names.with_suffix(".parquet"))
@@ -102,12 +101,3 @@ def _is_small(one: SealedFile) -> bool:
         return one.path.stat().st_size < SMALL_BYTES
     except OSError:
         return False
-
-
-def _write(path: Path, names: Sequence[str]) -> None:
-    unfinished = path.with_suffix(".unfinished")
-    with unfinished.open("wb") as opened:
-        opened.write(json.dumps(names).encode())
-        opened.flush()
-        os.fsync(opened.fileno())
-    unfinished.replace(path)

@@ -11,6 +11,7 @@ from typing import Any
 
 import orjson
 
+from ferryman.core.durable import write_whole
 from ferryman.core.recording import PayloadsSection
 from ferryman.monitor.store.layout import PAYLOADS, day_of, is_day_before
 from ferryman.monitor.store.redact import Redactor, Unredactable, folder_key
@@ -91,8 +92,8 @@ class PayloadShelf:
         stem = f"{int(about['at_s'] * 1000):014d}-{secrets.token_hex(4)}"
         path, told = place / f"{stem}{suffix}", place / f"{stem}.about"
         try:
-            _write_whole(path, redacted)
-            _write_whole(told, orjson.dumps({**about, "file": path.name}, option=orjson.OPT_SERIALIZE_NUMPY))
+            write_whole(path, redacted)
+            write_whole(told, orjson.dumps({**about, "file": path.name}, option=orjson.OPT_SERIALIZE_NUMPY))
         except BaseException:
             path.unlink(missing_ok=True)
             raise
@@ -117,16 +118,6 @@ def _read(about: Path) -> Payload | None:
         return Payload(path, **{field: told[field] for field in _FIELDS})
     except (OSError, orjson.JSONDecodeError, TypeError, KeyError, AttributeError):
         return None
-
-
-def _write_whole(path: Path, content: bytes) -> None:
-    unfinished = path.with_name(f".{path.name}")
-    try:
-        with unfinished.open("wb") as opened:
-            opened.write(content)
-        unfinished.replace(path)
-    finally:
-        unfinished.unlink(missing_ok=True)
 
 
 def _delete(payload: Payload) -> None:

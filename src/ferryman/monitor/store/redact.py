@@ -10,6 +10,7 @@ from typing import Any
 
 import orjson
 
+from ferryman.core.durable import write_whole
 from ferryman.core.recording import PayloadsSection
 
 MAX_BYTES = 32 << 20
@@ -117,14 +118,7 @@ def folder_key(folder: Path) -> bytes:
     if len(held) == _KEY_BYTES:
         return held
     made = os.urandom(_KEY_BYTES)
-    unfinished = path.with_name(f"{_KEY}.{os.getpid()}")
-    descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-    try:
-        os.write(descriptor, made)
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-    unfinished.replace(path)
+    write_whole(path, made, mode=0o600)
     return made
 
 

@@ -6,9 +6,10 @@ import zlib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from ferryman.core.durable import sync_folder
 from ferryman.monitor.store.columns import FIXED, Part, parts, table
 from ferryman.monitor.store.engine import Connection, connect, literal, name
-from ferryman.monitor.store.layout import SEALED, UNFINISHED, partition, sealed_files, sync_folder
+from ferryman.monitor.store.layout import SEALED, UNFINISHED, partition, sealed_files
 from ferryman.monitor.store.rows import Raw
 
 MOST_PARTS = 200

@@ -5,10 +5,11 @@ import os
 import shutil
 from pathlib import Path
 
+from ferryman.core.durable import sync_folder
 from ferryman.core.errors import MissingExtra
 from ferryman.monitor.store.engine import failures, is_installed
 from ferryman.monitor.store.journal import Segment, each_of, read_segment
-from ferryman.monitor.store.layout import DAMAGED, SPOOL, day_of, segment_number, segments, sync_folder
+from ferryman.monitor.store.layout import DAMAGED, SPOOL, day_of, segment_number, segments
 from ferryman.monitor.store.seal import seal
 from ferryman.monitor.store.tally import Tally
 

@@ -1,7 +1,6 @@
 """Remember choices over a restart: which version is active, how far a rollout has come."""
 
 import asyncio
-import contextlib
 import errno
 import json
 import logging
@@ -10,13 +9,14 @@ import threading
 from pathlib import Path
 from typing import Any
 
+from ferryman.core.durable import write_whole
 from ferryman.core.errors import ConfigError, NotReady
 from ferryman.core.scratch import try_lock
 
 _log = logging.getLogger("ferryman.server")
 SCHEMA = 1
 FILE_NAME = "state.json"
-_PARTIAL = f"{FILE_NAME}.partial"
+_PROBE = f"{FILE_NAME}.probe"
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 Json = Any  # whatever json.dumps takes
@@ -58,15 +58,15 @@ class State:
 
         Raises ConfigError.
         """
-        partial = self.path.with_name(_PARTIAL)
+        probe = self.path.with_name(_PROBE)
         try:
-            self._own(partial.parent)
-            partial.touch()
-            partial.unlink()
+            self._own(probe.parent)
+            probe.touch()
+            probe.unlink()
         except (OSError, StateNotWritten) as error:
             why = error.strerror if isinstance(error, OSError) else error
             raise ConfigError(
-                f"nothing can be kept in {partial.parent}: {why}", hint="name another folder: --state DIR"
+                f"nothing can be kept in {probe.parent}: {why}", hint="name another folder: --state DIR"
             ) from None
 
     def close(self) -> None:
@@ -94,19 +94,7 @@ class State:
         folder = self.path.parent
         try:
             self._own(folder)
-            # One name, as there is one writer: what a killed process leaves half-written is written over.
-            partial = self.path.with_name(_PARTIAL)
-            try:
-                with partial.open("wb") as file:
-                    file.write(payload)
-                    file.flush()
-                    os.fsync(file.fileno())
-                os.replace(partial, self.path)
-            except OSError:
-                with contextlib.suppress(OSError):
-                    partial.unlink()
-                raise
-            _sync_folder(folder)
+            write_whole(self.path, payload)
         except OSError as error:
             why = "the disk is full" if error.errno in _FULL else str(error.strerror or error)
             raise StateNotWritten(
@@ -166,11 +154,3 @@ def _set_aside(path: Path) -> None:
         raise ConfigError(
             f"{path} is damaged and can't be moved aside: {error.strerror}", hint="remove it by hand"
         ) from None
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -1,4 +1,4 @@
-"""What the front counts of each version, as the watch hears it every second."""
+"""What the front counts of each version, as the watch hears it every two seconds."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence

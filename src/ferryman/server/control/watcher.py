@@ -1,4 +1,4 @@
-"""The front's side of the watch: its process is started, started again, told what is served, and heard each second."""
+"""The front's side of the watch: its process is started, started again, told what is served, and heard."""
 
 import asyncio
 import json
@@ -111,7 +111,7 @@ class Watcher:
     async def ask(self, about: str, content: Any = None) -> Any:  # JSON
         """Ask the watch, or tell it; raises what it refuses, and NotReady where it doesn't answer or watch yet."""
         if self._child is None:
-            raise NotReady("nothing is watched yet", hint="it begins a second after the first model is served")
+            raise NotReady("nothing is watched yet", hint="it begins two seconds after the first model is served")
         self._last_question += 1
         number = self._last_question
         answered = self._questions[number] = self._loop.create_future()
@@ -127,7 +127,7 @@ class Watcher:
             self._questions.pop(number, None)
 
     def balance(self, tree_s: float, turns_s: float) -> None:
-        """Set how much is looked into, by what watching cost since the last time; called each second.
+        """Set how much is looked into, by what watching cost since the last time.
 
         `tree_s` is the CPU time of all processes, `turns_s` what the front's turns took.
         """

@@ -34,7 +34,7 @@ from ferryman.server.data.v2.addresses import Route
 from ferryman.server.data.worker.zygote import Zygote
 from ferryman.server.watching.orders import Watched
 
-_EVERY_S = 1.0
+_EVERY_S = 2.0
 _PERFORMANCE = (
     ("ferryman_metric_drop", "Least drop of the contract's metric that late labels leave possible.", "drop"),
     ("ferryman_metric_value", "The metric over the latest labelled items, 3,000 at most.", "metric"),
@@ -68,7 +68,7 @@ class Watching:
             lane.look = self._watcher.looks(cost)
 
     async def run(self) -> None:
-        """Tell the watch what is served, and keep what it costs within its share, each second."""
+        """Tell the watch what is served, and keep what it costs within its share, every two seconds."""
         await forever(self._turn, "the watch's front", every_s=_EVERY_S)
 
     def routes(self) -> list[Route]:

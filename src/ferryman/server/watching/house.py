@@ -272,7 +272,7 @@ class House:
 
     def _open_silences(self) -> AlertDesk:
         if self._desk is None:
-            raise NotReady("no alerts are raised yet", hint="it begins a second after the first model is served")
+            raise NotReady("no alerts are raised yet", hint="it begins two seconds after the first model is served")
         return self._desk
 
     def _watched_performance(self) -> PerformanceWatch:

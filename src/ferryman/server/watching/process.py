@@ -1,4 +1,4 @@
-"""The life of the watch: read what the front sends, tell it each second how things stand, answer questions."""
+"""The life of the watch: read what the front sends, tell it at each turn how things stand, answer questions."""
 
 import json
 import logging
@@ -22,7 +22,7 @@ from ferryman.server.watching.packets import MOST_PACKET_BYTES, split
 from ferryman.server.watching.progress import Progress
 from ferryman.server.watching.shelf import Shelf
 
-_TICK_S = 1.5  # where the front tells nothing: else each of its letters of figures, once a second, is a tick
+_TICK_S = 3.0  # where the front tells nothing: else each of its letters of figures, every two seconds, is a tick
 _TOLD_AS = (UserError, NotFound, Overloaded)  # others are no caller's business
 _TIDIED_S = 3.0  # the server waits 5 s for this process
 _MOST_ALERTS = 200
@@ -187,6 +187,6 @@ def _short(alert: dict[str, Any]) -> dict[str, Any]:  # JSON
 
 
 def _brief(state: dict[str, Any]) -> dict[str, Any]:  # JSON
-    """Leave out what a message of each second has no room for: a table may have a thousand signals."""
+    """Leave out what a message of each turn has no room for: a table may have a thousand signals."""
     strongest = dict(list(state["scores"].items())[:_MOST_SCORES])
     return {**{key: state[key] for key in ("model", "version", "drifted", "threshold")}, "scores": strongest}

@@ -3,9 +3,10 @@
 import hashlib
 import json
 import logging
-import os
 from pathlib import Path
 from typing import Any
+
+from ferryman.core.durable import write_whole
 
 _log = logging.getLogger("ferryman.watch")
 
@@ -31,14 +32,10 @@ class States:
     def write(self, key: tuple[str, str], digest: str, state: dict[str, Any]) -> None:  # JSON
         """Keep a state; a disk that is full keeps the one before."""
         path = self._path(key)
-        fresh = path.with_suffix(".new")
+        kept = {"model": key[0], "version": key[1], "digest": digest, "state": state}
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
-            with fresh.open("w", encoding="utf-8") as stream:
-                json.dump({"model": key[0], "version": key[1], "digest": digest, "state": state}, stream)
-                stream.flush()
-                os.fsync(stream.fileno())
-            fresh.replace(path)
+            write_whole(path, json.dumps(kept).encode())
         except OSError as error:
             _log.warning("%s can't be written: %s", path, error)
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import orjson
 
+from ferryman.core.durable import write_whole
 from ferryman.monitor.store.layout import SINKS, segment_number
 
 
@@ -32,10 +33,7 @@ def read_cursor(folder: Path, name: str) -> Cursor:
 
 def write_cursor(folder: Path, name: str, cursor: Cursor) -> None:
     """Keep a sink's cursor, whole or not at all; raises OSError."""
-    path = _path(folder, name)
-    unfinished = path.with_suffix(".unfinished")
-    unfinished.write_bytes(orjson.dumps({"segment": cursor.segment, "offset": cursor.offset}))
-    unfinished.replace(path)
+    write_whole(_path(folder, name), orjson.dumps({"segment": cursor.segment, "offset": cursor.offset}))
 
 
 def last_cursor(folder: Path) -> int:

@@ -6,6 +6,7 @@ from functools import partial
 from pathlib import Path
 
 from ferryman.core.recording import CloudEventsSink, DirectorySink, KafkaSink, ObjectsSink, SinkSection
+from ferryman.core.secret import SECRET_SOURCES, read_secret
 from ferryman.monitor.store.layout import SPOOL, SealedFile, segment_number, segments
 from ferryman.monitor.store.sinks.cloudevents import CloudEventsSink as CloudEvents
 from ferryman.monitor.store.sinks.delivery import FIRST_WAIT_S
@@ -15,7 +16,7 @@ from ferryman.monitor.store.sinks.file_delivery import FileDelivery
 from ferryman.monitor.store.sinks.kafka import KafkaSink as Kafka
 from ferryman.monitor.store.sinks.late import LateEvents, LateFiles
 from ferryman.monitor.store.sinks.objects import ObjectsSink as Objects
-from ferryman.monitor.store.sinks.protocol import EventSink, FileSink, read_secret
+from ferryman.monitor.store.sinks.protocol import EventSink, FileSink
 from ferryman.monitor.store.tally import Tally
 
 Environ = Callable[[str], str | None]
@@ -93,7 +94,7 @@ class Deliveries:
 
 def _open_for_events(section: CloudEventsSink | KafkaSink, environ: Environ) -> EventSink:
     if isinstance(section, CloudEventsSink):
-        return CloudEvents(section, read_secret(section.token, environ) if section.token else "")
+        return CloudEvents(section, _read(section.token, environ) if section.token else "")
     return Kafka(section, _options(section.options, environ))
 
 
@@ -104,4 +105,8 @@ def _open_for_files(section: DirectorySink | ObjectsSink, environ: Environ) -> F
 
 
 def _options(told: Mapping[str, str], environ: Environ) -> dict[str, str]:
-    return {key: read_secret(value, environ) for key, value in told.items()}
+    return {key: _read(value, environ) for key, value in told.items()}
+
+
+def _read(told: str, environ: Environ) -> str:
+    return read_secret(told, environ) if told.startswith(SECRET_SOURCES) else told

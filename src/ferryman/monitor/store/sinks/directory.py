@@ -4,7 +4,7 @@ import os
 import shutil
 from pathlib import Path
 
-from ferryman.monitor.store.layout import sync_folder
+from ferryman.core.durable import sync_folder
 from ferryman.monitor.store.sinks.protocol import SinkDown
 
 

@@ -16,6 +16,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from ferryman.core.durable import write_whole
 from ferryman.core.errors import ConfigError
 from ferryman.server.data.gate.caller import Scope
 
@@ -142,17 +143,8 @@ def locked(path: Path) -> Iterator[None]:
 
 def write_keys(path: Path, keys: KeyFile) -> None:
     """Write the file whole or not at all, for its owner's eyes only; raises ConfigError where that fails."""
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
     text = json.dumps(keys.model_dump(mode="json"), indent=2) + "\n"
     try:
-        try:
-            descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-            with open(descriptor, "w", encoding="utf-8") as file:
-                file.write(text)
-                file.flush()
-                os.fsync(file.fileno())
-            unfinished.replace(path)
-        finally:
-            unfinished.unlink(missing_ok=True)
+        write_whole(path, text.encode(), mode=0o600)
     except OSError as error:
         raise ConfigError(f"{path} can't be written: {error.strerror}", hint="name another file") from None

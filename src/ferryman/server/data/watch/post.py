@@ -15,7 +15,7 @@ from ferryman.server.data.ask import Ask, Reply, Stages
 from ferryman.server.data.look import Facts, Look
 from ferryman.server.data.signals.outcomes import outcome_of
 
-_FLUSH_S = 1.0  # each letter wakes the watch, which costs more than what a few records do
+_FLUSH_S = 2.0  # each letter wakes the watch, which costs more than what a few records do
 _MOST_RECORDS = 512  # of one message
 _MOST_MESSAGE_BYTES = 160_000  # what a packet of the kernel's usual size holds
 _MOST_QUEUED_BYTES = 8_000_000
