@@ -14,7 +14,7 @@ _BUILD = '\n[build]\ncandidates = ["{candidate}"]\n'
 
 
 def build_demo(folder: Path, candidate: str, *, golden: int, pictures: int = 8, more: str = "") -> Bundle:
-    """Build the demo's detector in one format and precision, on few pictures and without a promise of latency; `more` is of its ferryman.toml."""
+    """Build the demo's detector in one format and precision, on few pictures and without a promise of latency."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(run, "CALIBRATION_PICTURES", 8)
         patch.setattr(run, "EVALUATION_PICTURES", pictures)
