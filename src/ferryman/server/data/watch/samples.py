@@ -16,7 +16,7 @@ from ferryman.core.signature import Array
 from ferryman.core.task import Answer, Item
 from ferryman.monitor.store.sampling import LENGTHS, PayloadRules
 from ferryman.server.data.ask import Ask, Gone, Reply
-from ferryman.server.data.v2.codec import datatype_of
+from ferryman.server.data.wording import DATATYPES
 
 _MOST_WAITING_BYTES = 64_000_000
 _MOST_TENSOR_BYTES = 1_000_000  # of one request and its answer: they are written as JSON beside serving
@@ -167,7 +167,12 @@ def _of_items(items: Sequence[Item], answers: Sequence[Answer] | None) -> list[t
 def _as_json(about: str, tensors: Mapping[str, Array]) -> bytes:
     """Write tensors as the V2 protocol has them in JSON."""
     told = [
-        {"name": name, "datatype": datatype_of(array), "shape": array.shape, "data": array.ravel().tolist()}
+        {
+            "name": name,
+            "datatype": DATATYPES.get(array.dtype.name, "BYTES"),
+            "shape": array.shape,
+            "data": array.ravel().tolist(),
+        }
         for name, array in tensors.items()
     ]
     return orjson.dumps({about: told}, default=lambda value: bytes(value).decode("utf-8", "replace"))
