@@ -13,15 +13,15 @@ from ferryman.demo import run
 _BUILD = '\n[build]\ncandidates = ["{candidate}"]\n'
 
 
-def build_demo(folder: Path, candidate: str, *, golden: int) -> Bundle:
+def build_demo(folder: Path, candidate: str, *, golden: int, pictures: int = 8, more: str = "") -> Bundle:
     """Build the demo's detector in one format and precision, on few pictures and without a promise of latency."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(run, "CALIBRATION_PICTURES", 8)
-        patch.setattr(run, "EVALUATION_PICTURES", 8)
+        patch.setattr(run, "EVALUATION_PICTURES", pictures)
         project = run.make_project(folder, silent)
     file = project / "ferryman.toml"
     text = file.read_text(encoding="utf-8").replace("p99_ms = 200\nat_rps = 20\n", "")
-    text = text.replace("[data]\n", f"[data]\ngolden = {golden}\n") + _BUILD.format(candidate=candidate)
+    text = text.replace("[data]\n", f"[data]\ngolden = {golden}\n") + _BUILD.format(candidate=candidate) + more
     file.write_text(text, encoding="utf-8")
     return api.load(api.build(project, output=folder / candidate).bundle.path)
 

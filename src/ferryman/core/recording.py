@@ -19,7 +19,6 @@ class PayloadsSection(BaseModel):
     low_confidence: _Share | None = Field(None, description="Keep the payload of an answer whose confidence is below.")
     drifted: bool = Field(False, description="Keep payloads while their model's inputs drift.")
     error: bool = Field(False, description="Keep payloads of requests that failed.")
-    oddest: Annotated[int, Field(ge=0)] = Field(0, description="Keep so many a day that are least like the baseline.")
     max_per_day: Annotated[int, Field(ge=0)] = Field(1000, description="Most payloads of one day, of all rules.")
     max_mb: _Positive = Field(200.0, description="Largest size of all payloads, in 10^6 bytes; the oldest go first.")
     keep_days: _Positive = Field(7.0, description="Payloads that are older are deleted.")

@@ -313,3 +313,19 @@ def test_a_million_records_are_told_in_bounded_memory(tmp_path: Path) -> None:
     assert sum(slot.records for slot in one.slots) == 1_000_000
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before_kb < 1_200_000
     assert len(api.report_html(made)) < 3_000_000
+
+
+def test_actions_of_the_range_are_told_with_their_cause_and_end(tmp_path: Path) -> None:
+    made = Week(tmp_path)
+    made.keep([record(1, NOW_S - 3600)])
+    cause = {"alert": "a", "rule": "drift", "episode": 1, "summary": f"street has drifted {HOSTILE}"}
+    about: dict[str, Any] = {"id": "7", "do": "retrain", "model": "street", "version": "2", "cause": cause}
+    began = {**about, "began": NOW_S - 1800, "ended": None, "outcome": "", "said": ""}
+    made.diary.add("action", NOW_S - 1800, **began)
+    made.diary.add("action", NOW_S - 600, **began | {"ended": NOW_S - 600, "outcome": "failed", "said": "exit code 3"})
+    made.diary.add("action", NOW_S - 2 * WEEK_S, **began | {"id": "6", "outcome": "done"})
+    report = gather(tmp_path, asked())
+    assert [(one["id"], one["outcome"]) for one in report.actions] == [("7", "failed")]
+    seen = see(api.report_html(report))
+    assert "Actions" in seen.text and "retrain" in seen.text and "exit code 3" in seen.text
+    assert "street has drifted <script>" in seen.text

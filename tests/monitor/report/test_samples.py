@@ -35,7 +35,7 @@ def picture(width: int, height: int) -> bytes:
 def kept(folder: Path, width: int, height: int, **section: Any) -> Asked:
     rules = RecordsSection(min_free_mb=0, payloads=PayloadsSection(**section))
     keeper = RecordKeeper(folder / "records", rules, clock=lambda: NOW_S - 60)
-    columns = {"aspect": [float(np.log2(width / height))], "megapixels": [width * height / 1e6]}
+    columns = {"picture.aspect": [float(np.log2(width / height))], "picture.megapixels": [width * height / 1e6]}
     keeper.add([record(1, NOW_S - 60, id="one", columns=columns)])
     keeper.add_payload("one", "street", "2", "picture", picture(width, height), "low_confidence")
     keeper.add_payload("one", "street", "2", "answer", json.dumps(ANSWER).encode(), "low_confidence")

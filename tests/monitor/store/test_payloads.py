@@ -153,16 +153,6 @@ def test_a_day_has_room_for_so_many(keep: KeepIn) -> None:
     assert len(payloads(kept.folder)) == 4
 
 
-def test_the_oddest_of_a_day_stay(keep: KeepIn) -> None:
-    kept = keep(payloads=PayloadsSection(oddest=2))
-    for number, oddness in enumerate([0.1, 0.9, 0.5, 0.3, 0.95, float("nan")]):
-        kept.clocks.pass_s(1)
-        kept.keeper.add_payload(f"{number}", "street", "1", "text", b"x", "oddest", oddness=oddness)
-        if number == 2:
-            kept.again()
-    assert sorted(payload.oddness for payload in payloads(kept.folder)) == [0.9, 0.95]
-
-
 def test_payloads_go_sooner_than_records(keep: KeepIn) -> None:
     kept = keep(payloads=PayloadsSection(keep_days=2))
     for day in range(5):

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import orjson
 import pytest
 from PIL import Image
@@ -59,6 +60,36 @@ def test_a_rate_keeps_rows_and_answers_redacted(tmp_path: Path) -> None:
     [answer, *_] = [json.loads(one.path.read_bytes())["answers"][0] for one in found if one.kind == "answer"]
     assert answer["label"] in ("light", "heavy")
     assert not any(b"77.5" in path.read_bytes() for path in (kept / "records" / "payloads").rglob("*.*"))
+
+
+def test_tensors_of_each_transport_are_kept_redacted(tmp_path: Path) -> None:
+    triton = pytest.importorskip("tritonclient.grpc")
+    client = pytest.importorskip("websockets.sync.client")
+    kept = tmp_path / "kept"
+    with keeping(tmp_path, kept, rate=1.0) as server:
+        described = server.ask("GET", "/v2/models/table")[1]["inputs"]
+        values = np.asarray([[1.25, 2.5, 0.5]], np.float32)
+        [tensor] = [{"name": one["name"], "datatype": "FP32", "shape": [1, 3]} for one in described]
+        request = {"id": "http", "inputs": [{**tensor, "data": values.tolist()}]}
+        assert server.infer("table", request)[0] == 200
+        with client.connect(f"ws://{server.address}/v2/models/table/stream", proxy=None) as stream:
+            stream.send(json.dumps({**request, "id": "websocket"}))
+            assert "outputs" in json.loads(stream.recv(timeout=10))
+        asked = triton.InferInput(tensor["name"], [1, 3], "FP32")
+        asked.set_data_from_numpy(values)
+        with triton.InferenceServerClient(server.address) as grpc:
+            grpc.infer("table", [asked], request_id="grpc")
+        wait_until(lambda: metric(server, "ferryman_payloads_total") == 6)
+        server.stop()
+    for kind, about in (("tensors", "inputs"), ("answer", "outputs")):
+        found = {one.id: json.loads(one.path.read_bytes()) for one in held(kept) if one.kind == kind}
+        assert set(found) == {"http", "websocket", "grpc"}
+        assert found["http"] == found["websocket"] == found["grpc"]
+        [first, *_] = found["http"][about]
+        assert set(first) == {"name", "datatype", "shape", "data"}
+    assert json.loads(next(one.path for one in held(kept) if one.kind == "tensors").read_bytes())["inputs"] == [
+        {**tensor, "data": [1.25, 2.5, 0.5]}
+    ]
 
 
 def test_unsure_answers_are_kept_and_sure_ones_are_not(tmp_path: Path) -> None:

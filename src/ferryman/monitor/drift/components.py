@@ -49,7 +49,7 @@ class NumberReader:
             Component(name, "missing", baseline.count, baseline.missing),
         )
 
-    def read(self, values: Sequence[Value], rng: np.random.Generator, *, is_live: bool = True) -> Floats:
+    def read(self, values: Sequence[Value], rng: np.random.Generator) -> Floats:
         """Give the components of values [N], float64 [N, 4]: NaN where a value is missing."""
         numbers = numbers_of(values)
         missing = np.isnan(numbers)
@@ -58,8 +58,7 @@ class NumberReader:
         spread = np.abs(2 * ranks - 1)
         tidied = tidy(numbers)
         outside = np.where(missing, np.nan, (tidied < self.baseline.low) | (tidied > self.baseline.high))
-        if is_live:
-            self.recent = np.concatenate([self.recent, numbers[np.isfinite(numbers)]])[-RECENT:]
+        self.recent = np.concatenate([self.recent, numbers[np.isfinite(numbers)]])[-RECENT:]
         return np.stack([_WIDE * (ranks - 0.5), _WIDE * (spread - 0.5), outside, missing.astype(np.float64)], axis=1)
 
 
@@ -84,7 +83,7 @@ class CategoryReader:
         rest = [Component(name, "new", present, new), Component(name, "missing", baseline.count, baseline.missing)]
         self.components = (*own, *mix, *rest)
 
-    def read(self, values: Sequence[Value], rng: np.random.Generator, *, is_live: bool = True) -> Floats:
+    def read(self, values: Sequence[Value], rng: np.random.Generator) -> Floats:
         """Give the components of values [N], float64 [N, components]: NaN where a value is missing."""
         read = np.zeros((len(values), len(self.components)), np.float64)
         index = np.fromiter((self._index(value) for value in values), np.int64, len(values))
@@ -94,7 +93,7 @@ class CategoryReader:
         read[own, index[own]] = 1.0
         new = np.flatnonzero(index == len(self._places))
         read[new, -2] = 1.0
-        if new.size and is_live:
+        if new.size:
             self.newest = str(values[new[-1]])[:200]
         if len(self._places) > MOST_SHARES:
             known = index >= 0

@@ -111,21 +111,6 @@ class DriftWatch:
         self._times.extend([at_s] * rows)
         return self._take_blocks()
 
-    def oddness(self, columns: Columns) -> Floats:
-        """Say how typical of the drift each row is, [N]; without drift, how far from the baseline's middle it is.
-
-        Larger is odder; the scale means nothing, so compare rows of one watch only.
-        """
-        rows = max((len(values) for values in columns.values()), default=0)
-        read = self._read({name: _padded(columns.get(name, ()), rows) for name in self._readers}, rows, is_live=False)
-        centred = np.nan_to_num((read - self._scoring.expected) / np.sqrt(self._scoring.variance))
-        if self._episode.is_on:
-            moved = list(self._episode.moved)
-            scores = np.asarray([self._episode.moved[at].score for at in moved])
-            return np.asarray(np.clip(centred[:, moved], -10, 10) @ scores / np.abs(scores).sum())
-        far = np.asarray([component.kind != "level" for component in self._components])
-        return np.asarray(np.clip(centred[:, far], -1, 10).mean(axis=1))
-
     def state(self) -> dict[str, JsonValue]:
         """Tell what is known now, as JSON; scores and thresholds are in standard deviations of what chance does."""
         scores = self._latest.max(axis=0) if self._components else np.zeros(0)
@@ -187,7 +172,7 @@ class DriftWatch:
         if len(self._times) < size and self._times[-1] - self._times[0] < _STALE_S:
             return []
         rows = max(len(self._times) // size * size, min(len(self._times), size))
-        read = self._read({name: pending[:rows] for name, pending in self._pending.items()}, rows, is_live=True)
+        read = self._read({name: pending[:rows] for name, pending in self._pending.items()}, rows)
         times = self._times[:rows]
         for pending in self._pending.values():
             del pending[:rows]
@@ -268,11 +253,10 @@ class DriftWatch:
             told.append(tell(self._components[place], self._readers[name], sight, self._limit, season=unsure))
         return strongest(told)
 
-    def _read(self, values: Mapping[str, list[Value]], rows: int, *, is_live: bool) -> Floats:
+    def _read(self, values: Mapping[str, list[Value]], rows: int) -> Floats:
         if not self._readers:
             return np.zeros((rows, 0))
-        rng = self._rng if is_live else np.random.default_rng(0)
-        parts = [reader.read(values[name], rng, is_live=is_live) for name, reader in self._readers.items()]
+        parts = [reader.read(values[name], self._rng) for name, reader in self._readers.items()]
         return np.concatenate(parts, axis=1)
 
     def _arrays(self) -> dict[str, NDArray[Any]]:  # of floats or counts
@@ -302,7 +286,3 @@ class DriftWatch:
 
 def _bounded(value: Value) -> Value:
     return value[:_LONGEST_TEXT] if isinstance(value, str) else value
-
-
-def _padded(values: Any, rows: int) -> list[Value]:  # a sequence of values, or none
-    return [*values[:rows], *[None] * (rows - len(values))]

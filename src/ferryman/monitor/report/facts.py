@@ -39,6 +39,35 @@ class Moment:
 
 
 @dataclass(frozen=True, slots=True)
+class Sample:
+    """Name a picture that was kept: redacted as it lies there, with the boxes of its answer in its own pixels."""
+
+    id: str
+    model: str
+    version: str
+    at_s: float
+    why: str
+    jpeg: bytes
+    width: int
+    height: int
+    boxes: Sequence[tuple[float, float, float, float]] = ()
+    labels: Sequence[str] = ()
+    told: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """Show a request beside the signal that it is an example of: a picture, or the beginning of what was kept."""
+
+    id: str
+    at_s: float
+    why: str
+    value: float | str
+    sample: Sample | None = None
+    text: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class SignalReport:
     """Set a signal of the range beside what it was before.
 
@@ -59,6 +88,8 @@ class SignalReport:
     before: Sequence[float] | Mapping[str, float]
     after: Sequence[float] | Mapping[str, float]
     over_time: Sequence[Moment] = ()
+    examples_before: Sequence[Example] = ()
+    examples_after: Sequence[Example] = ()
 
     @property
     def has_moved(self) -> bool:
@@ -101,23 +132,6 @@ class VersionReport:
 
 
 @dataclass(frozen=True, slots=True)
-class Sample:
-    """Name a picture that was kept: redacted as it lies there, with the boxes of its answer in its own pixels."""
-
-    id: str
-    model: str
-    version: str
-    at_s: float
-    why: str
-    jpeg: bytes
-    width: int
-    height: int
-    boxes: Sequence[tuple[float, float, float, float]] = ()
-    labels: Sequence[str] = ()
-    told: str = ""
-
-
-@dataclass(frozen=True, slots=True)
 class Report:
     """Hold all that a page shows."""
 
@@ -130,6 +144,7 @@ class Report:
     left_out: int = 0  # versions with fewest records, beyond those that are told
     later: int = 0  # records of a time after the range's end: the clock was ahead
     alerts: Sequence[Mapping[str, Any]] = ()  # JSON: the diary's
+    actions: Sequence[Mapping[str, Any]] = ()  # JSON: the diary's
     losses: Mapping[str, int] = field(default_factory=dict)
     samples: Sequence[Sample] = ()
     payloads: int = 0
@@ -142,6 +157,9 @@ class Report:
         for version, one in zip(told["versions"], self.versions, strict=True):
             for signal, of in zip(version["signals"], one.signals, strict=True):
                 signal["has_moved"] = of.has_moved
+                for example in (*signal["examples_before"], *signal["examples_after"]):
+                    if example["sample"]:
+                        del example["sample"]["jpeg"]
         for sample in told["samples"]:
             del sample["jpeg"]
         return {"form": FORM, **told}

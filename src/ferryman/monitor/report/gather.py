@@ -9,6 +9,7 @@ from typing import Any
 from ferryman.core.errors import UserError
 from ferryman.monitor.baseline import Baseline
 from ferryman.monitor.report.diary import Event, read_baseline, read_events
+from ferryman.monitor.report.examples import with_examples
 from ferryman.monitor.report.facts import Report, SignalReport, Slot, VersionReport
 from ferryman.monitor.report.samples import read_samples
 from ferryman.monitor.report.signals import RANKS, compare_signals, earlier, follow
@@ -61,6 +62,7 @@ def gather(folder: Path, asked: Asked) -> Report:
         ]
         befores = _baselines(records, diary, versions, asked, within)
         versions = [_with_signals(one, reader, within, befores.get((one.model, one.version))) for one in versions]
+        versions = with_examples(records, reader, within, versions)
         samples, payloads = read_samples(records, reader, within, {one.model for one in versions})
         [(later,)] = reader.select(
             f"SELECT count(*) FROM records WHERE {ONE_A_REQUEST} AND at_s >= $1",  # noqa: S608 - our own words
@@ -70,6 +72,7 @@ def gather(folder: Path, asked: Asked) -> Report:
     return Report(
         made_s=asked.until_s, since_s=within.since_s, until_s=within.until_s, slot_s=within.slot_s, ranks=RANKS,
         versions=versions, left_out=len(totals) - len(chosen), later=later, alerts=_episodes(every, within),
+        actions=_actions(every, within),
         losses=_losses(events), samples=samples, payloads=payloads, skipped=skipped,
         notes=_notes(has_diary=bool(every), is_exact=is_exact, versions=versions),
     )  # fmt: skip
@@ -192,6 +195,16 @@ def _episodes(events: Iterable[Event], within: Range) -> list[dict[str, Any]]:  
             told = {key: value for key, value in event.items() if key != "kind"}
             last[event.get("id"), event.get("episode")] = told
     inside = [one for one in last.values() if one.get("state") == "firing" or one["at"] >= within.since_s]
+    return sorted(inside, key=lambda one: -one["at"])
+
+
+def _actions(events: Iterable[Event], within: Range) -> list[dict[str, Any]]:  # JSON
+    """Give the last word of each action that began, was under way or ended within the range, the newest first."""
+    last: dict[object, dict[str, Any]] = {}
+    for event in events:
+        if event["kind"] == "action" and event["at"] < within.until_s:
+            last[event.get("id")] = {key: value for key, value in event.items() if key != "kind"}
+    inside = [one for one in last.values() if not one.get("outcome") or one["at"] >= within.since_s]
     return sorted(inside, key=lambda one: -one["at"])
 
 

@@ -1,12 +1,12 @@
 """A report as one self-contained HTML page: no script, no outside asset, every text escaped."""
 
 import base64
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from itertools import groupby
 
 from ferryman import __version__
-from ferryman.monitor.report.facts import Report, Sample, SignalReport, VersionReport
+from ferryman.monitor.report.facts import Example, Report, Sample, SignalReport, VersionReport
 from ferryman.monitor.report.plots import plot_latency, plot_signal, plot_traffic
 from ferryman.monitor.report.svg import Axis, clock, figure, text
 from ferryman.monitor.report.words import (
@@ -33,6 +33,7 @@ def render_page(report: Report, *, style: str) -> str:
     sections = [
         _header(report),
         _section("Alerts", _alerts(report)),
+        _section("Actions", _actions(report)),
         *(
             _model(name, list(versions), report)
             for name, versions in groupby(report.versions, lambda one: one.model)
@@ -119,6 +120,28 @@ def _alerts(report: Report) -> str:
     titles = ("fired (UTC)", "for", "state", "rule", "severity", "of", "what")
     more = f'<p class="note">and {len(report.alerts) - len(rows)} more</p>' if len(report.alerts) > len(rows) else ""
     return _table(titles, rows) + more
+
+
+def _actions(report: Report) -> str:
+    rows = []
+    for action in report.actions[:_MOST_ALERTS]:
+        began, ended = (
+            clock(value) if isinstance(value, int | float) else ""
+            for value in (action.get("began"), action.get("ended"))
+        )
+        outcome = str(action.get("outcome") or "under way")
+        pill = {"done": "yes", "failed": "no"}.get(outcome, "")
+        cause = action.get("cause")
+        why = cause.get("summary", "") if isinstance(cause, Mapping) else ""
+        about = " ".join(str(action.get(key, "")) for key in ("model", "version"))
+        rows.append(
+            f"<tr><td>{text(began)}</td><td class=left>{text(ended)}</td>"
+            f'<td class="left"><span class="pill {pill}">{text(outcome)}</span></td>'
+            f"<td class=left>{text(action.get('do', ''))}</td><td class=left>{text(about)}</td>"
+            f'<td class="left text">{text(why)}</td><td class="left text">{text(action.get("said", ""))}</td></tr>'
+        )
+    more = f'<p class="note">and {len(report.actions) - len(rows)} more</p>' if len(report.actions) > len(rows) else ""
+    return _table(("began (UTC)", "ended", "outcome", "what", "of", "why", "said"), rows) + more if rows else ""
 
 
 def _share(share: float | None) -> str:
@@ -227,8 +250,24 @@ def _signal(signal: SignalReport, report: Report, axis: Axis, *, has_drifted: bo
         f'<div class="card signal"><h3>{text(signal.name)} <span class="pill {state[0]}">{state[1]}</span></h3>'
         f"<p>{text(signal.text)}<br><small>distance {figure(signal.distance)}, by chance up to "
         f"{figure(signal.chance)}; {figure(signal.items)} items{missing}</small></p>"
-        f"{plot_signal(signal, report.ranks, axis)}</div>"
+        f"{plot_signal(signal, report.ranks, axis)}"
+        f"{_examples('most like before', signal.examples_before)}{_examples('furthest from it', signal.examples_after)}"
+        "</div>"
     )
+
+
+def _examples(title: str, examples: Sequence[Example]) -> str:
+    if not examples:
+        return ""
+    shown = "".join(_example(one) for one in examples)
+    return f'<h4>Requests {title}</h4><div class="examples">{shown}</div>'
+
+
+def _example(one: Example) -> str:
+    value = figure(one.value) if isinstance(one.value, float) else text(one.value[:80])
+    told = f"<figcaption><b>{value}</b>, {clock(one.at_s)}: {text(one.why)}</figcaption>"
+    body = _drawn(one.sample) if one.sample is not None else f'<p class="mono">{text(one.text)}</p>'
+    return f"<figure>{body}{told}</figure>"
 
 
 def _pictures(report: Report) -> str:
@@ -239,7 +278,7 @@ def _pictures(report: Report) -> str:
     return f'<p class="note">{told}</p><div class="samples">{cards}</div>'
 
 
-def _picture(sample: Sample) -> str:
+def _drawn(sample: Sample) -> str:
     side = max(sample.width, sample.height)
     line, letters = side / 300, side / 26
     hues = {name: place % _HUES for place, name in enumerate(sorted({one.split(" ")[0] for one in sample.labels}))}
@@ -254,9 +293,15 @@ def _picture(sample: Sample) -> str:
     )
     source = f"data:image/jpeg;base64,{base64.b64encode(sample.jpeg).decode('ascii')}"
     return (
-        f'<figure><svg viewBox="0 0 {sample.width} {sample.height}" role="img" aria-label="{text(sample.id[:80])}">'
+        f'<svg viewBox="0 0 {sample.width} {sample.height}" role="img" aria-label="{text(sample.id[:80])}">'
         f'<image href="{source}" width="{sample.width}" height="{sample.height}"/>{boxes}</svg>'
-        f"<figcaption>{text(sample.model)} {text(sample.version)}, {clock(sample.at_s)}: {text(sample.why)}"
+    )
+
+
+def _picture(sample: Sample) -> str:
+    return (
+        f"<figure>{_drawn(sample)}<figcaption>{text(sample.model)} {text(sample.version)}, {clock(sample.at_s)}: "
+        f"{text(sample.why)}"
         f"<span>{text(sample.told[:200])}</span><span class=mono>{text(sample.id[:80])}</span></figcaption></figure>"
     )
 

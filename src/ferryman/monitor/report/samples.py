@@ -26,19 +26,39 @@ Box = tuple[float, float, float, float]
 def read_samples(folder: Path, reader: Reader, within: Range, models: set[str]) -> tuple[list[Sample], int]:
     """Give up to 12 pictures of the range, the reasons in turn and the newest first, and the number of payloads."""
     kept = [one for one in payloads(folder) if within.since_s <= one.at_s < within.until_s and one.model in models]
-    answers = {(one.model, one.version, one.id): one for one in kept if one.kind == "answer"}
-    pictures = [one for one in kept if one.kind == "picture"]
-    chosen = _in_turn(pictures)
-    sizes = _sizes(reader, chosen)
+    chosen = _in_turn([one for one in kept if one.kind == "picture"])
+    shown = Shown(reader, kept)
+    shown.measure(chosen)
     made: list[Sample] = []
     for one in chosen:
         if len(made) == _MOST:
             break
-        answer = answers.get((one.model, one.version, one.id))
-        sample = _sample(one, _answer(answer.path) if answer else {}, sizes.get((one.model, one.version, one.id)))
-        if sample is not None:
+        if (sample := shown.sample(one)) is not None:
             made.append(sample)
     return made, len(kept)
+
+
+class Shown:
+    """Make samples of payloads: `kept` holds the answers that belong to pictures."""
+
+    def __init__(self, reader: Reader, kept: Sequence[Payload]) -> None:
+        self._reader = reader
+        self._answers = {(one.model, one.version, one.id): one for one in kept if one.kind == "answer"}
+        self._sizes: dict[tuple[str, str, str], tuple[float, float]] = {}
+        self._measured: set[tuple[str, str, str]] = set()
+
+    def measure(self, pictures: Sequence[Payload]) -> None:
+        """Learn how large these were as they were sent, at once."""
+        self._sizes |= _sizes(self._reader, pictures)
+        self._measured |= {(one.model, one.version, one.id) for one in pictures}
+
+    def sample(self, picture: Payload) -> Sample | None:
+        """Give a picture with its boxes; None where it can't be shown."""
+        key = (picture.model, picture.version, picture.id)
+        if key not in self._measured:
+            self.measure([picture])
+        answer = self._answers.get(key)
+        return _sample(picture, _answer(answer.path) if answer else {}, self._sizes.get(key))
 
 
 def _in_turn(pictures: Sequence[Payload]) -> list[Payload]:
@@ -53,7 +73,7 @@ def _in_turn(pictures: Sequence[Payload]) -> list[Payload]:
 def _sizes(reader: Reader, chosen: Sequence[Payload]) -> dict[tuple[str, str, str], tuple[float, float]]:
     """Give the pixels that pictures had as they were sent, of their records' signals; a request of several has none."""
     columns = {column.lower(): column for column in reader.columns}
-    aspect, size = columns.get("s_aspect"), columns.get("s_megapixels")
+    aspect, size = columns.get("s_picture.aspect"), columns.get("s_picture.megapixels")
     if aspect is None or size is None or not chosen:
         return {}
     rows = reader.select(

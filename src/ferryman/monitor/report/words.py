@@ -93,4 +93,4 @@ def alert_line(alert: Mapping[str, Any]) -> tuple[str, str]:  # JSON
     began = clock(since_s) if isinstance(since_s, int | float) else figure(None)
     if not isinstance(ended_s, int | float) or not isinstance(since_s, int | float):
         return began, "it still fires" if alert.get("state") == "firing" else ""
-    return began, f"{(ended_s - since_s) / 60:.1f} min"
+    return began, f"{(ended_s - since_s) / 60:.1f} min, until {clock(ended_s)}"

@@ -99,20 +99,10 @@ class RecordKeeper:
             except OSError as error:
                 self._tally.count("disk_full" if error.errno in _FULL else "disk_error", len(coded))
 
-    def add_payload(  # noqa: PLR0913 - what a payload is: the watch process has no other form of it
-        self,
-        record_id: str,
-        model: str,
-        version: str,
-        kind: str,
-        payload: bytes,
-        why: str,
-        *,
-        oddness: float = 0.0,
-    ) -> None:
+    def add_payload(self, record_id: str, model: str, version: str, kind: str, payload: bytes, why: str) -> None:
         """Keep a payload (`kind`: picture, row, answer or text), redacted first; what can't be is counted, not kept."""
         if self._has_room:
-            self._payloads.add(record_id, model, version, kind, payload, why, oddness=oddness)
+            self._payloads.add(record_id, model, version, kind, payload, why)
         else:
             self._tally.count("payload_disk_low")
 

@@ -19,8 +19,8 @@ from ferryman.monitor.store.retention import oldest_allowed_s
 from ferryman.monitor.store.rows import MAX_TEXT
 from ferryman.monitor.store.tally import Tally
 
+_FIELDS = ("id", "model", "version", "kind", "why", "at_s")
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-_ODDEST = "oddest"
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,6 @@ class Payload:
     kind: str
     why: str
     at_s: float
-    oddness: float
 
 
 class PayloadShelf:
@@ -47,16 +46,17 @@ class PayloadShelf:
         self._of_day: list[Payload] = []
         self.kept = 0
 
-    def add(self, record_id: str, model: str, version: str, kind: str, payload: bytes, why: str, *, oddness: float) -> None:  # fmt: skip  # noqa: E501, PLR0913
+    def add(self, record_id: str, model: str, version: str, kind: str, payload: bytes, why: str) -> None:
         """Redact and write one payload, if the day has room for it."""
         at_s = self._clock()
         self._turn_day(day_of(at_s))
-        if not self._has_room(why, oddness):
+        if len(self._of_day) >= self._section.max_per_day:
+            self._tally.count("payload_day_full")
             return
         try:
             redacted, suffix = self._redact(kind, payload)
             about = {"id": record_id[:MAX_TEXT], "model": model, "version": version, "kind": kind, "why": why}
-            self._write({**about, "at_s": at_s, "oddness": oddness}, redacted, suffix)
+            self._write({**about, "at_s": at_s}, redacted, suffix)
         except Unredactable as error:
             self._tally.count(f"payload_{str(error).replace(' ', '_')}")
         except OSError as error:
@@ -80,19 +80,6 @@ class PayloadShelf:
         if day != self._day:
             self._day = day
             self._of_day = [payload for payload in payloads(self._folder, day) if payload.path.exists()]
-
-    def _has_room(self, why: str, oddness: float) -> bool:
-        same = [payload for payload in self._of_day if payload.why == _ODDEST]
-        if why == _ODDEST and len(same) >= self._section.oddest:
-            least = min(same, key=lambda payload: payload.oddness, default=None)
-            if least is None or not oddness > least.oddness:
-                return False
-            _delete(least)
-            self._of_day.remove(least)
-        if len(self._of_day) >= self._section.max_per_day:
-            self._tally.count("payload_day_full")
-            return False
-        return True
 
     def _redact(self, kind: str, payload: bytes) -> tuple[bytes, str]:
         if self._redactor is None:
@@ -127,8 +114,8 @@ def payloads(folder: Path, day: str | None = None) -> list[Payload]:
 def _read(about: Path) -> Payload | None:
     try:
         told = orjson.loads(about.read_bytes())
-        name = told.pop("file")
-        return Payload(about.with_name(Path(name).name), **told)
+        path = about.with_name(Path(told["file"]).name)
+        return Payload(path, **{field: told[field] for field in _FIELDS})
     except (OSError, orjson.JSONDecodeError, TypeError, KeyError, AttributeError):
         return None
 

@@ -35,14 +35,15 @@ class Redactor:
         self._hash = frozenset(field.casefold() for field in section.hash)
 
     def redact(self, kind: str, payload: bytes) -> tuple[bytes, str]:
-        """Give what may be written, and the file's suffix; raises Unredactable. Kinds: picture, row, answer, text."""
+        """Give what may be written, and the file's suffix; raises Unredactable. Kinds: picture, row, tensors, answer,
+        text."""
         if len(payload) > MAX_BYTES:
             raise Unredactable("too large")
         if kind == "picture":
             return self._picture(payload)
         if kind == "text":
             return self._text(payload)
-        if kind in ("row", "answer"):
+        if kind in ("row", "answer", "tensors"):
             try:
                 return orjson.dumps(self._fields(orjson.loads(payload))), ".json"
             except (orjson.JSONDecodeError, TypeError, RecursionError):

@@ -16,8 +16,7 @@ class PayloadRules:
     def __init__(self, section: PayloadsSection) -> None:
         self._section = section
         self.keep_any = bool(
-            section.max_per_day
-            and (section.rate or section.low_confidence or section.drifted or section.error or section.oddest)
+            section.max_per_day and (section.rate or section.low_confidence or section.drifted or section.error)
         )
 
     def why(

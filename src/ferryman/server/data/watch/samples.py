@@ -12,11 +12,14 @@ import orjson
 
 from ferryman.core.errors import FerrymanError
 from ferryman.core.recording import PayloadsSection
+from ferryman.core.signature import Array
 from ferryman.core.task import Answer, Item
 from ferryman.monitor.store.sampling import LENGTHS, PayloadRules
 from ferryman.server.data.ask import Ask, Gone, Reply
+from ferryman.server.data.wording import DATATYPES
 
 _MOST_WAITING_BYTES = 64_000_000
+_MOST_TENSOR_BYTES = 1_000_000  # of one request and its answer: they are written as JSON beside serving
 _SHOWN = 0.25  # a box of a lower score is none
 _log = logging.getLogger("ferryman.server")
 
@@ -76,7 +79,7 @@ class Samples:
     ) -> None:
         """Take one ended ask, as an observer of the dataplane."""
         known = self._rules.get((name, version))
-        if known is None or ask.is_probe or not ask.items or isinstance(error, Gone):
+        if known is None or ask.is_probe or isinstance(error, Gone):
             return
         section, rules = known
         answers = reply.answers if reply is not None else None
@@ -89,8 +92,18 @@ class Samples:
         )
         if why:
             about = {"id": ask.id, "model": name, "version": version, "why": why}
-            for kind, payload in _payloads(ask.items, answers):
+            for kind, payload in self._payloads(ask, reply):
                 self._put(orjson.dumps({**about, "kind": kind}), payload)
+
+    def _payloads(self, ask: Ask, reply: Reply | None) -> list[tuple[str, bytes]]:
+        if ask.items:
+            return _of_items(ask.items, reply.answers if reply is not None else None)
+        tensors, outputs = ask.tensors or {}, (reply.outputs if reply is not None else None) or {}
+        if sum(array.nbytes for array in (*tensors.values(), *outputs.values())) > _MOST_TENSOR_BYTES:
+            self.lost["payload_tensors_large"] += 1
+            return []
+        found = [("tensors", _as_json("inputs", tensors))] if tensors else []
+        return [*found, ("answer", _as_json("outputs", outputs))] if outputs else found
 
     def _put(self, about: bytes, payload: bytes) -> None:
         size = len(about) + len(payload)
@@ -135,17 +148,31 @@ def _confidence(answer: Answer) -> float:
     return math.fsum(shown) / len(shown) if shown else math.nan
 
 
-def _payloads(items: Sequence[Item], answers: Sequence[Answer] | None) -> list[tuple[str, bytes]]:
-    """Give what is kept of a request, by kind: pictures as they were sent, rows as JSON, and the answer."""
+def _of_items(items: Sequence[Item], answers: Sequence[Answer] | None) -> list[tuple[str, bytes]]:
+    """Give what is kept of items, by kind: pictures as they were sent, rows as JSON, and the answer."""
     found = [("picture", bytes(item)) for item in items if isinstance(item, bytes | bytearray)]
     rows = [item for item in items if isinstance(item, Mapping)]
     try:
         if rows:
-            found.append(("row", orjson.dumps({"rows": rows})))
+            found.append(("row", orjson.dumps({"rows": rows}, option=orjson.OPT_SERIALIZE_NUMPY)))
         if found and answers is not None:
             text = getattr(answers, "text", None)  # a worker's answers are JSON already
             listed = text if text is not None else orjson.dumps(list(answers))
             found.append(("answer", b'{"answers":%b}' % listed))
-    except TypeError:  # tensors are not kept
+    except TypeError:  # of no JSON
         return [each for each in found if each[0] != "row"]
     return found
+
+
+def _as_json(about: str, tensors: Mapping[str, Array]) -> bytes:
+    """Write tensors as the V2 protocol has them in JSON."""
+    told = [
+        {
+            "name": name,
+            "datatype": DATATYPES.get(array.dtype.name, "BYTES"),
+            "shape": array.shape,
+            "data": array.ravel().tolist(),
+        }
+        for name, array in tensors.items()
+    ]
+    return orjson.dumps({about: told}, default=lambda value: bytes(value).decode("utf-8", "replace"))
