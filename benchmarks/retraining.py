@@ -25,8 +25,10 @@ from ferryman.core.errors import FerrymanError
 DAY, LATE = 48, 7  # half hours of a day; days until a label is known
 _ROWS = 12  # of a request
 _WINDOW = DAY * 28  # of the rolling accuracy: four weeks
-_KNOWN = DAY * 112  # the latest labelled rows, which a training takes
-_PAUSE_WEEKS = 6  # from a retraining to the next
+_HALF_LIFE = DAY * 28  # after which a labelled row weighs half as much in a training
+_LEAST_WEIGHT = 0.05  # of the oldest ones: what was may come back
+_PROOF = DAY * 112  # of the latest labelled rows, of which each fourth day is a candidate's proof
+_PAUSE_WEEKS = 4  # from a retraining to the next
 _WEEK_S, _DAY_S = 0.7, 0.2  # that a week of the stream lasts; a day of it, while a rollout runs
 _PLAN = {"shadow": 0.5, "steps": [0.5], "step_s": 0.3, "min_requests": 8, "max_p99_ratio": 1000.0, "keep_s": 1.0}
 _LONGEST_S = 300.0  # that a retraining may take, before the benchmark gives up
@@ -38,13 +40,16 @@ from skops.io import dump
 from sklearn.ensemble import HistGradientBoostingClassifier
 with open("labelled.csv") as file:
     header, *lines = csv.reader(file)
-lines = lines[-{_KNOWN}:]
-own = [line for place, line in enumerate(lines) if place // {DAY} % 4 != 3]  # each fourth day is for the proof
-rows = np.array([line[:-1] for line in own], dtype=np.float32)
+places = np.arange(len(lines))
+own = places[places // {DAY} % 4 != 3]  # each fourth day is for the proof
+rows = np.array([lines[place][:-1] for place in own], dtype=np.float32)
+weights = np.maximum(0.5 ** ((len(lines) - own) / {_HALF_LIFE}), {_LEAST_WEIGHT})
 model = HistGradientBoostingClassifier(max_iter=40, max_depth=3, random_state=0)
-dump(model.fit(rows, np.array([line[-1] for line in own])), "model.skops")
+model.fit(rows, np.array([lines[place][-1] for place in own]), sample_weight=weights)
+dump(model, "model.skops")
+proof = places[-{_PROOF}:]
 with open("evaluation.csv", "w", newline="") as file:
-    csv.writer(file).writerows([header, *(line for place, line in enumerate(lines) if place // {DAY} % 4 == 3)])
+    csv.writer(file).writerows([header, *(lines[place] for place in proof if place // {DAY} % 4 == 3)])
 """
 
 
