@@ -29,7 +29,15 @@ def _package(number: int, joules: float, largest: int = 262143328850) -> dict[st
     folder = f"sys/class/powercap/intel-rapl:{number}"
     part = f"sys/class/powercap/intel-rapl:{number}:0"
     micro = int(joules * 1e6)
-    return {f"{folder}/energy_uj": micro, f"{folder}/max_energy_range_uj": largest, f"{part}/energy_uj": micro}
+    board = "sys/class/powercap/intel-rapl:9"
+    names = {f"{folder}/name": f"package-{number}", f"{part}/name": "core", f"{board}/name": "psys"}
+    return {
+        **names,
+        f"{board}/energy_uj": 7 * micro,
+        f"{folder}/energy_uj": micro,
+        f"{folder}/max_energy_range_uj": largest,
+        f"{part}/energy_uj": micro,
+    }
 
 
 def test_energy_is_of_all_packages_once_and_goes_on_where_a_counter_begins_anew(tmp_path: Path) -> None:
@@ -45,7 +53,8 @@ def test_energy_that_cannot_be_read_is_not_known_and_said(tmp_path: Path) -> Non
     energy = Energy(tmp_path)
     assert math.isnan(energy.look())
     assert "doesn't count its energy" in energy.why
-    (tmp_path / "sys/class/powercap/intel-rapl:0/energy_uj").mkdir(parents=True)  # root may read all files, no folder
+    _write(tmp_path, {"sys/class/powercap/intel-rapl:0/name": "package-0"})
+    (tmp_path / "sys/class/powercap/intel-rapl:0/energy_uj").mkdir()  # root may read all files, no folder
     assert math.isnan(energy.look())
     assert "Is a directory" in energy.why
 
@@ -57,8 +66,7 @@ def test_heat_is_seen_when_the_counters_of_any_core_grow(tmp_path: Path) -> None
     assert math.isnan(throttle.look().heat), "what was before the first look is no news"
     assert throttle.look().heat == 0.0
     _write(tmp_path, {name.format(1): 2})
-    assert throttle.look().heat == 1.0
-    assert throttle.look().heat == 0.0
+    assert [throttle.look().heat for _ in range(7)] == [1.0] * 6 + [0.0]
     assert hottest_c(tmp_path) == 91.5
     assert math.isnan(hottest_c(tmp_path / "nothing"))
 
@@ -187,8 +195,8 @@ def test_a_look_at_this_machine_is_cheap_and_its_busy_time_is_true() -> None:
     began_s, spent_s = time.monotonic(), time.thread_time()
     for second in range(0, 100, 10):
         machine.look(float(second), dict)
-    assert time.thread_time() - spent_s < 0.5, "ten looks"
+    assert time.thread_time() - spent_s < 0.1, "ten looks"
     before_s = busy_seconds()
     while time.monotonic() - began_s < 1.0:
         pass
-    assert busy_seconds() >= before_s
+    assert busy_seconds() >= before_s + 0.3

@@ -4,7 +4,8 @@ import math
 import re
 from pathlib import Path
 
-_PACKAGE = re.compile(r"[a-z-]*rapl:\d+")  # of Intel's and AMD's; those below it (":0:1") are parts of it
+_ZONE = re.compile(r"[a-z-]*rapl:\d+")  # those below it (":0:1") are parts of it
+_PACKAGE = "package"  # as its name begins; "psys" is the whole board, packages included
 _MICRO = 1e-6
 
 
@@ -35,7 +36,8 @@ class Energy:
 
     def _packages(self) -> list[Path]:
         try:
-            return sorted(each for each in self._folder.iterdir() if _PACKAGE.fullmatch(each.name))
+            zones = sorted(each for each in self._folder.iterdir() if _ZONE.fullmatch(each.name))
+            return [zone for zone in zones if (zone / "name").read_text().startswith(_PACKAGE)]
         except OSError:
             self.why = f"{self._folder}: this machine doesn't count its energy"
             return []

@@ -1,6 +1,5 @@
 """All figures of the machine, read now and then: they change slowly, and looking costs CPU time."""
 
-import logging
 import math
 import os
 import shutil
@@ -17,8 +16,6 @@ from ferryman.monitor.resources.throttle import Throttle
 _LOOK_S = 10.0
 _TICKS = os.sysconf("SC_CLK_TCK")
 _BUSY = (0, 1, 2, 5, 6, 7)  # user, nice, system, irq, softirq, steal: the rest is idle, or counted twice
-_log = logging.getLogger("ferryman.watch")
-
 Key = tuple[str, str]
 
 
@@ -37,15 +34,15 @@ class Figures:
     joules: float = math.nan
     gpus: tuple[Gpu, ...] = ()
     model_joules: Mapping[Key, float] | None = None
+    missing: tuple[str, ...] = ()
+    """What this machine doesn't tell, and why."""
 
     def to_json(self) -> dict[str, Any]:  # JSON
         """Give JSON values; what isn't known is None."""
-        told = {key: _known(value) for key, value in asdict(self).items() if key not in ("gpus", "model_joules")}
-        gpus = [{key: _known(value) for key, value in asdict(gpu).items()} for gpu in self.gpus]
-        return {**told, "gpus": gpus, "model_joules": [[*key, joules] for key, joules in self._by_model()]}
-
-    def _by_model(self) -> list[tuple[Key, float]]:
-        return sorted((self.model_joules or {}).items())
+        told = {key: _known(value) for key, value in asdict(self).items()}
+        told["gpus"] = [{key: _known(value) for key, value in asdict(gpu).items()} for gpu in self.gpus]
+        told["model_joules"] = [[*key, joules] for key, joules in sorted((self.model_joules or {}).items())]
+        return told
 
 
 class Machine:
@@ -57,7 +54,6 @@ class Machine:
         self._throttle, self._energy = Throttle(root), Energy(root)
         self._figures = Figures()
         self._due_s = -math.inf
-        self._has_looked = False
         self._busy_s = math.nan
         self._cpu_s: dict[Key, float] = {}
         self._model_joules: dict[Key, float] = {}
@@ -73,15 +69,11 @@ class Machine:
         heat, quota = self._throttle.look()
         gpus = tuple(self._gpus.look())
         joules = self._energy.look()
-        if not self._has_looked:
-            self._has_looked = True
-            for why in filter(None, (self._energy.why, self._gpus.why)):
-                _log.info("not known of this machine: %s", why)
         self._share_out(joules - self._figures.joules, cpu_s)
         slowed = [each for each in (heat, *(gpu.slowed for gpu in gpus)) if not math.isnan(each)]
         return Figures(
             hottest_c(self._root), free_share(self._folder), max(slowed, default=math.nan), quota, joules, gpus,
-            dict(self._model_joules),
+            dict(self._model_joules), tuple(why for why in (self._energy.why, self._gpus.why) if why),
         )  # fmt: skip
 
     def _share_out(self, joules: float, cpu_s: Mapping[Key, float]) -> None:

@@ -12,12 +12,14 @@ from ferryman.core.cgroup import cpu_periods
 
 _PI_NOW = 0b1111  # under voltage, frequency capped, throttled, near the limit of heat; higher bits are of the past
 
+_COOL = 6  # looks without a new event: one that lasts is counted once, or when it ends
+
 
 class Throttled(NamedTuple):
     """Say how much of the time since the last look the processors were slowed down.
 
-    `heat` is 1 or 0; `quota` the share of the periods of a container's CPU limit in which it was used up. NaN where
-    the machine doesn't tell, and at the first look.
+    `heat` is 1 or 0, 1 for five looks more after an event; `quota` the share of the periods of a container's CPU limit
+    in which it was used up. NaN where the machine doesn't tell, and at the first look.
     """
 
     heat: float
@@ -30,6 +32,7 @@ class Throttle:
     def __init__(self, root: Path = Path("/")) -> None:
         self._root = root
         self._heat: int | None = None
+        self._cool = _COOL
         self._periods: dict[Path, tuple[int, int]] | None = None
 
     def look(self) -> Throttled:
@@ -40,10 +43,13 @@ class Throttle:
         for path in self._root.glob("sys/devices/platform/soc/*firmware/get_throttled"):
             if (word := _number(path, 16)) is not None:
                 return float(bool(word & _PI_NOW))
-        counters = self._root.glob("sys/devices/system/cpu/cpu[0-9]*/thermal_throttle/core_throttle_count")
+        counters = self._root.glob("sys/devices/system/cpu/cpu[0-9]*/thermal_throttle/*_throttle_*")
         counts = [count for path in counters if (count := _number(path, 10)) is not None]
         before, self._heat = self._heat, sum(counts) if counts else None
-        return math.nan if before is None or self._heat is None else float(self._heat > before)
+        if before is None or self._heat is None:
+            return math.nan
+        self._cool = 0 if self._heat > before else self._cool + 1
+        return float(self._cool < _COOL)
 
     def _look_at_quota(self) -> float:
         before, self._periods = self._periods, cpu_periods(self._root)

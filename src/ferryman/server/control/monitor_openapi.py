@@ -41,8 +41,9 @@ _MACHINE = _object(
         **{name: _maybe(_NUMBER) for name in _MACHINE_FIGURES},
         "gpus": _list(_GPU),
         "model_joules": _list({"type": "array"}),
+        "missing": _list(_TEXT),
     },
-    optional=(*_MACHINE_FIGURES, "gpus", "model_joules"),  # none of them before the first turn
+    optional=(*_MACHINE_FIGURES, "gpus", "model_joules", "missing"),  # none of them before the first turn
 )
 _VERSION = _object({
     "model": _TEXT, "version": _TEXT, "active": _FLAG, "ready": _FLAG, "golden_ok": _maybe(_FLAG), "outcomes": _COUNTS,

@@ -2,7 +2,7 @@
 
 import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -48,10 +48,10 @@ class CpuSpent:
         self._known: dict[int, float] = {}
         self._looking = threading.Lock()
 
-    def look(self, pids: Sequence[int]) -> float:
-        """Give the CPU seconds so far of all that were ever looked at; `pids` are those that live."""
+    def look(self, pids: Callable[[], Sequence[int]]) -> float:
+        """Give the CPU seconds so far of all that were ever looked at; `pids` tells those that live."""
         with self._looking:
-            now = {pid: cpu_s for pid in pids if (cpu_s := cpu_seconds(pid)) is not None}
+            now = {pid: cpu_s for pid in pids() if (cpu_s := cpu_seconds(pid)) is not None}
             for pid, cpu_s in now.items():
                 before_s = self._known.get(pid, 0.0)
                 self._seconds += cpu_s - before_s if cpu_s >= before_s else cpu_s  # a number may be given again

@@ -69,7 +69,7 @@ class ServedMetrics:
     @property
     def cpu_s(self) -> float:
         """Give the CPU seconds that the version's workers took so far, their start included."""
-        return self.cpu.look(self.live.worker_pids() if self.live is not None else ())
+        return self.cpu.look(self.live.worker_pids if self.live is not None else tuple)
 
     @property
     def is_blank(self) -> bool:
