@@ -27,6 +27,7 @@ from ferryman.server.data.dataplane import Dataplane
 from ferryman.server.data.http.request import Request, Response
 from ferryman.server.data.lane import Lane
 from ferryman.server.data.models import Served
+from ferryman.server.data.signals.exposition import Kind
 from ferryman.server.data.signals.metrics import Metrics
 from ferryman.server.data.signals.processes import tree
 from ferryman.server.data.signals.served import ServedMetrics
@@ -40,6 +41,18 @@ _PERFORMANCE = (
     ("ferryman_metric_value", "The metric over the latest labelled items, 3,000 at most.", "metric"),
     ("ferryman_metric_estimate", "Share of right answers of a day that confidences let expect.", "estimate"),
     ("ferryman_labelled_items", "Labelled items that the metric stands on, 3,000 at most.", "labelled"),
+)
+_MACHINE: tuple[tuple[str, str, str, Kind], ...] = (
+    ("ferryman_disk_free_share", "Free part of the disk that records are on.", "disk_free", "gauge"),
+    ("ferryman_temperature_celsius", "Of the hottest part of the machine.", "temperature_c", "gauge"),
+    ("ferryman_processors_slowed", "1 where heat or the power supply slow them down.", "slowed", "gauge"),
+    (
+        "ferryman_cpu_quota_used_up_share",
+        "Share of the time in which the container's CPU limit was used up.",
+        "quota_used_up",
+        "gauge",
+    ),
+    ("ferryman_energy_joules_total", "Energy of all processors since the watch began.", "joules", "counter"),
 )
 _GPUS = (
     ("ferryman_gpu_busy_share", "Share of the time in which a GPU worked.", "busy"),
@@ -167,26 +180,8 @@ class Watching:
         )  # fmt: skip
         for name, words, figure in _PERFORMANCE:
             metrics.watch(name, words, partial(watcher.of_performance, figure), labels=by_version)
-        metrics.watch(
-            "ferryman_disk_free_share", "Free part of the disk that records are on.",
-            partial(watcher.of_machine, "disk_free"),
-        )  # fmt: skip
-        metrics.watch(
-            "ferryman_temperature_celsius", "Of the hottest part of the machine.",
-            partial(watcher.of_machine, "temperature_c"),
-        )  # fmt: skip
-        metrics.watch(
-            "ferryman_processors_slowed", "1 where heat or the power supply slow them down.",
-            partial(watcher.of_machine, "slowed"),
-        )  # fmt: skip
-        metrics.watch(
-            "ferryman_cpu_quota_used_up_share", "Share of the time in which the container's CPU limit was used up.",
-            partial(watcher.of_machine, "quota_used_up"),
-        )  # fmt: skip
-        metrics.watch(
-            "ferryman_energy_joules_total", "Energy of all processors of the machine since the watch began.",
-            partial(watcher.of_machine, "joules"), kind="counter",
-        )  # fmt: skip
+        for name, words, figure, kind in _MACHINE:
+            metrics.watch(name, words, partial(watcher.of_machine, figure), kind=kind)
         metrics.watch(
             "ferryman_model_energy_joules_total", "A version's part of it, by its share of the busy time.",
             watcher.model_joules, labels=by_version, kind="counter",
