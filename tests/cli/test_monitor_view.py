@@ -18,7 +18,7 @@ BOUNDS = [0.01, 0.02, 0.05]
 def look(at_s: float, requests: int, **told: Any) -> dict[str, Any]:
     """Give a look at a server of which so many requests were answered, all between 10 and 20 ms, each tenth late."""
     version: dict[str, Any] = {
-        "model": "street", "version": "2", "active": True, "ready": True, "golden_ok": True,
+        "model": "street", "version": "2", "active": True, "ready": True, "golden_ok": True, "cpu_s": requests * 0.0021,
         "outcomes": {"ok": requests, "failed": requests // 20, "invalid": 0},
         "latency": {"bounds_s": BOUNDS, "counts": [0, requests, requests // 20, 0]}, "promised_p99_s": 0.03,
         "waiting": 3, "in_flight": 1, "worker_bytes": [100_000_000, 50_000_000],
@@ -47,6 +47,7 @@ def test_rates_are_of_what_came_between_two_looks() -> None:
     assert one["p99_s"] == pytest.approx(0.02 + 0.03 * (0.99 * 420 - 400) / 20)
     assert (shown["cpu_cores"], shown["watch"]["records_per_s"]) == (0.5, 100.0)
     assert one["memory_bytes"] == 150_000_000
+    assert one["cpu_s_a_request"] == pytest.approx(0.002)
 
 
 def test_the_first_look_has_no_rates() -> None:
@@ -93,6 +94,9 @@ def test_the_screen_tells_traffic_drift_alerts_and_losses() -> None:
         "40%",
     ):
         assert told in text, told
+    wide = "\n".join(drawn(figures(look(100.0, 1000), look(104.0, 1400)), width=140)).splitlines()
+    assert any("CPU ms" in line for line in wide)
+    assert any(line.startswith("street") and line.split()[-3] == "2" for line in wide)
     assert "█" * 20 in text
     assert "█" * 5 + "░" * 15 in text
 
