@@ -22,7 +22,8 @@ SELDOM = {
     "ferryman_drift_score", "ferryman_drift_threshold", "ferryman_drifted", "ferryman_records_total",
     "ferryman_records_lost_total", "ferryman_alert_state", "ferryman_temperature_celsius", "ferryman_disk_free_share",
     "ferryman_worker_restarts_total", "ferryman_model_energy_joules_total", "ferryman_processors_slowed",
-    "ferryman_cpu_quota_used_up_share", "ferryman_gpu_busy_share", "ferryman_gpu_used_bytes", "ferryman_gpu_power_watts",
+    "ferryman_cpu_quota_used_up_share", "ferryman_gpu_busy_share", "ferryman_gpu_used_bytes",
+    "ferryman_gpu_power_watts",
 }  # fmt: skip
 
 
