@@ -13,7 +13,7 @@ def test_a_model_whose_world_changes_is_trained_built_and_rolled_out_by_itself(t
     if shared is None:
         pytest.skip("Elec2 is missing; set FERRYMAN_SHARED")
     elec = read_elec(shared)
-    begin, end = elec.fitted, elec.fitted + 1440
+    begin, end = elec.fitted, elec.fitted + 3840
     truth = np.concatenate([elec.truth[:begin], 1 - elec.truth[begin:end]])  # what was up is down from now on
     told = follow(tmp_path, elec.rows[:end], truth, begin)
     assert told.began, told
