@@ -1,5 +1,8 @@
 """A disk that is full: under the access log, and under what a server remembers."""
 
+import resource
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from tests.bundle.making import bundle_affine
@@ -23,6 +26,17 @@ def test_a_full_disk_under_the_access_log_stops_no_answer(tmp_path: Path, report
     assert http.counts.answered == http.counts.sent
 
 
+@contextmanager
+def no_room(pid: int) -> Iterator[None]:
+    """Have no file of the process ``pid`` grow at all, as on a disk that is full, until the block ends."""
+    before = resource.prlimit(pid, resource.RLIMIT_FSIZE)
+    resource.prlimit(pid, resource.RLIMIT_FSIZE, (0, before[1]))
+    try:
+        yield
+    finally:
+        resource.prlimit(pid, resource.RLIMIT_FSIZE, before)
+
+
 def test_a_full_disk_under_the_state_refuses_a_choice_and_keeps_the_one_before(tmp_path: Path, report: Report) -> None:
     repository, state = tmp_path / "repository", tmp_path / "state"
     for version in ("1", "2", "3"):
@@ -33,13 +47,11 @@ def test_a_full_disk_under_the_state_refuses_a_choice_and_keeps_the_one_before(t
     ):
         activate = "/admin/models/affine/activate"
         assert server.admin("POST", activate, {"version": "1"})[0] == 200
-        full = state / "state.json.partial"
-        full.symlink_to(FULL)  # whoever writes there is told that no space is left
-        status, answer = server.admin("POST", activate, {"version": "2"})
-        assert status >= 400, answer
-        http.wait_for_answers(50)
-        assert http.versions == ["3", "1"], "what could not be remembered was not done"
-        full.unlink(missing_ok=True)
+        with no_room(server.process.pid):
+            status, answer = server.admin("POST", activate, {"version": "2"})
+            assert status >= 400, answer
+            http.wait_for_answers(50)
+            assert http.versions == ["3", "1"], "what could not be remembered was not done"
         assert server.admin("POST", activate, {"version": "2"})[0] == 200
         http.wait_for_answers(50)
     report.add("the state's disk is full", http.counts, f"the operator is told {status}")
