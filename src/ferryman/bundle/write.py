@@ -28,7 +28,7 @@ from ferryman.bundle.read import load_bundle
 from ferryman.bundle.swap import staged_folder
 from ferryman.core.artifact import Artifact, digest_file, digest_path, files_of
 from ferryman.core.bundle import ATTACHED, Bundle, FileEntry, Golden
-from ferryman.core.deployment import Deployment
+from ferryman.core.deployment import RUN_SECTIONS, Deployment
 from ferryman.core.errors import BundleError
 from ferryman.core.proof import Proof
 
@@ -57,7 +57,7 @@ def write_bundle(  # noqa: PLR0913 - each part of a bundle is named
     spec, carried = deployment.task.packed()
     deployment = deployment.model_copy(update={"task": spec, "targets": {}})  # where it lands is no part of what it is
     parts = {
-        DEPLOYMENT: deployment.model_dump(mode="json"),
+        DEPLOYMENT: deployment.model_dump(mode="json", exclude=set(RUN_SECTIONS)),
         PROOF: proof.model_dump(mode="json"),
         ARTIFACT: _describe(artifact),
         BASELINE: baseline,

@@ -13,9 +13,10 @@ from pydantic_core import ErrorDetails
 from ferryman.core.contract import Contract
 from ferryman.core.errors import ConfigError, PlanError
 from ferryman.core.monitoring import MonitorSection
+from ferryman.core.pipeline import PipelineSection
 from ferryman.core.plugins import find, plugins
+from ferryman.core.scene import SceneSection
 from ferryman.core.signature import TensorSpec
-from ferryman.core.target import target_schema
 from ferryman.core.task import TaskSpec
 
 
@@ -131,6 +132,20 @@ class Deployment(Section):
     targets: dict[str, dict[str, Any]] = Field(  # each kind's own keys: `targets_of_project` reads them
         default_factory=dict, description="Places that `ferryman deploy` carries a bundle to, a section each."
     )
+    camera: dict[str, dict[str, Any]] = Field(  # each kind's own keys: `ferryman run` reads them
+        default_factory=dict, description="Cameras that `ferryman run` looks through, a section each."
+    )
+    pipeline: PipelineSection = PipelineSection()
+    scene: dict[str, SceneSection] = Field(
+        default_factory=dict, description="What is looked for in a camera's picture, a section for each camera."
+    )
+    outputs: dict[str, dict[str, Any]] = Field(  # each kind's own keys: `ferryman run` reads them
+        default_factory=dict, description="Who is told what the cameras saw, a section each."
+    )
+
+
+RUN_SECTIONS = ("camera", "pipeline", "scene", "outputs")
+"""What `ferryman run` reads of the file: a place's own, and no part of a bundle."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,19 +179,24 @@ def load_project(path: Path) -> Project:
 
 def read_target(name: str, raw: dict[str, Any], *, origin: str) -> Any:  # raw TOML; gives a core.target.Target
     """Check a `[targets.NAME]` section; raises ConfigError with every mistake, as `parse_deployment` does."""
-    kind = raw.get("kind", name)
-    known = plugins("targets")
+    return read_plugin("targets", f"targets.{name}", {"kind": name, **raw}, origin=origin)
+
+
+def read_plugin(group: str, section: str, raw: dict[str, Any], *, origin: str) -> Any:  # raw TOML; a plug-in's section
+    """Check a section that a plug-in of `group` defines, which its `kind` names; raises ConfigError with every mistake."""
+    kind = raw.get("kind")
+    known = plugins(group)
     if kind not in known:
         nearest = difflib.get_close_matches(str(kind), known, n=1)
         meant = f"; did you mean '{nearest[0]}'?" if nearest else ""
         raise ConfigError(
-            f"{origin}: [targets.{name}]: there is no kind of target '{kind}'{meant}",
+            f"{origin}: [{section}]: there is no kind of {group[:-1]} '{kind}'{meant}",
             hint=f"kind = one of {', '.join(known)}",
         )
     try:
-        return known[kind].cls.model_validate({**raw, "kind": kind})
+        return known[kind].cls.model_validate(raw)
     except ValidationError as error:
-        lines = [_explain(detail, raw, f"targets.{name}.", known[kind].cls) for detail in error.errors()]
+        lines = [_explain(detail, raw, f"{section}.", known[kind].cls) for detail in error.errors()]
         raise ConfigError(
             f"{origin}: " + f"\n{origin}: ".join(lines), hint="ferryman schema prints every key"
         ) from None
@@ -236,9 +256,19 @@ def deployment_schema() -> dict[str, Any]:  # JSON schema
         schema.setdefault("$defs", {}).update(spec.pop("$defs", {}))
         spec["properties"]["kind"] = {"const": plugin.name, "type": "string"}
         tasks.append(spec)
-    sections = [
-        target_schema(plugin.cls, plugin.name, schema.setdefault("$defs", {})) for plugin in plugins("targets").values()
-    ]
-    schema["properties"]["targets"]["additionalProperties"] = {"anyOf": sections}
+    definitions = schema.setdefault("$defs", {})
+    for key, group in (("targets", "targets"), ("camera", "cameras"), ("outputs", "outputs")):
+        sections = [plugin_schema(plugin.cls, plugin.name, definitions) for plugin in plugins(group).values()]
+        schema["properties"][key]["additionalProperties"] = {"anyOf": sections}
+    tracks = [plugin_schema(plugin.cls, plugin.name, definitions) for plugin in plugins("trackers").values()]
+    definitions["PipelineSection"]["properties"]["track"]["anyOf"] = [*tracks, {"type": "null"}]
     schema["properties"]["task"] = {"oneOf": tasks, "description": "What the tensors mean."}
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema, "title": "ferryman.toml"}
+
+
+def plugin_schema(cls: Any, kind: str, definitions: dict[str, Any]) -> dict[str, Any]:  # a section's class; JSON schemas
+    """Give the JSON schema of one kind's section; what it refers to goes into `definitions`, under the kind's name."""
+    schema: dict[str, Any] = cls.model_json_schema(ref_template=f"#/$defs/{kind}.{{model}}")  # JSON schema
+    definitions.update({f"{kind}.{name}": one for name, one in schema.pop("$defs", {}).items()})
+    schema["properties"]["kind"] = {**schema["properties"]["kind"], "const": kind}
+    return schema

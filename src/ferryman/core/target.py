@@ -110,10 +110,3 @@ class Target(Protocol):
     def remove(self, name: str, *, dry_run: bool, progress: Progress) -> list[Change]:
         """Take away what was put there under this name, and nothing else."""
 
-
-def target_schema(cls: type[TargetSection], kind: str, definitions: dict[str, Any]) -> dict[str, Any]:  # JSON schemas
-    """Give the JSON schema of one kind's section; what it refers to goes into `definitions`, under the kind's name."""
-    schema = cls.model_json_schema(ref_template=f"#/$defs/{kind}.{{model}}")
-    definitions.update({f"{kind}.{name}": one for name, one in schema.pop("$defs", {}).items()})
-    schema["properties"]["kind"] = {**schema["properties"]["kind"], "const": kind}
-    return schema
