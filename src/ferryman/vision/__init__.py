@@ -1,0 +1,1 @@
+"""Cameras to answers: frames are handed over, asked about, shown and counted."""
