@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from ferryman.core.camera import Camera
 from ferryman.core.runtime import Runtime
 from ferryman.core.source import Source
 from ferryman.core.step import Step
@@ -30,7 +31,7 @@ FRAMEWORKS = {
 TOOLCHAINS = entry_points(group="ferryman.toolchains")
 PLUGINS = [
     entry
-    for kind in ("sources", "steps", "runtimes", "tasks", "targets")
+    for kind in ("sources", "steps", "runtimes", "tasks", "targets", "cameras")
     for entry in entry_points(group=f"ferryman.{kind}")
 ]
 PROTOCOLS = {
@@ -39,15 +40,17 @@ PROTOCOLS = {
     "ferryman.runtimes": Runtime,
     "ferryman.tasks": TaskFactory,
     "ferryman.targets": Target,
+    "ferryman.cameras": Camera,
 }
 API = {
     "Accepted", "Access", "Answer", "Bom", "Built", "Bundle", "Compared", "Destination", "Examined",
     "ExaminedImage", "FerrymanError", "Initialised", "Made", "Moved", "PackageChoices", "Packaged", "Plan",
-    "Planned", "Plugin", "Retrained", "Samples", "Scored", "Signed", "Verified", "accept", "accept_keyless",
+    "Planned", "Plugin", "Retrained", "Samples", "Scored", "Signed", "Told", "Verified", "accept", "accept_keyless",
     "add_toolchains", "bom", "broken", "build", "check_records", "config", "count_records", "draw", "export_records",
     "feedback",
     "infer", "init", "installed", "load", "make_key", "pack", "package", "parity", "plan", "plan_package",
-    "plan_score", "pull", "push", "records", "remove_toolchain", "report", "report_html", "retrain", "schema", "score",
+    "plan_run", "plan_score", "pull", "push", "records", "remove_toolchain", "report", "report_html", "retrain", "run",
+    "schema", "score",
     "serve", "sign", "sign_keyless", "toolchains", "verify", "verify_candidate", "verify_image",
 }  # fmt: skip
 

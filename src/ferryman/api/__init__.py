@@ -12,6 +12,7 @@ from ferryman.api._infer import is_url as is_url
 from ferryman.api._records import check_records, count_records, export_records, records
 from ferryman.api._report import report, report_html
 from ferryman.api._retrain import RetrainChoices, Retrained, bring_in
+from ferryman.api._run import plan_run, run
 from ferryman.api._score import plan_score, score
 from ferryman.batch.run import Scored
 from ferryman.batch.settings import ScoreChoices as ScoreChoices
@@ -52,6 +53,7 @@ from ferryman.supply.verbs import accept, bom, pull, push, sign
 from ferryman.targets.deploy import Destination
 from ferryman.tasks.data import read_samples
 from ferryman.verify.recheck import Verified, verify_bundle
+from ferryman.vision.run import Told
 
 __all__ = [
     "Accepted",
@@ -77,6 +79,7 @@ __all__ = [
     "Samples",
     "Scored",
     "Signed",
+    "Told",
     "Verified",
     "accept",
     "accept_keyless",
@@ -100,6 +103,7 @@ __all__ = [
     "parity",
     "plan",
     "plan_package",
+    "plan_run",
     "plan_score",
     "pull",
     "push",
@@ -108,6 +112,7 @@ __all__ = [
     "report",
     "report_html",
     "retrain",
+    "run",
     "schema",
     "score",
     "serve",

@@ -104,7 +104,7 @@ class KeptCamera:
             self._keep()
         except FerrymanError as error:
             self._fail(str(error))
-        except Exception as error:  # a plug-in may fail in any way; the other cameras go on
+        except Exception as error:  # noqa: BLE001 - a plug-in may fail in any way; the other cameras go on
             _log.exception("camera %s failed", self.name)
             self._fail(f"{type(error).__name__}: {error}")
         finally:
@@ -129,6 +129,8 @@ class KeptCamera:
                     _log.warning("camera %s is lost: %s", self.name, error)
                 self._state, self._error = "lost", str(error)
             pause_s = FIRST_PAUSE_S if self._frames > frames else min(pause_s * 2, self._section.retry_s)
+            if self._stop.is_set() and self._state == "live":
+                self._state = "ended"
             self._stop.wait(pause_s * random.uniform(0.5, 1.0))  # noqa: S311 - no secret: cameras don't come together
 
     def _read_all(self) -> bool:

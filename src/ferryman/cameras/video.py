@@ -92,9 +92,7 @@ class VideoReader:
                 hardware = av.codec.hwaccel.HWAccel(camera.hardware, allow_software_fallback=True)
             except (ValueError, av.FFmpegError) as error:
                 known = ", ".join(av.codec.hwaccel.hwdevices_available()) or "none"
-                raise ConfigError(
-                    f"hardware = '{camera.hardware}': {error}", hint=f"there is here: {known}"
-                ) from None
+                raise ConfigError(f"hardware = '{camera.hardware}': {error}", hint=f"there is here: {known}") from None
         try:
             self._container = av.open(
                 camera.source, format=form, options=options, timeout=(camera.open_timeout_s, read_s), hwaccel=hardware

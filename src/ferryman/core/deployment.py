@@ -15,7 +15,6 @@ from ferryman.core.errors import ConfigError, PlanError
 from ferryman.core.monitoring import MonitorSection
 from ferryman.core.pipeline import PipelineSection
 from ferryman.core.plugins import find, plugins
-from ferryman.core.scene import SceneSection
 from ferryman.core.signature import TensorSpec
 from ferryman.core.task import TaskSpec
 
@@ -136,15 +135,9 @@ class Deployment(Section):
         default_factory=dict, description="Cameras that `ferryman run` looks through, a section each."
     )
     pipeline: PipelineSection = PipelineSection()
-    scene: dict[str, SceneSection] = Field(
-        default_factory=dict, description="What is looked for in a camera's picture, a section for each camera."
-    )
-    outputs: dict[str, dict[str, Any]] = Field(  # each kind's own keys: `ferryman run` reads them
-        default_factory=dict, description="Who is told what the cameras saw, a section each."
-    )
 
 
-RUN_SECTIONS = ("camera", "pipeline", "scene", "outputs")
+RUN_SECTIONS = ("camera", "pipeline")
 """What `ferryman run` reads of the file: a place's own, and no part of a bundle."""
 
 
@@ -183,7 +176,7 @@ def read_target(name: str, raw: dict[str, Any], *, origin: str) -> Any:  # raw T
 
 
 def read_plugin(group: str, section: str, raw: dict[str, Any], *, origin: str) -> Any:  # raw TOML; a plug-in's section
-    """Check a section that a plug-in of `group` defines, which its `kind` names; raises ConfigError with every mistake."""
+    """Check a section that a plug-in defines, which its `kind` names; raises ConfigError with every mistake."""
     kind = raw.get("kind")
     known = plugins(group)
     if kind not in known:
@@ -257,16 +250,16 @@ def deployment_schema() -> dict[str, Any]:  # JSON schema
         spec["properties"]["kind"] = {"const": plugin.name, "type": "string"}
         tasks.append(spec)
     definitions = schema.setdefault("$defs", {})
-    for key, group in (("targets", "targets"), ("camera", "cameras"), ("outputs", "outputs")):
+    for key, group in (("targets", "targets"), ("camera", "cameras")):
         sections = [plugin_schema(plugin.cls, plugin.name, definitions) for plugin in plugins(group).values()]
         schema["properties"][key]["additionalProperties"] = {"anyOf": sections}
-    tracks = [plugin_schema(plugin.cls, plugin.name, definitions) for plugin in plugins("trackers").values()]
-    definitions["PipelineSection"]["properties"]["track"]["anyOf"] = [*tracks, {"type": "null"}]
     schema["properties"]["task"] = {"oneOf": tasks, "description": "What the tensors mean."}
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema, "title": "ferryman.toml"}
 
 
-def plugin_schema(cls: Any, kind: str, definitions: dict[str, Any]) -> dict[str, Any]:  # a section's class; JSON schemas
+def plugin_schema(
+    cls: Any, kind: str, definitions: dict[str, Any]
+) -> dict[str, Any]:  # a section's class; JSON schemas
     """Give the JSON schema of one kind's section; what it refers to goes into `definitions`, under the kind's name."""
     schema: dict[str, Any] = cls.model_json_schema(ref_template=f"#/$defs/{kind}.{{model}}")  # JSON schema
     definitions.update({f"{kind}.{name}": one for name, one in schema.pop("$defs", {}).items()})

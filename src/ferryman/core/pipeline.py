@@ -30,9 +30,6 @@ class PipelineSection(BaseModel):
     patience_s: Annotated[float, Field(gt=0, allow_inf_nan=False)] = Field(
         10.0, description="Ask servers for so long before a frame is given up."
     )
-    track: dict[str, Any] | None = Field(  # each tracker's own keys
-        None, description="Follow things over frames: kind = botsort, bytetrack or ocsort, and its options."
-    )
 
     @field_validator("infer", mode="before")
     @classmethod
@@ -44,5 +41,5 @@ class PipelineSection(BaseModel):
     def _one_kind(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         wrong = [one for one in value if one != "local" and not one.startswith(("http://", "https://"))]
         if not value or wrong or ("local" in value and len(value) > 1):
-            raise ValueError("it must be \"local\", or one or more of http://HOST:PORT")
+            raise ValueError('it must be "local", or one or more of http://HOST:PORT')
         return value

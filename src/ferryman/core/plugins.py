@@ -9,7 +9,7 @@ from typing import Any
 from ferryman.core.errors import MissingExtra, PlanError
 from ferryman.core.toolchain import find_toolchain
 
-KINDS = ("sources", "steps", "runtimes", "tasks", "targets", "cameras", "trackers", "outputs")
+KINDS = ("sources", "steps", "runtimes", "tasks", "targets", "cameras")
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, Protocol
+from typing import Annotated, ClassVar, Literal, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -109,4 +109,3 @@ class Target(Protocol):
 
     def remove(self, name: str, *, dry_run: bool, progress: Progress) -> list[Change]:
         """Take away what was put there under this name, and nothing else."""
-

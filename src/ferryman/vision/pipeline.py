@@ -125,14 +125,12 @@ class Pipeline:
     def _kept(self, name: str, camera: Camera) -> KeptCamera:
         section = camera if isinstance(camera, CameraSection) else CameraSection()
         self._handover.add(name, section.policy or ("latest" if camera.is_live else "every"))
-        return KeptCamera(
-            name, camera, lambda frame: self._handover.put(name, frame), lambda: self._handover.end(name)
-        )
+        return KeptCamera(name, camera, lambda frame: self._handover.put(name, frame), lambda: self._handover.end(name))
 
     def _guarded(self, step: Callable[[], None]) -> None:
         try:
             step()
-        except Exception as error:  # a fault of ours must end the pipeline, not leave it hanging
+        except Exception as error:  # noqa: BLE001 - a fault of ours must end the pipeline, not leave it hanging
             _log.exception("the pipeline failed")
             self._fault = error
             self.stop()
@@ -189,4 +187,3 @@ def _push_end(line: "queue.Queue[_Work | None]") -> None:
                 line.get_nowait()
             except queue.Empty:
                 continue
-

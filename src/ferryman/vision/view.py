@@ -67,12 +67,19 @@ class View:
 
     def __init__(self, pipeline: Pipeline, latest: Latest, task: TaskSpec, *, host: str, port: int) -> None:
         """Listen; raises ConfigError where the port can't be had."""
-        handler = type("Handler", (_Handler,), {"pipeline": pipeline, "latest": latest, "task": task})
-        handler.watchers = threading.BoundedSemaphore(_MOST_WATCHERS)
+        shared = {
+            "pipeline": pipeline,
+            "latest": latest,
+            "task": task,
+            "watchers": threading.BoundedSemaphore(_MOST_WATCHERS),
+        }
+        handler = type("Handler", (_Handler,), shared)
         try:
             self._server = ThreadingHTTPServer((host, port), handler)
         except OSError as error:
-            raise ConfigError(f"can't listen on {host}:{port}: {error.strerror}", hint="choose another --port") from None
+            raise ConfigError(
+                f"can't listen on {host}:{port}: {error.strerror}", hint="choose another --port"
+            ) from None
         self._server.daemon_threads = True
         self.url = f"http://{host}:{self._server.server_address[1]}"
         self._thread = threading.Thread(target=self._server.serve_forever, name="view", daemon=True)
@@ -110,7 +117,7 @@ class _Handler(BaseHTTPRequestHandler):
         else:
             self.send_error(HTTPStatus.NOT_FOUND, "there are /, /health, /metrics, /v1/cameras")
 
-    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the base class's name
+    def log_message(self, format: str, *args: Any) -> None:
         """Keep quiet: a watched picture is no news."""
 
     def _answer(self, kind: str, body: bytes, *, is_well: bool = True) -> None:
@@ -164,4 +171,3 @@ class _Handler(BaseHTTPRequestHandler):
         picture = draw(self.task, seen.frame.picture, seen.answer)
         is_done, encoded = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, 80])
         return (encoded.tobytes() if is_done else None), seen.frame.number
-
