@@ -3,36 +3,45 @@
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
 from ferryman.cameras.keep import shown_source
-from ferryman.client.access import NOBODY, Access
+from ferryman.client.access import Access
 from ferryman.core.camera import CameraSection
 from ferryman.vision.run import RunSettings, Told, run_plan
 from ferryman.vision.settings import read_plan
 
 
+class RunChoices(TypedDict, total=False):
+    """Say how to run: all cameras on the project's bundle, with no view and no end by default.
+
+    `port` serves the live view at `host` (0: any port); `access` says who asks servers that want to know.
+    """
+
+    cameras: Sequence[str]
+    bundle: str | Path | None
+    host: str
+    port: int | None
+    duration_s: float | None
+    access: Access
+
+
 def run(
     project: str | Path = Path(),
     *,
-    cameras: Sequence[str] = (),
-    bundle: str | Path | None = None,
-    host: str = "127.0.0.1",
-    port: int | None = None,
-    duration_s: float | None = None,
-    access: Access = NOBODY,
     ready: Callable[[str], object] = lambda url: None,
     tell: Callable[[Told], object] | None = None,
     stop: threading.Event | None = None,
+    **choices: Unpack[RunChoices],
 ) -> dict[str, Any]:  # JSON
     """Answer the frames of a project's cameras until they end, `stop` is set, or `duration_s` is over.
 
-    Each answer goes to `tell`, in a thread of the pipeline's; `port` serves the live view (0: any port). Gives each
-    camera's figures. Raises ConfigError, MissingExtra, BundleError, and WrongAnswers before a camera is opened.
+    Each answer goes to `tell`, in a thread of the pipeline's; `ready` is told the view's address once the model answers
+    right. Gives each camera's figures. Raises ConfigError, MissingExtra, BundleError, and WrongAnswers before a camera is opened.
     """
-    plan = read_plan(Path(project), only=tuple(cameras), bundle=Path(bundle) if bundle else None)
-    settings = RunSettings(host=host, port=port, duration_s=duration_s, access=access)
-    return run_plan(plan, settings, ready=ready, tell=tell, stop=stop)
+    only, bundle = choices.pop("cameras", ()), choices.pop("bundle", None)
+    plan = read_plan(Path(project), only=tuple(only), bundle=Path(bundle) if bundle else None)
+    return run_plan(plan, RunSettings(**choices), ready=ready, tell=tell, stop=stop)
 
 
 def plan_run(

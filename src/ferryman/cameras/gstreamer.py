@@ -65,7 +65,8 @@ class GStreamerReader:
         self._process = subprocess.Popen(  # noqa: S603 - the user's own pipeline, no shell
             command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE
         )
-        threading.Thread(target=self._hear, name="gstreamer-errors", daemon=True).start()
+        self._hearing = threading.Thread(target=self._hear, name="gstreamer-errors", daemon=True)
+        self._hearing.start()
         threading.Thread(target=self._watch, name="gstreamer-watch", daemon=True).start()
         try:
             self._container = av.open(self._process.stdout, format="matroska")
@@ -100,13 +101,12 @@ class GStreamerReader:
 
     def close(self) -> None:
         """Stop the process."""
-        self._end_process()
         self._container.close()
+        self._end_process()
 
     def _hear(self) -> None:
         """Keep the last that it said of errors."""
-        assert self._process.stderr
-        for line in self._process.stderr:
+        for line in self._process.stderr or ():
             self._said = (self._said + line)[-2000:]
 
     def _watch(self) -> None:
@@ -123,6 +123,10 @@ class GStreamerReader:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
+        self._hearing.join(_END_S)
+        for pipe in (self._process.stdout, self._process.stderr):
+            if pipe:
+                pipe.close()
 
     def _why(self) -> str:
         lines = [line for line in self._said.decode(errors="replace").splitlines() if line.strip()]

@@ -161,10 +161,17 @@ class KeptCamera:
             self._changed_s = now_s
             self._state, self._error = "live", ""
         seen = frame.picture[::_STEP, ::_STEP]
-        if self._seen is None or self._seen.shape != seen.shape or not np.array_equal(self._seen, seen):
+        if self._has_changed(seen):
             self._seen = seen.copy()
             self._changed_s = now_s
         self._last_s = now_s
+
+    def _has_changed(self, seen: NDArray[np.uint8]) -> bool:
+        before = self._seen
+        if before is None or before.shape != seen.shape:
+            return True
+        levels = self._section.frozen_levels
+        return bool((np.maximum(before, seen) - np.minimum(before, seen) > levels).any())
 
 
 def shown_source(camera: CameraSection) -> str:

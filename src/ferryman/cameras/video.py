@@ -1,5 +1,6 @@
 """Video through PyAV (FFmpeg's libraries): files, RTSP, HTTP, UDP, and cameras of this machine."""
 
+import math
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -63,9 +64,10 @@ class VideoCamera(CameraSection):
             asked = {"video_size": "x".join(map(str, self.size))} if self.size else {}
             return "v4l2", {**asked, **({"framerate": str(self.fps)} if self.fps else {})}
         if self.source.startswith("rtsp"):
-            how = {"rtsp_flags": "listen"} if self.listen else {"rtsp_transport": self.transport}
-            wait = self.open_timeout_s if self.listen else self.open_timeout_s * 1e6  # seconds there, microseconds here
-            return None, {**how, "timeout": str(int(wait)), "fflags": "nobuffer"}
+            if self.listen:
+                return None, {"rtsp_flags": "listen", "listen_timeout": str(math.ceil(self.open_timeout_s))}
+            wait_us = str(int(self.open_timeout_s * 1e6))
+            return None, {"rtsp_transport": self.transport, "timeout": wait_us, "fflags": "nobuffer"}
         return None, {"fflags": "nobuffer"} if self._is_stream else {}
 
 
@@ -86,13 +88,7 @@ class VideoReader:
         self._is_closed = False
         form, options = camera.options()
         read_s = camera.stale_s
-        hardware = None
-        if camera.hardware != "none":
-            try:
-                hardware = av.codec.hwaccel.HWAccel(camera.hardware, allow_software_fallback=True)
-            except (ValueError, av.FFmpegError) as error:
-                known = ", ".join(av.codec.hwaccel.hwdevices_available()) or "none"
-                raise ConfigError(f"hardware = '{camera.hardware}': {error}", hint=f"there is here: {known}") from None
+        hardware = _hardware(camera.hardware)
         try:
             self._container = av.open(
                 camera.source, format=form, options=options, timeout=(camera.open_timeout_s, read_s), hwaccel=hardware
@@ -190,3 +186,15 @@ class VideoReader:
         if isinstance(error, FileNotFoundError | PermissionError) or not self._camera._is_stream:
             return ConfigError(f"{self._shown} can't be read: {why}", hint="name a video that can be read")
         return CameraLost(f"{self._shown} can't be read: {why}", hint="look whether the camera is up and reachable")
+
+
+def _hardware(asked: str) -> Any:  # an av.codec.hwaccel.HWAccel, or None
+    """Give what decodes instead of this machine's cores; raises ConfigError for what this FFmpeg doesn't know."""
+    from av.codec.hwaccel import HWAccel, hwdevices_available
+
+    if asked == "none":
+        return None
+    known = hwdevices_available()
+    if asked not in known:
+        raise ConfigError(f"hardware = '{asked}' is not known here", hint=f"there is: none, {', '.join(known)}")
+    return HWAccel(asked, allow_software_fallback=False)  # what is asked for decodes, or it is told

@@ -49,6 +49,11 @@ class CameraSection(BaseModel):
     frozen_s: Seconds = Field(
         10.0, description="With one and the same picture for so long, a live camera counts as frozen."
     )
+    frozen_levels: Annotated[int, Field(ge=0, le=64)] = Field(
+        0,
+        description="Pixels that differ by so many of 255 levels are the same: an encoder that repeats a picture may "
+        "change it a little; a sensor that works changes it, too.",
+    )
     retry_s: Seconds = Field(10.0, description="Longest pause between two tries to open a camera that was lost.")
 
 

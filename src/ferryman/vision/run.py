@@ -23,7 +23,7 @@ class RunSettings:
     """Say where the view listens (port None: nowhere), and how long to run at most, in seconds (None: no end)."""
 
     host: str = "127.0.0.1"
-    port: int | None = 8090
+    port: int | None = None
     duration_s: float | None = None
     access: Access = NOBODY
 
