@@ -13,13 +13,11 @@ from ferryman.vision.settings import read_plan
 
 
 class RunChoices(TypedDict, total=False):
-    """Say how to run: all cameras on the project's bundle, with no view and no end by default.
+    """Say how to run: with no view and no end by default.
 
     `port` serves the live view at `host` (0: any port); `access` says who asks servers that want to know.
     """
 
-    cameras: Sequence[str]
-    bundle: str | Path | None
     host: str
     port: int | None
     duration_s: float | None
@@ -29,6 +27,8 @@ class RunChoices(TypedDict, total=False):
 def run(
     project: str | Path = Path(),
     *,
+    cameras: Sequence[str] = (),
+    bundle: str | Path | None = None,
     ready: Callable[[str], object] = lambda url: None,
     tell: Callable[[Told], object] | None = None,
     stop: threading.Event | None = None,
@@ -37,10 +37,10 @@ def run(
     """Answer the frames of a project's cameras until they end, `stop` is set, or `duration_s` is over.
 
     Each answer goes to `tell`, in a thread of the pipeline's; `ready` is told the view's address once the model answers
-    right. Gives each camera's figures. Raises ConfigError, MissingExtra, BundleError, and WrongAnswers before a camera is opened.
+    right. Gives each camera's figures. Raises ConfigError, MissingExtra, BundleError, and WrongAnswers before a camera is
+    opened.
     """
-    only, bundle = choices.pop("cameras", ()), choices.pop("bundle", None)
-    plan = read_plan(Path(project), only=tuple(only), bundle=Path(bundle) if bundle else None)
+    plan = read_plan(Path(project), only=tuple(cameras), bundle=Path(bundle) if bundle else None)
     return run_plan(plan, RunSettings(**choices), ready=ready, tell=tell, stop=stop)
 
 
