@@ -37,8 +37,8 @@ def run(
     """Answer the frames of a project's cameras until they end, `stop` is set, or `duration_s` is over.
 
     Each answer goes to `tell`, in a thread of the pipeline's; `ready` is told the view's address once the model answers
-    right. Gives each camera's figures. Raises ConfigError, MissingExtra, BundleError, and WrongAnswers before a camera is
-    opened.
+    right. Gives each camera's figures. Raises ConfigError, MissingExtra, BundleError and WrongAnswers before a camera
+    is opened.
     """
     plan = read_plan(Path(project), only=tuple(cameras), bundle=Path(bundle) if bundle else None)
     return run_plan(plan, RunSettings(**choices), ready=ready, tell=tell, stop=stop)
