@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from ferryman.cameras.keep import KeptCamera
 from ferryman.core.camera import Camera, Frame
 
-DEADLINE_S = 30.0
+DEADLINE_S = 90.0
 
 
 def wait_for(is_so: Callable[[], object], what: str | Callable[[], str], deadline_s: float = DEADLINE_S) -> None:

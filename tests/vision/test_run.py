@@ -181,7 +181,7 @@ def test_the_view_shows_pictures_health_and_metrics_while_it_runs(bundle: Path, 
 def test_json_gives_a_line_a_frame_and_the_figures_last(bundle: Path, tmp_path: Path) -> None:
     project = write_project(tmp_path, BELT)
     result = subprocess.run(
-        [sys.executable, "-m", "ferryman", "run", project, "--bundle", bundle, "--json", "--port", "-1", "--quiet"],
+        [sys.executable, "-m", "ferryman", "run", project, "--bundle", bundle, "--json", "--no-view", "--quiet"],
         capture_output=True, text=True, check=True, timeout=60,
     )  # fmt: skip
     lines = [json.loads(line) for line in result.stdout.splitlines()]

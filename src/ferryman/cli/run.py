@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ferryman import api
 from ferryman.cli.access_options import add_access, read_access
-from ferryman.cli.options import add_json, duration
+from ferryman.cli.options import add_json, duration, port_number
 from ferryman.cli.output import write_json, write_text
 from ferryman.cli.talk import say
 from ferryman.core.log_lines import log_handler
@@ -30,7 +30,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--bundle", type=Path, metavar="BUNDLE", help="ask this bundle, whatever [pipeline] says")
     parser.add_argument("--host", default="127.0.0.1", help="where the live view listens (127.0.0.1)")
-    parser.add_argument("--port", type=int, default=8090, help="its port; 0: any, -1: no view (8090)")
+    parser.add_argument("--port", type=port_number, default=8090, help="its port; 0: any free one (8090)")
+    parser.add_argument("--no-view", action="store_true", help="show nothing, listen nowhere")
     parser.add_argument("--for", dest="duration", type=duration, metavar="TIME", help="stop after 90s, 15m, 1h")
     parser.add_argument("--dry-run", action="store_true", help="check the file, show the cameras, open none")
     add_json(parser)
@@ -60,7 +61,7 @@ def run(args: argparse.Namespace) -> int:
     def tell(told: api.Told) -> None:
         write_json(asdict(told))
 
-    port = None if args.port < 0 else args.port
+    port = None if args.no_view else args.port
     figures = api.run(
         args.project, cameras=args.camera, bundle=args.bundle, host=args.host, port=port,
         duration_s=args.duration.total_seconds() if args.duration else None, access=read_access(args), ready=ready,
