@@ -14,7 +14,6 @@ from ferryman.cli.talk import say
 from ferryman.core.log_lines import log_handler
 
 EXAMPLE = "ferryman run ferryman.toml --port 8090"
-
 _FORMAT = "%(asctime)s %(levelname)s %(message)s"
 _HEAD = "camera           state      frames  answered  dropped  failed   p50 ms   p99 ms"
 
