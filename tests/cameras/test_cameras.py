@@ -87,6 +87,8 @@ def test_a_video_that_is_cut_off_gives_what_there_is(shared_data: Path, tmp_path
 def test_a_file_that_is_not_there_and_hardware_that_is_not_known_are_refused(shared_data: Path) -> None:
     with pytest.raises(ConfigError, match=r"there is no video nowhere\.mp4"):
         VideoCamera(source="nowhere.mp4").open()
+    with pytest.raises(ConfigError, match="doesn't speak pigeon"):
+        VideoCamera(source="pigeon://roof/1").open()
     with pytest.raises(ConfigError, match="hardware = 'abacus'"):
         VideoCamera(source=str(shared_data / "video" / "vtest.avi"), hardware="abacus").open()
 

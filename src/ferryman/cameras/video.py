@@ -19,7 +19,7 @@ _MOST_BROKEN = 500
 
 
 class VideoCamera(CameraSection):
-    """Read a video file, an RTSP, HTTP(-MJPEG), RTMP, SRT or UDP stream, or a camera of this machine.
+    """Read a video file, an RTSP, HTTP(-MJPEG), RTMP or UDP stream, or a camera of this machine.
 
     What the source's codec is, FFmpeg finds. Damaged packets are left out and counted.
     """
@@ -182,7 +182,12 @@ class VideoReader:
         return frames
 
     def _lost(self, error: Exception) -> CameraLost | ConfigError:
+        import av
+
         why = getattr(error, "strerror", None) or str(error)
+        if isinstance(error, av.error.ProtocolNotFoundError):
+            scheme = self._camera.source.partition("://")[0]
+            return ConfigError(f"{self._shown}: PyAV's FFmpeg doesn't speak {scheme}", hint="a gstreamer camera may")
         if isinstance(error, FileNotFoundError | PermissionError) or not self._camera._is_stream:
             return ConfigError(f"{self._shown} can't be read: {why}", hint="name a video that can be read")
         return CameraLost(f"{self._shown} can't be read: {why}", hint="look whether the camera is up and reachable")
